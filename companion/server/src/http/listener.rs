@@ -1,0 +1,219 @@
+//! Sockets: TCP on an address, or a Unix socket of mode 0600; bounded connections, bounded waits, a graceful end.
+//!
+//! Against: a client that opens many connections or sends slowly. Limits: [`Limits`]; a connection beyond them waits in the system's
+//! backlog. Not done here: TLS; both listeners stand on the loopback or behind a proxy.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, watch};
+
+/// The head of a request (request line and headers) fits in this, or the connection ends with 431.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// A head that takes longer to arrive ends the connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// What is being answered when the end is asked for may take this long.
+const GRACE: Duration = Duration::from_secs(5);
+/// The pause after a failed accept, which means that file descriptors ran out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why a listener could not be made. Each names its remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Another process holds the port.
+    #[error("port {} is taken; stop what holds it, or set {variable} to a free port", address.port())]
+    PortTaken {
+        /// Where.
+        address: SocketAddr,
+        /// The variable that changes it.
+        variable: &'static str,
+    },
+    /// The port cannot be used.
+    #[error("{address}: {source}; set {variable} to a port that this user may open")]
+    Port {
+        /// Where.
+        address: SocketAddr,
+        /// The variable that changes it.
+        variable: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process listens on the socket.
+    #[error("{}: another process listens here; stop it, or set --ingest-socket to another path", path.display())]
+    SocketTaken {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The socket cannot be made.
+    #[error("{}: {source}; set --ingest-socket to a path in a folder that this user may write", path.display())]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A bound socket.
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A Unix socket; the file is removed when the listener ends.
+    Unix(UnixListener, SocketFile),
+}
+
+/// Removes the socket's file when dropped.
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // A file that is gone already is what was wanted.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Listener {
+    /// Binds a TCP port.
+    ///
+    /// # Errors
+    /// [`ListenError`], naming `variable`.
+    pub async fn tcp(address: SocketAddr, variable: &'static str) -> Result<Self, ListenError> {
+        TcpListener::bind(address).await.map(Self::Tcp).map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => ListenError::PortTaken { address, variable },
+            _ => ListenError::Port { address, variable, source },
+        })
+    }
+
+    /// Binds a Unix socket of mode 0600. What a process that died left at `path` is replaced; a living one's socket and any other
+    /// file are not.
+    ///
+    /// # Errors
+    /// [`ListenError`].
+    pub fn unix(path: &Path) -> Result<Self, ListenError> {
+        use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+        let failed = |source| ListenError::Socket { path: path.to_owned(), source };
+        match std::fs::symlink_metadata(path) {
+            Ok(found) if !found.file_type().is_socket() => {
+                return Err(failed(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket stands here")));
+            }
+            Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+                return Err(ListenError::SocketTaken { path: path.to_owned() });
+            }
+            _ => {}
+        }
+        // Made under another name and renamed, so that the socket is never reachable at its path with a wider mode.
+        let mut draft = path.as_os_str().to_owned();
+        draft.push(format!(".{}", std::process::id()));
+        let draft = PathBuf::from(draft);
+        let _ = std::fs::remove_file(&draft);
+        let listener = UnixListener::bind(&draft).map_err(failed)?;
+        std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o600))
+            .and_then(|()| std::fs::rename(&draft, path))
+            .map_err(failed)?;
+        Ok(Self::Unix(listener, SocketFile(path.to_owned())))
+    }
+
+    /// Where it listens; `None` for a Unix socket.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix(..) => None,
+        }
+    }
+}
+
+/// Serves `router` until `end` says true, then finishes what is being answered.
+pub async fn serve(listener: Listener, router: Router, max_connections: usize, mut end: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(max_connections));
+    let graceful = GracefulShutdown::new();
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
+        let accepted = tokio::select! {
+            accepted = accept(&listener) => accepted,
+            _ = end.wait_for(|end| *end) => break,
+        };
+        let stream = match accepted {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(category = "application", %error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            // A client that breaks off or speaks no HTTP is its own trouble.
+            let _ = connection.await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    let _ = tokio::time::timeout(GRACE, graceful.shutdown()).await;
+}
+
+/// A byte stream of either kind.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+async fn accept(listener: &Listener) -> io::Result<Box<dyn Stream>> {
+    match listener {
+        Listener::Tcp(tcp) => {
+            let (stream, _) = tcp.accept().await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream))
+        }
+        Listener::Unix(unix, _) => Ok(Box::new(unix.accept().await?.0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_port_names_the_variable() {
+        let first = Listener::tcp(([127, 0, 0, 1], 0).into(), "COMPANION_PORT").await.unwrap();
+        let address = first.address().unwrap();
+        let error = Listener::tcp(address, "COMPANION_PORT").await.err().unwrap().to_string();
+        assert_eq!(
+            error,
+            format!("port {} is taken; stop what holds it, or set COMPANION_PORT to a free port", address.port())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_private_and_replaces_only_what_a_dead_process_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ingest.sock");
+        let living = Listener::unix(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(matches!(Listener::unix(&path), Err(ListenError::SocketTaken { .. })));
+        drop(living);
+        assert!(!path.exists());
+
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "a dead process leaves its file");
+        drop(Listener::unix(&path).unwrap());
+
+        std::fs::write(&path, "a file").unwrap();
+        assert!(matches!(Listener::unix(&path), Err(ListenError::Socket { .. })));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "a file");
+    }
+}

@@ -1,0 +1,5 @@
+//! What both listeners share: the socket, the envelope of every answer, the shape of errors.
+
+pub mod envelope;
+pub mod listener;
+pub mod problem;

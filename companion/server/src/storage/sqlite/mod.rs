@@ -1,0 +1,214 @@
+//! The embedded store: one SQLite file in WAL mode.
+//!
+//! One writer thread owns the only writing connection and groups waiting batches into one transaction, so that the cost of a durable
+//! commit (`synchronous = FULL`) is shared. Readers use a few read-only connections and never wait for the writer.
+//!
+//! Limits: 64 batches queued and 4 reads at once; who finds no place within 2 seconds is told `Busy`. Not done here: retention.
+
+mod migrate;
+mod read;
+mod write;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::{
+    EventCounts, EventQuery, Outcome, Pending, QueueState, Registration, Storage, StorageError, StoredEvent,
+};
+use crate::clock::Timestamp;
+use crate::event::Event;
+use crate::tenant::TenantId;
+use write::Command;
+
+/// Batches that may wait for the writer.
+const QUEUE: usize = 64;
+/// Read-only connections.
+const READERS: usize = 4;
+/// The longest wait for a place in the queue or for a connection.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+impl From<rusqlite::Error> for StorageError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// The embedded store. See the module's page.
+pub struct SqliteStorage {
+    /// Taken when the store closes; the writer ends when every sender is gone.
+    commands: Mutex<Option<mpsc::Sender<Command>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    readers: Arc<Readers>,
+}
+
+impl SqliteStorage {
+    /// Opens or makes the file at `path`, brings its schema up to date and starts the writer.
+    ///
+    /// # Errors
+    /// [`StorageError::Open`], [`StorageError::Newer`], or a failed migration.
+    pub fn open(path: &Path, registration: Registration) -> Result<Self, StorageError> {
+        let opened = |reason: &dyn std::fmt::Display| StorageError::Open {
+            place: path.display().to_string(),
+            reason: reason.to_string(),
+        };
+        let mut connection =
+            Connection::open_with_flags(path, base_flags() | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
+                .map_err(|error| opened(&error))?;
+        restrict(path).map_err(|error| opened(&error))?;
+        tune(&connection).map_err(|error| opened(&error))?;
+        connection
+            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 67108864;")
+            .map_err(|error| opened(&error))?;
+        migrate::run(&mut connection, path)?;
+
+        let readers = Arc::new(Readers::open(path).map_err(|error| opened(&error))?);
+        let (commands, queue) = mpsc::channel(QUEUE);
+        let writer = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || write::run(connection, queue, registration))
+            .map_err(|error| opened(&error))?;
+        Ok(Self { commands: Mutex::new(Some(commands)), writer: Mutex::new(Some(writer)), readers })
+    }
+
+    fn sender(&self) -> Result<mpsc::Sender<Command>, StorageError> {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(StorageError::Closed)
+    }
+
+    async fn command<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, StorageError>>) -> Command,
+    ) -> Result<T, StorageError> {
+        let (reply, answer) = oneshot::channel();
+        let sender = self.sender()?;
+        let place = tokio::time::timeout(PATIENCE, sender.reserve())
+            .await
+            .map_err(|_| StorageError::Busy)?
+            .map_err(|_| StorageError::Closed)?;
+        place.send(command(reply));
+        answer.await.map_err(|_| StorageError::Closed)?
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let readers = Arc::clone(&self.readers);
+        let permit = tokio::time::timeout(PATIENCE, Arc::clone(&readers.free).acquire_owned())
+            .await
+            .map_err(|_| StorageError::Busy)?
+            .map_err(|_| StorageError::Closed)?;
+        let task = tokio::task::spawn_blocking(move || {
+            // Lives as long as the query runs, even when the asker has gone away.
+            let _permit = permit;
+            readers.with(query)
+        });
+        task.await.map_err(|error| StorageError::Failed(error.to_string()))?
+    }
+}
+
+impl Storage for SqliteStorage {
+    fn append(&self, events: Vec<Event>) -> Pending<'_, Vec<Outcome>> {
+        Box::pin(self.command(|reply| Command::Append { events, reply }))
+    }
+
+    fn events(&self, query: EventQuery) -> Pending<'_, Vec<StoredEvent>> {
+        Box::pin(self.read(move |connection| read::events(connection, &query)))
+    }
+
+    fn counts(&self, tenant: TenantId, since: Timestamp) -> Pending<'_, EventCounts> {
+        Box::pin(self.read(move |connection| read::counts(connection, &tenant, since)))
+    }
+
+    fn tenant_exists(&self, tenant: TenantId) -> Pending<'_, bool> {
+        Box::pin(self.read(move |connection| read::tenant_exists(connection, &tenant)))
+    }
+
+    fn add_tenant(&self, tenant: TenantId, now: Timestamp) -> Pending<'_, bool> {
+        Box::pin(self.command(move |reply| Command::AddTenant { tenant, now, reply }))
+    }
+
+    fn tenants(&self, after: Option<TenantId>, limit: u32) -> Pending<'_, Vec<TenantId>> {
+        Box::pin(self.read(move |connection| read::tenants(connection, after.as_ref(), limit)))
+    }
+
+    fn probe(&self, now: Timestamp) -> Pending<'_, ()> {
+        Box::pin(async move {
+            self.command(move |reply| Command::Probe { now, reply }).await?;
+            self.read(read::probe).await
+        })
+    }
+
+    fn queue(&self) -> QueueState {
+        let depth = self.sender().map_or(0, |sender| QUEUE.saturating_sub(sender.capacity()));
+        QueueState { depth, capacity: QUEUE }
+    }
+
+    fn close(&self) -> Pending<'_, ()> {
+        drop(self.commands.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Box::pin(async move {
+            let Some(writer) = writer else { return Ok(()) };
+            let joined = tokio::task::spawn_blocking(move || writer.join()).await;
+            match joined {
+                Ok(Ok(())) => Ok(()),
+                _ => Err(StorageError::Failed("the writer ended before its queue was empty".to_owned())),
+            }
+        })
+    }
+}
+
+/// Read-only connections that take turns.
+struct Readers {
+    path: PathBuf,
+    free: Arc<Semaphore>,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Readers {
+    fn open(path: &Path) -> Result<Self, rusqlite::Error> {
+        let idle = (0..READERS).map(|_| open_reader(path)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { path: path.to_owned(), free: Arc::new(Semaphore::new(READERS)), idle: Mutex::new(idle) })
+    }
+
+    /// Runs `query` on an idle connection. A connection whose query failed is not used again.
+    fn with<T>(&self, query: impl FnOnce(&Connection) -> Result<T, StorageError>) -> Result<T, StorageError> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => open_reader(&self.path)?,
+        };
+        let answer = query(&connection)?;
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        Ok(answer)
+    }
+}
+
+fn open_reader(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let connection = Connection::open_with_flags(path, base_flags() | OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    tune(&connection)?;
+    connection.execute_batch("PRAGMA query_only = TRUE;")?;
+    Ok(connection)
+}
+
+/// A connection is used by one thread at a time, and a path is a path: `file:` URIs could switch safety off.
+fn base_flags() -> OpenFlags {
+    OpenFlags::SQLITE_OPEN_NO_MUTEX
+}
+
+fn tune(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.execute_batch(
+        "PRAGMA mmap_size = 268435456; PRAGMA cache_size = 1000; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = FALSE;",
+    )
+}
+
+/// Events name users and addresses: only the owner reads them. SQLite gives its side files the mode of the main one.
+fn restrict(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+}

@@ -1,0 +1,269 @@
+//! The writer thread of the embedded store: the only place that changes the file.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, OptionalExtension, Savepoint, Transaction, TransactionBehavior, params};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::{Timestamp, rfc3339};
+use crate::event::{Event, Gap, RateLimitExcess, Severity};
+use crate::storage::{Outcome, Registration, StorageError};
+use crate::tenant::TenantId;
+
+/// Batches that share one transaction. More would make the first of them wait for the last.
+const GROUP: usize = 32;
+const MINUTE_MS: i64 = 60_000;
+
+type Reply<T> = oneshot::Sender<Result<T, StorageError>>;
+
+/// What the writer is asked to do.
+pub enum Command {
+    /// Store a batch.
+    Append { events: Vec<Event>, reply: Reply<Vec<Outcome>> },
+    /// Register a tenant.
+    AddTenant { tenant: TenantId, now: Timestamp, reply: Reply<bool> },
+    /// Write one row.
+    Probe { now: Timestamp, reply: Reply<()> },
+}
+
+/// An answer that is held back until the transaction is durable.
+enum Answer {
+    Append(Reply<Vec<Outcome>>, Result<Vec<Outcome>, StorageError>),
+    AddTenant(Reply<bool>, Result<bool, StorageError>),
+    Probe(Reply<()>, Result<(), StorageError>),
+}
+
+impl Answer {
+    /// Tells the asker. One that has gone away is no error: what it asked for is done, and a repetition is a duplicate.
+    fn send(self, failure: Option<&StorageError>) {
+        fn tell<T>(reply: Reply<T>, result: Result<T, StorageError>, failure: Option<&StorageError>) {
+            let _ = reply.send(failure.map_or(result, |error| Err(error.clone())));
+        }
+        match self {
+            Self::Append(reply, result) => tell(reply, result, failure),
+            Self::AddTenant(reply, result) => tell(reply, result, failure),
+            Self::Probe(reply, result) => tell(reply, result, failure),
+        }
+    }
+}
+
+/// Serves the queue until every sender is gone.
+pub fn run(mut connection: Connection, mut queue: mpsc::Receiver<Command>, registration: Registration) {
+    while let Some(first) = queue.blocking_recv() {
+        let mut group = vec![first];
+        while group.len() < GROUP {
+            match queue.try_recv() {
+                Ok(command) => group.push(command),
+                Err(_) => break,
+            }
+        }
+        serve(&mut connection, group, registration);
+    }
+    // Folds the log into the file, so that a copy of the one file is whole. Failing here loses nothing: the next start does it.
+    let _ = connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);");
+}
+
+fn serve(connection: &mut Connection, group: Vec<Command>, registration: Registration) {
+    let mut transaction = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
+        Ok(transaction) => transaction,
+        Err(error) => return refuse(group, &error.into()),
+    };
+    let answers: Vec<Answer> =
+        group.into_iter().map(|command| execute(&mut transaction, command, registration)).collect();
+    let failure = transaction.commit().err().map(StorageError::from);
+    for answer in answers {
+        answer.send(failure.as_ref());
+    }
+}
+
+fn refuse(group: Vec<Command>, error: &StorageError) {
+    for command in group {
+        let answer = match command {
+            Command::Append { reply, .. } => Answer::Append(reply, Err(error.clone())),
+            Command::AddTenant { reply, .. } => Answer::AddTenant(reply, Err(error.clone())),
+            Command::Probe { reply, .. } => Answer::Probe(reply, Err(error.clone())),
+        };
+        answer.send(None);
+    }
+}
+
+fn execute(transaction: &mut Transaction<'_>, command: Command, registration: Registration) -> Answer {
+    match command {
+        Command::Append { events, reply } => Answer::Append(reply, append(transaction, events, registration)),
+        Command::AddTenant { tenant, now, reply } => {
+            Answer::AddTenant(reply, insert_tenant(transaction, &tenant, "operator", &rfc3339(now)))
+        }
+        Command::Probe { now, reply } => Answer::Probe(reply, probe(transaction, now)),
+    }
+}
+
+fn probe(transaction: &Transaction<'_>, now: Timestamp) -> Result<(), StorageError> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO store_probe (id, written_at) VALUES (1, ?1) ON CONFLICT (id) DO UPDATE SET written_at = excluded.written_at",
+        )?
+        .execute([rfc3339(now)])?;
+    Ok(())
+}
+
+/// Stores one batch whole, or nothing of it; the other batches of the transaction are not touched.
+fn append(
+    transaction: &mut Transaction<'_>,
+    events: Vec<Event>,
+    registration: Registration,
+) -> Result<Vec<Outcome>, StorageError> {
+    let savepoint = transaction.savepoint()?;
+    let mut counts = Counts::default();
+    let mut outcomes = Vec::with_capacity(events.len());
+    for event in events {
+        outcomes.push(insert(&savepoint, event, registration, &mut counts)?);
+    }
+    counts.flush(&savepoint)?;
+    savepoint.commit()?;
+    Ok(outcomes)
+}
+
+fn insert(
+    store: &Savepoint<'_>,
+    mut event: Event,
+    registration: Registration,
+    counts: &mut Counts,
+) -> Result<Outcome, StorageError> {
+    let new = store
+        .prepare_cached("INSERT INTO ingested_records (epoch, sequence) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+        .execute(params![event.key.epoch.as_str(), event.key.sequence.as_i64()])?;
+    if new == 0 {
+        return Ok(Outcome::Duplicate);
+    }
+    let created_at = rfc3339(event.at);
+    register(store, &event.tenant, registration, &created_at)?;
+
+    let mut outcome = Outcome::Stored;
+    if let Some(gap) = &event.gap {
+        let missing = missing(store, gap)?;
+        event.details.insert("missing".to_owned(), missing.into());
+        outcome = Outcome::GapStored { missing };
+    }
+    let details = serde_json::to_string(&event.details).map_err(|error| StorageError::Failed(error.to_string()))?;
+    store
+        .prepare_cached(
+            "INSERT INTO security_events (tenant_id, event_type, severity, user_id, ip_address, user_agent, details, created_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            event.tenant.as_str(),
+            event.event_type.as_str(),
+            event.severity.as_str(),
+            event.user_id,
+            event.ip_address,
+            event.user_agent,
+            details,
+            created_at,
+        ])?;
+    if let Some(excess) = &event.rate_limit {
+        insert_excess(store, &event, excess, &created_at)?;
+    }
+    counts.add(event);
+    Ok(outcome)
+}
+
+fn insert_excess(
+    store: &Savepoint<'_>,
+    event: &Event,
+    excess: &RateLimitExcess,
+    created_at: &str,
+) -> Result<(), StorageError> {
+    store
+        .prepare_cached(
+            "INSERT INTO rate_limiting_logs \
+             (tenant_id, user_id, action, ip_address, request_count, limit_exceeded, window_start, window_end, created_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5, TRUE, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            event.tenant.as_str(),
+            event.user_id,
+            excess.action,
+            event.ip_address,
+            excess.request_count,
+            rfc3339(excess.window_start),
+            rfc3339(excess.window_end),
+            created_at,
+        ])?;
+    Ok(())
+}
+
+/// How many of the records a gap speaks of are not here.
+fn missing(store: &Savepoint<'_>, gap: &Gap) -> Result<u64, StorageError> {
+    match gap {
+        Gap::Overflow { count } => Ok(*count),
+        Gap::VmDied { epoch, from, to } => {
+            let arrived: u64 = store
+                .prepare_cached("SELECT count(*) FROM ingested_records WHERE epoch = ?1 AND sequence BETWEEN ?2 AND ?3")?
+                .query_row(params![epoch.as_str(), from.as_i64(), to.as_i64()], |row| row.get(0))?;
+            let span = to.as_i64().saturating_sub(from.as_i64()).saturating_add(1);
+            Ok(u64::try_from(span).unwrap_or(0).saturating_sub(arrived))
+        }
+    }
+}
+
+fn register(
+    store: &Savepoint<'_>,
+    tenant: &TenantId,
+    registration: Registration,
+    created_at: &str,
+) -> Result<(), StorageError> {
+    let Registration::ByTraffic { max_tenants } = registration else { return Ok(()) };
+    if !tenant.may_register_itself() {
+        return Ok(());
+    }
+    let known = store
+        .prepare_cached("SELECT 1 FROM tenants WHERE tenant_id = ?1")?
+        .query_row([tenant.as_str()], |_| Ok(()))
+        .optional()?
+        .is_some();
+    if known {
+        return Ok(());
+    }
+    let registered: u32 =
+        store.prepare_cached("SELECT count(*) FROM tenants")?.query_row([], |row| row.get(0))?;
+    if registered < max_tenants {
+        insert_tenant(store, tenant, "traffic", created_at)?;
+    }
+    Ok(())
+}
+
+fn insert_tenant(
+    store: &Connection,
+    tenant: &TenantId,
+    origin: &str,
+    created_at: &str,
+) -> Result<bool, StorageError> {
+    let added = store
+        .prepare_cached("INSERT INTO tenants (tenant_id, origin, created_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+        .execute(params![tenant.as_str(), origin, created_at])?;
+    Ok(added == 1)
+}
+
+/// The batch's share of the counts per minute, added up before it is written.
+#[derive(Default)]
+struct Counts(HashMap<(TenantId, i64, String, Severity), u64>);
+
+impl Counts {
+    fn add(&mut self, event: Event) {
+        let minute = event.at.as_millisecond().div_euclid(MINUTE_MS);
+        let key = (event.tenant, minute, event.event_type.as_str().to_owned(), event.severity);
+        let count = self.0.entry(key).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    fn flush(self, store: &Savepoint<'_>) -> Result<(), StorageError> {
+        let mut statement = store.prepare_cached(
+            "INSERT INTO security_event_counts (tenant_id, minute, event_type, severity, events) VALUES (?1, ?2, ?3, ?4, ?5) \
+             ON CONFLICT DO UPDATE SET events = events + excluded.events",
+        )?;
+        for ((tenant, minute, event_type, severity), events) in self.0 {
+            statement.execute(params![tenant.as_str(), minute, event_type, severity.as_str(), events])?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,186 @@
+//! The ordered policies behind one configuration.
+//!
+//! A chain resolves tenant, user, client address, action and route once per stream, hands each event to the policies
+//! that the route runs, and merges what they ask for. It is pure like the policies: hosts bring events and carry out
+//! effects.
+//!
+//! Limits: see [`portcullis_policy::limits`]. A request beyond [`limits::HEADERS`] or [`limits::HEADER_BYTES`] is
+//! refused with 431 before any policy looks at it.
+
+mod actions;
+mod document;
+mod identity;
+mod matching;
+mod path;
+mod policies;
+mod problem;
+mod stream;
+
+use std::{cell::RefCell, collections::VecDeque, rc::Rc, time::Duration};
+
+use portcullis_policy::{ConfigErrors, Metric, Site, Vocabulary, limits};
+use serde_json::{Map, Value};
+
+pub use document::{ActionWire, CompanionWire, DocumentWire, RouteWire};
+pub use identity::{AddressFrom, ClientIpWire, SourceWire, TenantWire, Unknown, UserWire};
+pub use matching::{MatchWire, OneOrMany};
+pub use path::normalize;
+pub use policies::{BUILT_IN, SECTIONS, policy_metrics};
+pub use problem::Reply;
+pub use stream::{Ports, Stream};
+
+use actions::Actions;
+use document::Document;
+use identity::Identity;
+use matching::Match;
+use policies::Set;
+
+/// Requests whose headers arrived.
+pub(crate) const REQUESTS: Metric =
+    Metric { name: "portcullis_requests_total", help: "Requests whose headers arrived." };
+pub(crate) const REFUSED: Metric =
+    Metric { name: "portcullis_refused_total", help: "Requests that were refused, whatever the reason." };
+pub(crate) const UNIDENTIFIED: Metric = Metric {
+    name: "portcullis_unidentified_total",
+    help: "Requests refused before any policy: tenant or user not known, or headers too large.",
+};
+pub(crate) const METADATA_INVALID: Metric = Metric {
+    name: "portcullis_route_metadata_invalid_total",
+    help: "Requests whose route metadata could not be used; the configuration without it applied.",
+};
+
+/// Every metric of the chain and of the policies that are compiled in.
+pub fn metrics() -> Vec<&'static Metric> {
+    let mut all = vec![&REQUESTS, &REFUSED, &UNIDENTIFIED, &METADATA_INVALID];
+    all.extend(policy_metrics());
+    all
+}
+
+/// A compiled configuration; immutable, shared by all streams of a worker.
+pub struct Chain {
+    identity: Identity,
+    actions: Actions,
+    vocabulary: Vocabulary,
+    enabled: Vec<String>,
+    defaults: Route,
+    routes: Vec<Route>,
+    route_metadata: bool,
+    companion: CompanionWire,
+    overridden: RefCell<VecDeque<Overridden>>,
+}
+
+/// What a route runs.
+struct Route {
+    number: usize,
+    name: String,
+    matches: Match,
+    sections: Map<String, Value>,
+    set: Rc<Set>,
+}
+
+/// A route with an override from the host's metadata, compiled.
+struct Overridden {
+    route: usize,
+    text: Vec<u8>,
+    set: Result<Rc<Set>, String>,
+}
+
+impl Chain {
+    /// Compiles a configuration document. The warnings come with the chain; if there is an error, every problem is
+    /// in the answer, each with path and remedy.
+    pub fn from_json(bytes: &[u8]) -> Result<(Self, ConfigErrors), ConfigErrors> {
+        let mut errors = ConfigErrors::default();
+        let chain = Self::compile(bytes, &mut errors);
+        match chain {
+            Some(chain) if !errors.has_errors() => Ok((chain, errors)),
+            _ => Err(errors),
+        }
+    }
+
+    fn compile(bytes: &[u8], errors: &mut ConfigErrors) -> Option<Self> {
+        let root = Site::root();
+        let Document { wire, sections, routes: overlays } = Document::read(bytes, errors)?;
+        let identity = Identity::compile(wire.tenant, wire.user, wire.client_ip, errors);
+        let actions = Actions::compile(wire.actions, errors);
+        let vocabulary = Vocabulary { actions: actions.names() };
+        let enabled = wire.policies.unwrap_or_else(|| BUILT_IN.iter().map(|name| (*name).to_owned()).collect());
+        for (index, name) in enabled.iter().enumerate() {
+            if !SECTIONS.contains(&name.as_str()) {
+                let hint = portcullis_policy::config::nearest_hint(name, SECTIONS);
+                errors.error(&root.key("policies").index(index), format!("`{name}` is not a policy"), hint);
+            }
+        }
+        if !(Duration::from_millis(100)..=Duration::from_secs(30)).contains(&wire.companion.timeout.0) {
+            errors.error(
+                &root.key("companion").key("timeout"),
+                wire.companion.timeout.to_string(),
+                "must be 100ms to 30s",
+            );
+        }
+        let set = Rc::new(Set::compile(&sections, &enabled, &root, &vocabulary, errors));
+        let defaults =
+            Route { number: 0, name: String::new(), matches: Match::default(), sections, set };
+        let mut routes = Vec::new();
+        for (index, (wire, sections)) in wire.routes.into_iter().zip(overlays).enumerate() {
+            let site = root.key("routes").index(index);
+            let matches = Match::compile(wire.matches, &site.key("match"), errors);
+            let set = Rc::new(Set::compile(&sections, &enabled, &site, &vocabulary, errors));
+            routes.push(Route { number: index.saturating_add(1), name: wire.name, matches, sections, set });
+        }
+        Some(Self {
+            identity,
+            actions,
+            vocabulary,
+            enabled,
+            defaults,
+            routes,
+            route_metadata: wire.route_metadata.unwrap_or(true),
+            companion: wire.companion,
+            overridden: RefCell::default(),
+        })
+    }
+
+    /// Where records go.
+    pub fn companion(&self) -> &CompanionWire {
+        &self.companion
+    }
+
+    /// The route's policies with the metadata's sections laid over; remembered, because it is the same text for every
+    /// request of that route.
+    fn overridden(&self, base: &Route, text: &[u8]) -> Result<Rc<Set>, String> {
+        let mut known = self.overridden.borrow_mut();
+        if let Some(found) = known.iter().find(|o| o.route == base.number && o.text == text) {
+            return found.set.clone();
+        }
+        let set = self.compile_override(base, text);
+        if known.len() >= limits::ROUTE_METADATA_CACHE {
+            known.pop_front();
+        }
+        known.push_back(Overridden { route: base.number, text: text.to_vec(), set: set.clone() });
+        set
+    }
+
+    fn compile_override(&self, base: &Route, text: &[u8]) -> Result<Rc<Set>, String> {
+        let site = Site::root().key("route_metadata");
+        if text.len() > limits::CONFIG_BYTES {
+            return Err(format!("{site}: has {} bytes; at most {}", text.len(), limits::CONFIG_BYTES));
+        }
+        let mut patch = match serde_json::from_slice(text) {
+            Ok(Value::Object(patch)) => patch,
+            Ok(_) => return Err(format!("{site}: is not a JSON object; write `{{...}}`")),
+            Err(error) => return Err(format!("{site}: is not JSON: {error}")),
+        };
+        let mut errors = ConfigErrors::default();
+        let own = document::take_sections(&mut patch, &site, &mut errors);
+        for key in patch.keys() {
+            let hint = portcullis_policy::config::nearest_hint(key, SECTIONS);
+            errors.error(&site.key(key), "is not a policy", hint);
+        }
+        let sections = document::overlay(&base.sections, &own);
+        let set = Set::compile(&sections, &self.enabled, &site, &self.vocabulary, &mut errors);
+        if errors.has_errors() { Err(errors.to_string()) } else { Ok(Rc::new(set)) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! The ordered policies. A new policy is one line of [`policies!`].
+
+use std::rc::Rc;
+
+use portcullis_policy::{
+    ConfigErrors, Context, Decision, Effect, Effects, Event, Facts, Metric, Moment, Policy, Request,
+    SharedState, Site, Vocabulary, config,
+};
+use serde_json::{Map, Value};
+
+/// What a stream lends to the policies for one event.
+pub(crate) struct Scene<'a> {
+    pub moment: Moment,
+    pub request: &'a Request,
+    pub shared: &'a mut dyn SharedState,
+    pub facts: &'a mut dyn Facts,
+}
+
+macro_rules! policies {
+    ($($(#[$feature:meta])* $field:ident: $policy:ty,)*) => {
+        /// Every policy's section in the configuration, compiled in or not.
+        pub const SECTIONS: &[&str] = &[$(stringify!($field)),*];
+
+        /// The sections of the policies that this build holds.
+        pub const BUILT_IN: &[&str] = &[$($(#[$feature])* <$policy as Policy>::NAME),*];
+
+        /// The policies that one route runs.
+        #[derive(Default)]
+        pub(crate) struct Set { $($(#[$feature])* $field: Option<Rc<$policy>>,)* }
+
+        /// What they remember of one stream.
+        #[derive(Default)]
+        pub(crate) struct States { $($(#[$feature])* $field: <$policy as Policy>::Stream,)* }
+
+        impl Set {
+            /// Compiles the sections; one that is left out, or not in `enabled`, takes its defaults or does not run.
+            pub fn compile(
+                sections: &Map<String, Value>,
+                enabled: &[String],
+                site: &Site,
+                vocabulary: &Vocabulary,
+                errors: &mut ConfigErrors,
+            ) -> Self {
+                Self { $($(#[$feature])* $field: section(sections, enabled, site, vocabulary, errors),)* }
+            }
+
+            /// Hands an event to each policy in order, until one refuses.
+            pub fn on(
+                &self,
+                states: &mut States,
+                scene: &mut Scene<'_>,
+                decisions: &mut Vec<Decision>,
+                event: &Event<'_>,
+                effects: &mut Effects,
+            ) {
+                $($(#[$feature])*
+                if let Some(policy) = &self.$field
+                    && step(&**policy, &mut states.$field, scene, decisions, event, effects).is_break()
+                {
+                    return;
+                })*
+            }
+        }
+
+        /// Every metric of every policy that is compiled in.
+        pub fn policy_metrics() -> Vec<&'static Metric> {
+            let mut all = Vec::new();
+            $($(#[$feature])* all.extend(<$policy as Policy>::METRICS);)*
+            all
+        }
+    };
+}
+
+policies! {
+    #[cfg(feature = "headers")]
+    headers: portcullis_headers::Headers,
+    #[cfg(feature = "rate-limit")]
+    rate_limit: portcullis_rate_limit::RateLimit,
+    #[cfg(feature = "sanitize")]
+    sanitize: portcullis_sanitize::Sanitize,
+    #[cfg(feature = "audit")]
+    audit: portcullis_audit::Audit,
+}
+
+/// Compiles one section; `None` when it has an error, is switched off or is not enabled.
+fn section<P: Policy>(
+    sections: &Map<String, Value>,
+    enabled: &[String],
+    site: &Site,
+    vocabulary: &Vocabulary,
+    errors: &mut ConfigErrors,
+) -> Option<Rc<P>> {
+    let site = site.key(P::NAME);
+    let value = sections.get(P::NAME).cloned().unwrap_or_else(|| Value::Object(Map::new()));
+    let off = value.get("mode").and_then(Value::as_str) == Some("off");
+    let wire = config::read::<P::Wire>(value, &site, errors)?;
+    let policy = P::compile(wire, &site, vocabulary, errors)?;
+    (!off && enabled.iter().any(|name| name == P::NAME)).then(|| Rc::new(policy))
+}
+
+/// One policy, one event. Its decisions become visible to the policies after it; a refusal ends the event.
+fn step<P: Policy>(
+    policy: &P,
+    state: &mut P::Stream,
+    scene: &mut Scene<'_>,
+    decisions: &mut Vec<Decision>,
+    event: &Event<'_>,
+    effects: &mut Effects,
+) -> std::ops::ControlFlow<()> {
+    let seen = effects.len();
+    let mut context = Context {
+        moment: scene.moment,
+        request: scene.request,
+        decisions,
+        shared: &mut *scene.shared,
+        facts: &mut *scene.facts,
+    };
+    policy.on(&mut context, state, event, effects);
+    let mut flow = std::ops::ControlFlow::Continue(());
+    for effect in effects.iter().skip(seen) {
+        match effect {
+            Effect::Decide(decision) if decisions.len() < MAX_DECISIONS => decisions.push(decision.clone()),
+            Effect::Refuse(_) => flow = std::ops::ControlFlow::Break(()),
+            _ => {}
+        }
+    }
+    flow
+}
+
+/// Decisions kept per stream. A policy decides once or twice per event; what comes later is in the log and metrics.
+const MAX_DECISIONS: usize = 32;

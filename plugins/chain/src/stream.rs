@@ -1,0 +1,263 @@
+//! One stream through the chain.
+
+use std::rc::Rc;
+
+use portcullis_policy::{
+    CorrelationId, Decision, Effect, Effects, Event, Fact, Facts, Headers, LogLevel, Moment, Refusal, Request,
+    SharedState, Verdict, limits,
+};
+
+use crate::{
+    Chain, METADATA_INVALID, REFUSED, REQUESTS, UNIDENTIFIED,
+    identity::{Asker, Unidentified},
+    matching::Target,
+    path::normalize,
+    policies::{Scene, Set, States},
+    problem::Reply,
+};
+
+/// What a chain needs from its host while it decides.
+pub struct Ports<'a> {
+    /// What the host knows of this stream.
+    pub facts: &'a mut dyn Facts,
+    /// Slots that all workers share.
+    pub shared: &'a mut dyn SharedState,
+}
+
+/// What the chain remembers of one stream.
+#[derive(Default)]
+pub struct Stream {
+    request: Option<Request>,
+    set: Option<Rc<Set>>,
+    states: States,
+    decisions: Vec<Decision>,
+    refused: bool,
+}
+
+impl Stream {
+    /// The reply for a refusal on this stream.
+    pub fn reply(&self, refusal: &Refusal) -> Reply {
+        let id = self.request.as_ref().map(|request| request.correlation_id.clone());
+        Reply::new(refusal, &id.unwrap_or_else(|| CorrelationId::make([0, 0])))
+    }
+
+    /// What is known of the request, once its headers were seen.
+    pub fn request(&self) -> Option<&Request> {
+        self.request.as_ref()
+    }
+
+    /// Whether the chain refused it.
+    pub fn is_refused(&self) -> bool {
+        self.refused
+    }
+}
+
+impl Chain {
+    /// Tells the chain what happened; it answers in `effects`.
+    pub fn on(
+        &self,
+        stream: &mut Stream,
+        ports: &mut Ports<'_>,
+        moment: Moment,
+        event: &Event<'_>,
+        effects: &mut Effects,
+    ) {
+        if let Event::RequestHeaders { headers, .. } = event {
+            effects.push(Effect::Count(&REQUESTS, 1));
+            let refusal = self.resolve(stream, ports, moment, headers, effects);
+            if let Some((reason, refusal)) = refusal {
+                self.refuse(stream, reason, refusal, effects);
+            }
+        }
+        if stream.request.is_none() {
+            stream.request = Some(self.unseen(moment));
+        }
+        // Once refused, a request is not looked at any further; its reply and its end are.
+        let dropped =
+            stream.refused && matches!(event, Event::RequestHeaders { .. } | Event::RequestBody { .. });
+        if !dropped {
+            self.policies(stream, ports, moment, event, effects);
+        }
+        if let (Event::ResponseHeaders { .. }, Some(request)) = (event, &stream.request) {
+            let id = request.correlation_id.as_str();
+            effects.push(Effect::SetResponseHeader("x-request-id".into(), id.as_bytes().to_vec().into()));
+        }
+    }
+
+    /// For a stream of which only the end is seen: resolves who asked from headers that the host still has, so that
+    /// the record can name them. Nothing is decided.
+    pub fn recall(&self, stream: &mut Stream, ports: &mut Ports<'_>, moment: Moment, headers: &Headers<'_>) {
+        if stream.request.is_none() {
+            self.resolve(stream, ports, moment, headers, &mut Effects::new());
+        }
+    }
+
+    fn policies(
+        &self,
+        stream: &mut Stream,
+        ports: &mut Ports<'_>,
+        moment: Moment,
+        event: &Event<'_>,
+        effects: &mut Effects,
+    ) {
+        let set = stream.set.clone().unwrap_or_else(|| self.defaults.set.clone());
+        let Some(request) = &stream.request else { return };
+        let mut scene = Scene { moment, request, shared: &mut *ports.shared, facts: &mut *ports.facts };
+        let seen = effects.len();
+        set.on(&mut stream.states, &mut scene, &mut stream.decisions, event, effects);
+        if effects.iter().skip(seen).any(|effect| matches!(effect, Effect::Refuse(_))) {
+            stream.refused = true;
+            effects.push(Effect::Count(&REFUSED, 1));
+        }
+    }
+
+    fn refuse(
+        &self,
+        stream: &mut Stream,
+        event_type: &'static str,
+        refusal: Refusal,
+        effects: &mut Effects,
+    ) {
+        stream.refused = true;
+        let decision = Decision {
+            policy: "identity",
+            verdict: Verdict::Deny,
+            event_type,
+            reason: refusal.reason,
+            details: Vec::new(),
+        };
+        stream.decisions.push(decision.clone());
+        effects.push(Effect::Decide(decision));
+        effects.push(Effect::Count(&UNIDENTIFIED, 1));
+        effects.push(Effect::Count(&REFUSED, 1));
+        effects.push(Effect::Refuse(refusal));
+    }
+
+    /// Fills in the stream's request and its policies; answers why it cannot go on.
+    fn resolve(
+        &self,
+        stream: &mut Stream,
+        ports: &mut Ports<'_>,
+        moment: Moment,
+        headers: &Headers<'_>,
+        effects: &mut Effects,
+    ) -> Option<(&'static str, Refusal)> {
+        let raw_path = headers.first(":path").unwrap_or(b"/");
+        let host = headers.first(":authority").or_else(|| headers.first("host")).unwrap_or_default();
+        let path_end = raw_path.iter().position(|b| *b == b'?').unwrap_or(raw_path.len());
+        let path = normalize(raw_path.get(..path_end).unwrap_or(raw_path));
+        let asker = Asker { headers, host, path: &path };
+        let resolved = self.identity.resolve(&asker, ports.facts, effects);
+        let target = Target {
+            path: &path,
+            host,
+            method: headers.first(":method").unwrap_or_default(),
+            content_type: headers.first("content-type").unwrap_or_default(),
+        };
+        let actions = self.actions.of(&target, ports.facts);
+        let (set, route) = self.route(&target, ports.facts, effects);
+        let sent_id = headers.first("x-request-id").and_then(CorrelationId::accept);
+        if sent_id.is_none() {
+            let made = CorrelationId::make(moment.random);
+            effects.push(Effect::SetRequestHeader("x-request-id".into(), made.as_str().as_bytes().to_vec().into()));
+        }
+        let oversize = headers.len() > limits::HEADERS || headers.bytes() > limits::HEADER_BYTES;
+        stream.request = Some(Request {
+            tenant: resolved.tenant.clone().unwrap_or_else(|_| self.identity.fallback_tenant()),
+            user: resolved.user,
+            client_ip: resolved.client_ip,
+            actions,
+            action: self.actions.name(actions).to_owned(),
+            route,
+            correlation_id: sent_id.unwrap_or_else(|| CorrelationId::make(moment.random)),
+            method: head(target.method, 32),
+            path: head(raw_path, limits::HEADER_BYTES),
+            host: head(host, 256),
+            scheme: head(headers.first(":scheme").unwrap_or_default(), 16),
+            user_agent: head(headers.first("user-agent").unwrap_or_default(), 500),
+            started: moment.now,
+            started_wall_ns: moment.wall_ns,
+        });
+        stream.set = Some(set);
+        if oversize {
+            return Some(("REQUEST", too_large()));
+        }
+        resolved.tenant.err().map(|why| ("UNAUTHORIZED_ACCESS", unidentified(why)))
+    }
+
+    /// The policies that apply, and the name of their route.
+    fn route(
+        &self,
+        target: &Target<'_>,
+        facts: &mut dyn Facts,
+        effects: &mut Effects,
+    ) -> (Rc<Set>, String) {
+        let base = self
+            .routes
+            .iter()
+            .find(|route| route.matches.holds(target, facts))
+            .unwrap_or(&self.defaults);
+        let text = if self.route_metadata { facts.fact(Fact::RouteMetadata) } else { None };
+        let Some(text) = text.filter(|text| !text.is_empty()) else {
+            return (base.set.clone(), base.name.clone());
+        };
+        match self.overridden(base, &text) {
+            Ok(set) => (set, base.name.clone()),
+            Err(problem) => {
+                effects.push(Effect::Count(&METADATA_INVALID, 1));
+                effects.push(Effect::Log(LogLevel::Error, format!("route metadata is ignored: {problem}")));
+                (base.set.clone(), base.name.clone())
+            }
+        }
+    }
+
+    /// The request of a stream of which nothing was seen.
+    fn unseen(&self, moment: Moment) -> Request {
+        Request {
+            tenant: self.identity.fallback_tenant(),
+            user: None,
+            client_ip: None,
+            actions: portcullis_policy::Actions::default(),
+            action: String::new(),
+            route: String::new(),
+            correlation_id: CorrelationId::make(moment.random),
+            method: Vec::new(),
+            path: Vec::new(),
+            host: Vec::new(),
+            scheme: Vec::new(),
+            user_agent: Vec::new(),
+            started: moment.now,
+            started_wall_ns: moment.wall_ns,
+        }
+    }
+}
+
+fn head(bytes: &[u8], most: usize) -> Vec<u8> {
+    bytes.get(..most).unwrap_or(bytes).to_vec()
+}
+
+fn too_large() -> Refusal {
+    Refusal {
+        status: 431,
+        problem: "urn:portcullis:problem:headers-too-large",
+        title: "Request header fields too large",
+        reason: "headers-too-large",
+        headers: Vec::new(),
+    }
+}
+
+fn unidentified(why: Unidentified) -> Refusal {
+    let (status, problem, title, reason) = match why {
+        Unidentified::TenantUnknown => {
+            (403, "urn:portcullis:problem:tenant-unknown", "Unknown tenant", "tenant-unknown")
+        }
+        Unidentified::TenantMissing => {
+            (401, "urn:portcullis:problem:identity-missing", "Tenant required", "tenant-missing")
+        }
+        Unidentified::UserMissing => {
+            (401, "urn:portcullis:problem:identity-missing", "User required", "user-missing")
+        }
+    };
+    Refusal { status, problem, title, reason, headers: Vec::new() }
+}
+

@@ -1,0 +1,104 @@
+//! What the chain asks of a host.
+
+use crate::json::Value;
+
+/// How a policy judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Let pass.
+    Allow,
+    /// Would have been refused, if the section's mode were `enforce`.
+    Monitor,
+    /// Refused.
+    Deny,
+}
+
+/// One fact that explains a decision, for the audit record. Values are bounded by who adds them.
+pub type Detail = (&'static str, Value);
+
+/// What a policy decided on this stream, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// The policy's name.
+    pub policy: &'static str,
+    /// How it judged.
+    pub verdict: Verdict,
+    /// The event type that the audit record carries, like `ATTACK_BLOCKED`.
+    pub event_type: &'static str,
+    /// A stable code that a client may see, like `sql-injection`.
+    pub reason: &'static str,
+    /// What an operator may see: family, place, parameter, limits. Never a secret.
+    pub details: Vec<Detail>,
+}
+
+/// A refusal as the client sees it: `application/problem+json` (RFC 9457).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: u16,
+    /// The problem's type: a URN or URL that stays the same.
+    pub problem: &'static str,
+    /// A short title for people.
+    pub title: &'static str,
+    /// The stable code, as in [`Decision::reason`].
+    pub reason: &'static str,
+    /// Further headers of the reply, like `retry-after`.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+/// A metric. Names follow Prometheus; there are no labels, so that their number is bounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// Full name, like `portcullis_sanitize_blocked_total`.
+    pub name: &'static str,
+    /// What it counts, in a sentence.
+    pub help: &'static str,
+}
+
+/// How loud a log line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// For developers; the only level that may carry request data.
+    Debug,
+    /// Normal operation.
+    Info,
+    /// Something an operator should look at.
+    Warn,
+    /// Something failed.
+    Error,
+}
+
+/// What the chain asks of a host. Names are `&'static str` or configured bytes; values are bytes without CR, LF and
+/// NUL (the host drops what holds one, and counts it).
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Sets a header of the request, replacing all values under that name.
+    SetRequestHeader(String, Vec<u8>),
+    /// Removes a header from the request.
+    RemoveRequestHeader(String),
+    /// Sets a header of the response, replacing all values under that name.
+    SetResponseHeader(String, Vec<u8>),
+    /// Adds a value beside those that are there.
+    AddResponseHeader(String, Vec<u8>),
+    /// Removes a header from the response.
+    RemoveResponseHeader(String),
+    /// Wants the request's body: the host sends `RequestBody` events, and holds the request back as far as it can
+    /// until `ReleaseRequestBody`, a refusal, or the end of the body.
+    InspectRequestBody,
+    /// Has seen enough of the body: what follows need not be held nor shown.
+    ReleaseRequestBody,
+    /// Refuses the request. The first refusal of an event wins; later policies do not see the event.
+    Refuse(Refusal),
+    /// Notes a decision for the audit record.
+    Decide(Decision),
+    /// Counts.
+    Count(&'static Metric, u64),
+    /// A finished audit record, ready to be queued and shipped: the record's JSON object without its sequence
+    /// numbers, which the queue adds.
+    Record(crate::json::Object),
+    /// A line for the host's log.
+    Log(LogLevel, String),
+}
+
+/// Effects in the order in which policies asked for them.
+pub type Effects = Vec<Effect>;

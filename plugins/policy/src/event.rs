@@ -1,0 +1,111 @@
+//! What a host tells the chain.
+
+use std::time::Duration;
+
+/// When something happened. Policies have no clock: this is it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Moment {
+    /// Monotonic time, common to all workers of a process. What is granted or counted depends on this alone, so that
+    /// a step of the wall clock never grants or costs anything.
+    pub now: Duration,
+    /// Wall clock, nanoseconds since 1970: for records only.
+    pub wall_ns: u64,
+    /// Fresh random bits for this event.
+    pub random: [u64; 2],
+}
+
+/// A header: name (lower case as HTTP/2 has it, but not relied upon) and value, in bytes.
+pub type Header<'a> = (&'a [u8], &'a [u8]);
+
+/// The headers of a message, pseudo headers included, in order, duplicates kept.
+#[derive(Debug, Clone, Default)]
+pub struct Headers<'a> {
+    pairs: Vec<Header<'a>>,
+    bytes: usize,
+}
+
+impl<'a> Headers<'a> {
+    /// Takes the headers in the order of the wire.
+    pub fn new(pairs: Vec<Header<'a>>) -> Self {
+        let bytes = pairs.iter().map(|(name, value)| name.len().saturating_add(value.len())).sum();
+        Self { pairs, bytes }
+    }
+
+    /// The first value under that name (ASCII case ignored; `name` in lower case).
+    pub fn first(&self, name: &str) -> Option<&'a [u8]> {
+        self.all(name).next()
+    }
+
+    /// All values under that name, in order.
+    pub fn all<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'a [u8]> + 's {
+        self.pairs
+            .iter()
+            .filter(move |(key, _)| key.len() == name.len() && key.eq_ignore_ascii_case(name.as_bytes()))
+            .map(|(_, value)| *value)
+    }
+
+    /// All headers.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Header<'a>> + '_ {
+        self.pairs.iter().copied()
+    }
+
+    /// How many headers there are.
+    pub fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    /// Bytes of all names and values.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// How a stream ended, as far as the host knows. What it does not know is `None` or empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The status that the client got.
+    pub status: Option<u16>,
+    /// The host's own word on why, like Envoy's `response_code_details`.
+    pub details: Vec<u8>,
+    /// Bytes of the request's body.
+    pub request_bytes: Option<u64>,
+    /// Bytes of the response's body.
+    pub response_bytes: Option<u64>,
+    /// From the first byte of the request to the last byte of the response.
+    pub total: Option<Duration>,
+}
+
+/// What happened on a stream. Events of one stream come in this order; some may be missing: a reply that the host
+/// made before its filters ran arrives as `Done` alone.
+#[derive(Debug, Clone, Copy)]
+pub enum Event<'a> {
+    /// The request's headers are complete.
+    RequestHeaders {
+        /// All of them, pseudo headers included.
+        headers: &'a Headers<'a>,
+        /// No body follows.
+        end_of_stream: bool,
+    },
+    /// A piece of the request's body that was not seen before.
+    RequestBody {
+        /// The piece: any length, zero included, cut anywhere.
+        chunk: &'a [u8],
+        /// It is the last.
+        end_of_stream: bool,
+    },
+    /// The response's headers, the upstream's or a local reply's.
+    ResponseHeaders {
+        /// All of them, `:status` included.
+        headers: &'a Headers<'a>,
+    },
+    /// The stream is over; nothing can be changed any more.
+    Done {
+        /// How it ended.
+        outcome: &'a Outcome,
+    },
+}

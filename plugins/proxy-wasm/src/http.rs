@@ -1,0 +1,236 @@
+//! One HTTP stream: callbacks in, events to the chain, effects out.
+
+use std::rc::Rc;
+
+use portcullis_chain::{Ports, Stream};
+use portcullis_policy::{Effect, Effects, Event, LogLevel, Outcome, Refusal};
+use proxy_wasm::{
+    traits::{Context, HttpContext},
+    types::Action,
+};
+
+use crate::{
+    abi::{self, Buffer, Map},
+    facts::Properties,
+    map,
+    worker::Worker,
+};
+
+/// How far the inspection of the request's body has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Body {
+    /// Nobody wants it, or enough was seen.
+    Pass,
+    /// Pieces go to the chain, and the host is asked to wait.
+    Inspect,
+}
+
+/// A stream's context.
+pub struct Exchange {
+    worker: Rc<Worker>,
+    stream: Stream,
+    body: Body,
+    /// Bytes at the front of the host's body buffer that the chain has seen already: those that it was asked to keep.
+    seen: usize,
+    refused: bool,
+    outcome: Outcome,
+}
+
+impl Exchange {
+    /// A new stream.
+    pub fn new(worker: Rc<Worker>) -> Self {
+        Self {
+            worker,
+            stream: Stream::default(),
+            body: Body::Pass,
+            seen: 0,
+            refused: false,
+            outcome: Outcome::default(),
+        }
+    }
+
+    fn on(&mut self, event: &Event<'_>) {
+        let mut effects = Effects::new();
+        self.worker.with_chain(|chain, shared| {
+            let moment = self.worker.clock.moment();
+            let mut ports = Ports { facts: &mut Properties, shared };
+            chain.on(&mut self.stream, &mut ports, moment, event, &mut effects);
+        });
+        for effect in effects {
+            self.carry_out(effect);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        let done = match effect {
+            Effect::SetRequestHeader(name, value) => self.set(Map::Request, name.as_bytes(), &value, false),
+            Effect::RemoveRequestHeader(name) => abi::remove_header(Map::Request, name.as_bytes()),
+            Effect::SetResponseHeader(name, value) => self.set(Map::Response, name.as_bytes(), &value, false),
+            Effect::AddResponseHeader(name, value) => self.set(Map::Response, name.as_bytes(), &value, true),
+            Effect::RemoveResponseHeader(name) => abi::remove_header(Map::Response, name.as_bytes()),
+            Effect::InspectRequestBody => {
+                self.body = Body::Inspect;
+                Ok(())
+            }
+            Effect::ReleaseRequestBody => {
+                self.body = Body::Pass;
+                Ok(())
+            }
+            Effect::Refuse(refusal) => self.refuse(&refusal),
+            Effect::Decide(_) => Ok(()),
+            Effect::Count(metric, by) => {
+                self.worker.counters.add(metric, by);
+                Ok(())
+            }
+            Effect::Record(record) => {
+                self.worker.record(record);
+                Ok(())
+            }
+            Effect::Log(level, text) => {
+                self.worker.log(level, &text);
+                Ok(())
+            }
+        };
+        if let Err(status) = done {
+            self.worker.host_refused(status);
+        }
+    }
+
+    /// A value with CR, LF or NUL would split the message: it is dropped, and counted.
+    fn set(&self, map: Map, name: &[u8], value: &[u8], add: bool) -> Result<(), abi::Status> {
+        if value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+            self.worker.unsafe_value(name);
+            return Ok(());
+        }
+        if add { abi::add_header(map, name, value) } else { abi::replace_header(map, name, value) }
+    }
+
+    fn refuse(&mut self, refusal: &Refusal) -> Result<(), abi::Status> {
+        self.refused = true;
+        self.body = Body::Pass;
+        let reply = self.stream.reply(refusal);
+        let pairs: Vec<(&[u8], &[u8])> =
+            reply.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+        let details = ["portcullis_", reply.details].concat();
+        abi::send_local_response(reply.status, &details, &map::serialize(&pairs), &reply.body)
+    }
+
+    /// What the host is told after a request callback.
+    fn answer(&self, headers: bool) -> Action {
+        let hold = match self.body {
+            Body::Inspect => !headers || self.worker.holds_headers(),
+            Body::Pass => false,
+        };
+        if self.refused || hold { Action::Pause } else { Action::Continue }
+    }
+
+    fn body_event(&mut self, size: usize, end_of_stream: bool) -> Action {
+        if self.refused {
+            return Action::Pause;
+        }
+        if self.body == Body::Pass {
+            return Action::Continue;
+        }
+        let fresh = size.saturating_sub(self.seen);
+        let chunk = if fresh == 0 {
+            Vec::new()
+        } else {
+            match abi::buffer(Buffer::RequestBody, self.seen, fresh) {
+                Ok(chunk) => chunk,
+                Err(status) => {
+                    self.worker.host_refused(status);
+                    Vec::new()
+                }
+            }
+        };
+        self.seen = size;
+        self.on(&Event::RequestBody { chunk: &chunk, end_of_stream });
+        if end_of_stream && !self.refused {
+            self.body = Body::Pass;
+        }
+        self.answer(false)
+    }
+}
+
+impl Context for Exchange {}
+
+impl HttpContext for Exchange {
+    fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
+        let bytes = self.worker.header_map(Map::Request);
+        let headers = map::parse(&bytes);
+        self.worker.provoke(&headers);
+        self.outcome.request_bytes = length(headers.first("content-length"));
+        self.on(&Event::RequestHeaders { headers: &headers, end_of_stream });
+        if end_of_stream {
+            self.body = Body::Pass;
+        }
+        self.answer(true)
+    }
+
+    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        self.body_event(size, end_of_stream)
+    }
+
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        // Trailers end a body whose last piece did not say so.
+        let seen = self.seen;
+        self.body_event(seen, true)
+    }
+
+    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+        let bytes = self.worker.header_map(Map::Response);
+        let headers = map::parse(&bytes);
+        self.outcome.status = headers.first(":status").and_then(number);
+        self.outcome.response_bytes = length(headers.first("content-length"));
+        self.on(&Event::ResponseHeaders { headers: &headers });
+        Action::Continue
+    }
+
+    fn on_log(&mut self) {
+        let mut outcome = std::mem::take(&mut self.outcome);
+        if outcome.status.is_none() {
+            // The host answered before its filters ran: it alone knows how.
+            let code = abi::property(b"response\0code").ok().and_then(|bytes| little_endian(&bytes));
+            outcome.status = code.and_then(|code| u16::try_from(code).ok());
+            outcome.details = abi::property(b"response\0code_details").unwrap_or_default();
+        } else if !self.refused && outcome.status.is_some_and(|status| status >= 500) {
+            outcome.details = abi::property(b"response\0code_details").unwrap_or_default();
+        }
+        if self.stream.request().is_none() {
+            let bytes = abi::header_map(Map::Request).unwrap_or_default();
+            let headers = map::parse(&bytes);
+            self.worker.with_chain(|chain, shared| {
+                let moment = self.worker.clock.moment();
+                let mut ports = Ports { facts: &mut Properties, shared };
+                chain.recall(&mut self.stream, &mut ports, moment, &headers);
+            });
+        }
+        self.on(&Event::Done { outcome: &outcome });
+    }
+}
+
+fn number(bytes: &[u8]) -> Option<u16> {
+    std::str::from_utf8(bytes).ok()?.parse().ok()
+}
+
+fn length(bytes: Option<&[u8]>) -> Option<u64> {
+    std::str::from_utf8(bytes?).ok()?.parse().ok()
+}
+
+/// Integers of Envoy's properties: eight bytes, little endian. Hosts with string properties write digits.
+fn little_endian(bytes: &[u8]) -> Option<u64> {
+    match bytes.try_into() {
+        Ok(eight) => Some(u64::from_le_bytes(eight)),
+        Err(_) => length(Some(bytes)),
+    }
+}
+
+/// The host's number for a level.
+pub fn level(level: LogLevel) -> u32 {
+    match level {
+        LogLevel::Debug => 1,
+        LogLevel::Info => 2,
+        LogLevel::Warn => 3,
+        LogLevel::Error => 4,
+    }
+}
