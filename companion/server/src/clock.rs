@@ -1,7 +1,8 @@
 //! The one place that reads a clock.
 //!
-//! Everything else is handed the time, so that tests can move it. Wall time is for what is stored and shown; monotonic time is for how
-//! long something took, because a stepped wall clock must not turn into a negative duration.
+//! Everything else is handed the time, so that tests can move it. Wall time is for what is stored and shown;
+//! monotonic time is for how long something took, because a stepped wall clock must not turn into a negative
+//! duration.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -30,7 +31,9 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match self {
             Self::System => Timestamp::now(),
-            Self::Manual(millis) => at_millis(millis.load(Ordering::Relaxed)).unwrap_or(Timestamp::UNIX_EPOCH),
+            Self::Manual(millis) => {
+                at_millis(millis.load(Ordering::Relaxed)).unwrap_or(Timestamp::UNIX_EPOCH)
+            }
         }
     }
 
@@ -44,7 +47,10 @@ impl Clock {
 
 /// Monotonic time, for measuring.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "the native service measures its own latency here and nowhere else")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the native service measures its own latency here and nowhere else"
+)]
 pub fn monotonic() -> Instant {
     Instant::now()
 }
@@ -58,7 +64,8 @@ pub fn at_millis(millis: i64) -> Option<Timestamp> {
     Timestamp::from_millisecond(millis).ok()
 }
 
-/// RFC 3339 in UTC with exactly three fractional digits: one width, so that text order is time order in any store.
+/// RFC 3339 in UTC with exactly three fractional digits: one width, so that text order is time order in any
+/// store.
 #[must_use]
 pub fn rfc3339(at: Timestamp) -> String {
     format!("{at:.3}")
@@ -70,8 +77,10 @@ mod tests {
 
     #[test]
     fn text_has_one_width_and_sorts_as_time_does() {
-        let texts: Vec<String> =
-            [0, 1, 999, 1_000, 1_764_000_000_123].into_iter().map(|ms| rfc3339(at_millis(ms).unwrap())).collect();
+        let texts: Vec<String> = [0, 1, 999, 1_000, 1_764_000_000_123]
+            .into_iter()
+            .map(|ms| rfc3339(at_millis(ms).unwrap()))
+            .collect();
         assert_eq!(texts[0], "1970-01-01T00:00:00.000Z");
         assert_eq!(texts[4], "2025-11-24T16:00:00.123Z");
         assert!(texts.iter().all(|text| text.len() == 24));

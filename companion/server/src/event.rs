@@ -41,7 +41,8 @@ impl Severity {
 
 /// What happened: 1 to 100 characters of `A-Z`, `0-9` and `_`, a letter first.
 ///
-/// The set is open on purpose: a newer module may report a type that this companion does not know yet, and its records must not be lost.
+/// The set is open on purpose: a newer module may report a type that this companion does not know yet, and
+/// its records must not be lost.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EventType(String);
 

@@ -1,1 +1,22 @@
-//! lib
+//! The companion of Portcullis: takes the modules' audit records, keeps them, and answers for them.
+//!
+//! Two listeners with nothing in common but the store: [`ingest`] for modules, [`api`] for people and
+//! programs. [`storage`] is the seam to the database. [`companion`] puts the parts together; the binary adds
+//! the command line ([`cli`], [`commands`]).
+
+pub mod api;
+pub mod cli;
+pub mod clock;
+pub mod commands;
+pub mod companion;
+pub mod event;
+pub mod http;
+pub mod ingest;
+pub mod logging;
+pub mod metrics;
+pub mod secret;
+pub mod settings;
+pub mod storage;
+pub mod tenant;
+pub mod token;
+pub mod units;

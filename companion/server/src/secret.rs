@@ -1,7 +1,8 @@
 //! Secrets: bytes that never reach a log and are wiped when dropped.
 //!
-//! Secrets enter through the environment or through a file of mode 0600, never through a flag: every process of the machine can read a
-//! command line. What this does not do: lock pages in memory, or hide the environment from the same user.
+//! Secrets enter through the environment or through a file of mode 0600, never through a flag: every process
+//! of the machine can read a command line. What this does not do: lock pages in memory, or hide the
+//! environment from the same user.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -102,7 +103,8 @@ impl Secret {
         Self::new(&path.display().to_string(), text.trim_end().to_owned(), minimum)
     }
 
-    /// Reads the secret in `path`, or makes one there (256 random bits in hexadecimal, mode 0600) when the file does not exist.
+    /// Reads the secret in `path`, or makes one there (256 random bits in hexadecimal, mode 0600) when the
+    /// file does not exist.
     ///
     /// # Errors
     /// As [`Secret::read`], and when the file cannot be written.
@@ -153,7 +155,10 @@ mod tests {
     #[test]
     fn a_weak_secret_is_refused_with_its_name_and_a_remedy() {
         let error = Secret::new("SECRET_KEY", "short".to_owned(), 32).unwrap_err().to_string();
-        assert!(error.contains("SECRET_KEY: 5 bytes, must be at least 32") && error.contains("openssl rand"), "{error}");
+        assert!(
+            error.contains("SECRET_KEY: 5 bytes, must be at least 32") && error.contains("openssl rand"),
+            "{error}"
+        );
         assert!(!error.contains("short,"), "the secret itself must not be told");
     }
 

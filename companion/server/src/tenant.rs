@@ -1,7 +1,7 @@
 //! Names of tenants, as the module reports them and the API is asked for them.
 //!
-//! A name is stored and compared as it came: it is never cut, trimmed or folded, because two names that become one would show one
-//! tenant's data to the other.
+//! A name is stored and compared as it came: it is never cut, trimmed or folded, because two names that
+//! become one would show one tenant's data to the other.
 
 use std::fmt;
 

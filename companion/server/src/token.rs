@@ -1,10 +1,12 @@
 //! Bearer tokens of the API: who may read whose data, until when.
 //!
-//! A token is `pct1.<payload>.<tag>`: base64url without padding of a small JSON object, and of its HMAC-SHA256 under a key derived from
-//! SECRET_KEY. The prefix is the version; it stands under the tag, so that a later format can never be mistaken for this one.
+//! A token is `pct1.<payload>.<tag>`: base64url without padding of a small JSON object, and of its
+//! HMAC-SHA256 under a key derived from SECRET_KEY. The prefix is the version; it stands under the tag, so
+//! that a later format can never be mistaken for this one.
 //!
-//! Against: forged, altered, expired or borrowed tokens. Not against: a stolen token (it is good until it expires; changing SECRET_KEY
-//! ends every token at once). Limits: 1 KiB a token, a life of one minute to 366 days.
+//! Against: forged, altered, expired or borrowed tokens. Not against: a stolen token (it is good until it
+//! expires; changing SECRET_KEY ends every token at once). Limits: 1 KiB a token, a life of one minute to 366
+//! days.
 
 use std::time::Duration;
 
@@ -127,7 +129,8 @@ impl TokenKey {
             Scope::Admin => (ScopeName::Admin, None),
             Scope::Tenant(tenant) => (ScopeName::Tenant, Some(tenant.as_str().to_owned())),
         };
-        let claims = Claims { scope, tenant, exp: now.as_second().saturating_add(seconds), id: random_hex::<8>()? };
+        let claims =
+            Claims { scope, tenant, exp: now.as_second().saturating_add(seconds), id: random_hex::<8>()? };
         let payload = serde_json::to_vec(&claims).map_err(|_| IssueError::Encoding)?;
         let signed = format!("{PREFIX}.{}", URL_SAFE_NO_PAD.encode(payload));
         let tag = self.mac(signed.as_bytes()).ok_or(IssueError::Encoding)?.finalize().into_bytes();
@@ -147,7 +150,8 @@ impl TokenKey {
         let mac = self.mac(signed.as_bytes()).ok_or(TokenError::Invalid)?;
         mac.verify_slice(&tag).map_err(|_| TokenError::Invalid)?;
 
-        let payload = signed.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix('.')).ok_or(TokenError::Invalid)?;
+        let payload =
+            signed.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix('.')).ok_or(TokenError::Invalid)?;
         let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| TokenError::Invalid)?;
         let claims: Claims = serde_json::from_slice(&payload).map_err(|_| TokenError::Invalid)?;
         if claims.exp <= now.as_second() {
@@ -221,7 +225,10 @@ mod tests {
     #[test]
     fn life_has_bounds() {
         for ttl in [Duration::ZERO, Duration::from_secs(59), MAX_TTL + Duration::from_secs(1)] {
-            assert!(matches!(key("k").issue(&Scope::Admin, Timestamp::UNIX_EPOCH, ttl), Err(IssueError::Ttl)));
+            assert!(matches!(
+                key("k").issue(&Scope::Admin, Timestamp::UNIX_EPOCH, ttl),
+                Err(IssueError::Ttl)
+            ));
         }
     }
 

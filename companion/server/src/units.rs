@@ -31,7 +31,10 @@ pub fn duration(text: &str) -> Result<Duration, MalformedDuration> {
 /// `text` cut after `max` characters, control characters replaced: what a column of a bounded width may hold.
 #[must_use]
 pub fn bounded(text: &str, max: usize) -> String {
-    text.chars().take(max).map(|char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char }).collect()
+    text.chars()
+        .take(max)
+        .map(|char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char })
+        .collect()
 }
 
 #[cfg(test)]
@@ -42,7 +45,8 @@ mod tests {
     fn units_multiply() {
         assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("30d"), Ok(Duration::from_secs(30 * 86_400)));
-        for bad in ["", "d", "30", "-1d", "1.5h", "1w", "99999999999999999999s", "999999999999999999d", "３d"] {
+        for bad in ["", "d", "30", "-1d", "1.5h", "1w", "99999999999999999999s", "999999999999999999d", "３d"]
+        {
             assert_eq!(duration(bad), Err(MalformedDuration), "{bad}");
         }
     }

@@ -316,7 +316,7 @@ impl Sources {
     ) -> Name {
         for name in &self.strip {
             if asker.headers.first(name).is_some() {
-                effects.push(Effect::RemoveRequestHeader(name.clone()));
+                effects.push(Effect::RemoveRequestHeader(name.as_str().into()));
             }
         }
         let mut answer = Name::Missing;
@@ -445,7 +445,7 @@ impl Source {
                     Mark::Filter(filter) => facts.fact(Fact::FilterMark(filter)).is_some(),
                 };
                 if !believed {
-                    effects.push(Effect::RemoveRequestHeader(name.clone()));
+                    effects.push(Effect::RemoveRequestHeader(name.as_str().into()));
                     return None;
                 }
                 value.trim_ascii().to_vec()

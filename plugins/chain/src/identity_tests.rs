@@ -49,7 +49,7 @@ fn ask(identity: &Identity, pairs: &[Header<'_>], facts: Vec<(&'static str, &'st
         stripped: effects
             .into_iter()
             .map(|effect| match effect {
-                Effect::RemoveRequestHeader(name) => name,
+                Effect::RemoveRequestHeader(name) => name.to_string(),
                 other => panic!("{other:?}"),
             })
             .collect(),

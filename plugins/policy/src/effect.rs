@@ -1,5 +1,7 @@
 //! What the chain asks of a host.
 
+use std::rc::Rc;
+
 use crate::json::Value;
 
 /// How a policy judged.
@@ -68,20 +70,20 @@ pub enum LogLevel {
     Error,
 }
 
-/// What the chain asks of a host. Names are `&'static str` or configured bytes; values are bytes without CR, LF and
-/// NUL (the host drops what holds one, and counts it).
+/// What the chain asks of a host. Header names and values are shared, because most are made once, with the
+/// configuration; the host drops a value that holds CR, LF or NUL, and counts it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Sets a header of the request, replacing all values under that name.
-    SetRequestHeader(String, Vec<u8>),
+    SetRequestHeader(Rc<str>, Rc<[u8]>),
     /// Removes a header from the request.
-    RemoveRequestHeader(String),
+    RemoveRequestHeader(Rc<str>),
     /// Sets a header of the response, replacing all values under that name.
-    SetResponseHeader(String, Vec<u8>),
+    SetResponseHeader(Rc<str>, Rc<[u8]>),
     /// Adds a value beside those that are there.
-    AddResponseHeader(String, Vec<u8>),
+    AddResponseHeader(Rc<str>, Rc<[u8]>),
     /// Removes a header from the response.
-    RemoveResponseHeader(String),
+    RemoveResponseHeader(Rc<str>),
     /// Wants the request's body: the host sends `RequestBody` events, and holds the request back as far as it can
     /// until `ReleaseRequestBody`, a refusal, or the end of the body.
     InspectRequestBody,

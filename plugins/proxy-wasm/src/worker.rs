@@ -142,6 +142,10 @@ impl Worker {
         }
     }
 
+    /// Without the audit policy there are no records.
+    #[cfg(not(feature = "audit"))]
+    pub fn record<T>(&self, _: T) {}
+
     /// Counts a host call that was refused.
     pub fn host_refused(&self, status: Status) {
         self.counters.add(&HOST_REFUSED, 1);
@@ -159,7 +163,7 @@ impl Worker {
     pub fn log(&self, severity: LogLevel, text: &str) {
         let number = http::level(severity);
         if number >= self.log_level.get() {
-            abi::log(number, &["portcullis: ", text].concat());
+            abi::log(number, text);
         }
     }
 

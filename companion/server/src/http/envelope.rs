@@ -72,7 +72,11 @@ pub async fn wrap(State(envelope): State<Envelope>, mut request: Request, next: 
         500.. => line!(error),
         401 | 403 => line!(warn),
         // The module's batches and the probes come by the second.
-        200..=299 if envelope.listener == "ingest" || path.starts_with("/monitoring/") || path == "/metrics" => line!(debug),
+        200..=299
+            if envelope.listener == "ingest" || path.starts_with("/monitoring/") || path == "/metrics" =>
+        {
+            line!(debug)
+        }
         _ => line!(info),
     }
     response
@@ -80,12 +84,20 @@ pub async fn wrap(State(envelope): State<Envelope>, mut request: Request, next: 
 
 fn refuse_size(envelope: &Envelope, request: &Request) -> Option<Problem> {
     if request.uri().path_and_query().is_some_and(|uri| uri.as_str().len() > MAX_URI_BYTES) {
-        return Some(Problem::new(StatusCode::URI_TOO_LONG, "too-large", "path and query have at most 8192 bytes"));
+        return Some(Problem::new(
+            StatusCode::URI_TOO_LONG,
+            "too-large",
+            "path and query have at most 8192 bytes",
+        ));
     }
     let length = request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse::<u64>().ok()?;
     (length > envelope.max_body_bytes).then(|| {
         let most = envelope.max_body_bytes;
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", format!("a body has at most {most} bytes here"))
+        Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too-large",
+            format!("a body has at most {most} bytes here"),
+        )
     })
 }
 

@@ -1,7 +1,9 @@
-//! Sockets: TCP on an address, or a Unix socket of mode 0600; bounded connections, bounded waits, a graceful end.
+//! Sockets: TCP on an address, or a Unix socket of mode 0600; bounded connections, bounded waits, a graceful
+//! end.
 //!
-//! Against: a client that opens many connections or sends slowly. Limits: [`Limits`]; a connection beyond them waits in the system's
-//! backlog. Not done here: TLS; both listeners stand on the loopback or behind a proxy.
+//! Against: a client that opens many connections or sends slowly. Limits: [`Limits`]; a connection beyond
+//! them waits in the system's backlog. Not done here: TLS; both listeners stand on the loopback or behind a
+//! proxy.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,7 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
 
-/// The head of a request (request line and headers) fits in this, or the connection ends with 431.
+/// A head (request line and headers) that does not fit is answered 431. Reading happens in steps, so that the
+/// real border lies between this and twice this.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// A head that takes longer to arrive ends the connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -93,8 +96,8 @@ impl Listener {
         })
     }
 
-    /// Binds a Unix socket of mode 0600. What a process that died left at `path` is replaced; a living one's socket and any other
-    /// file are not.
+    /// Binds a Unix socket of mode 0600. What a process that died left at `path` is replaced; a living one's
+    /// socket and any other file are not.
     ///
     /// # Errors
     /// [`ListenError`].
@@ -103,14 +106,18 @@ impl Listener {
         let failed = |source| ListenError::Socket { path: path.to_owned(), source };
         match std::fs::symlink_metadata(path) {
             Ok(found) if !found.file_type().is_socket() => {
-                return Err(failed(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket stands here")));
+                return Err(failed(io::Error::new(
+                    io::ErrorKind::AlreadyExists,
+                    "a file that is no socket stands here",
+                )));
             }
             Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
                 return Err(ListenError::SocketTaken { path: path.to_owned() });
             }
             _ => {}
         }
-        // Made under another name and renamed, so that the socket is never reachable at its path with a wider mode.
+        // Made under another name and renamed, so that the socket is never reachable at its path with a wider
+        // mode.
         let mut draft = path.as_os_str().to_owned();
         draft.push(format!(".{}", std::process::id()));
         let draft = PathBuf::from(draft);
@@ -133,17 +140,26 @@ impl Listener {
 }
 
 /// Serves `router` until `end` says true, then finishes what is being answered.
-pub async fn serve(listener: Listener, router: Router, max_connections: usize, mut end: watch::Receiver<bool>) {
+pub async fn serve(
+    listener: Listener,
+    router: Router,
+    max_connections: usize,
+    mut end: watch::Receiver<bool>,
+) {
     let places = Arc::new(Semaphore::new(max_connections));
     let graceful = GracefulShutdown::new();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
-        let accepted = tokio::select! {
-            accepted = accept(&listener) => accepted,
+        let next = async {
+            // A place first: while there is none, clients wait in the backlog.
+            let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
+            Ok((place, accept(&listener).await?))
+        };
+        let accepted: io::Result<_> = tokio::select! {
+            accepted = next => accepted,
             _ = end.wait_for(|end| *end) => break,
         };
-        let stream = match accepted {
-            Ok(stream) => stream,
+        let (place, stream) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(category = "application", %error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -194,7 +210,10 @@ mod tests {
         let error = Listener::tcp(address, "COMPANION_PORT").await.err().unwrap().to_string();
         assert_eq!(
             error,
-            format!("port {} is taken; stop what holds it, or set COMPANION_PORT to a free port", address.port())
+            format!(
+                "port {} is taken; stop what holds it, or set COMPANION_PORT to a free port",
+                address.port()
+            )
         );
     }
 

@@ -1,4 +1,5 @@
-//! Errors as `application/problem+json` (RFC 9457): the same members that the module's refusals have, and a `detail` with the remedy.
+//! Errors as `application/problem+json` (RFC 9457): the same members that the module's refusals have, and a
+//! `detail` with the remedy.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -64,7 +65,9 @@ impl Problem {
     #[must_use]
     pub fn of_status(status: StatusCode) -> Self {
         let (reason, detail) = match status {
-            StatusCode::NOT_FOUND => ("not-found", "there is nothing at this path; /openapi.json lists what exists"),
+            StatusCode::NOT_FOUND => {
+                ("not-found", "there is nothing at this path; /openapi.json lists what exists")
+            }
             StatusCode::METHOD_NOT_ALLOWED => ("method-not-allowed", "see the Allow header"),
             StatusCode::PAYLOAD_TOO_LARGE => ("too-large", "send less"),
             StatusCode::BAD_REQUEST => ("malformed", "the request could not be read"),

@@ -78,7 +78,10 @@ mod tests {
         let batch = Batch::read("x\n".repeat(5000).as_bytes(), Timestamp::UNIX_EPOCH);
         assert_eq!((batch.rejected, batch.errors.len()), (5000, 100));
         let name = "\u{1b}[31m".repeat(1000);
-        let line = format!(r#"{{"class_uid":4002,"time":1,"metadata":{{}},"unmapped":{{"portcullis":{{"event_type":"REQUEST","severity":"INFO","epoch":"0000000000000001","sequence":1,"decision":{}}}}}}}"#, serde_json::to_string(&name).unwrap());
+        let line = format!(
+            r#"{{"class_uid":4002,"time":1,"metadata":{{}},"unmapped":{{"portcullis":{{"event_type":"REQUEST","severity":"INFO","epoch":"0000000000000001","sequence":1,"decision":{}}}}}}}"#,
+            serde_json::to_string(&name).unwrap()
+        );
         let batch = Batch::read(line.as_bytes(), Timestamp::UNIX_EPOCH);
         assert!(batch.errors[0].error.chars().count() <= 200);
         assert!(!batch.errors[0].error.chars().any(char::is_control));

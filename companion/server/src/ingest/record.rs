@@ -1,7 +1,8 @@
 //! One line of a batch: an OCSF 1.x HTTP Activity (class 4002) record, read strictly into an [`Event`].
 //!
-//! Fields that this companion does not know are ignored, because the schema grows; a field it knows and cannot read rejects the line.
-//! Texts are cut to the width of their column, control characters are replaced, an address that is none is dropped.
+//! Fields that this companion does not know are ignored, because the schema grows; a field it knows and
+//! cannot read rejects the line. Texts are cut to the width of their column, control characters are replaced,
+//! an address that is none is dropped.
 
 use std::net::IpAddr;
 
@@ -164,7 +165,8 @@ impl Decision {
     }
 }
 
-/// Reads one line. `received` replaces a time that the sender could not know: none, or one that has not come yet.
+/// Reads one line. `received` replaces a time that the sender could not know: none, or one that has not come
+/// yet.
 ///
 /// # Errors
 /// [`RecordError`] says which field, and what it must be.
@@ -199,7 +201,8 @@ pub fn read(line: &[u8], received: Timestamp) -> Result<Event, RecordError> {
     let gap = (event_type.as_str() == EventType::AUDIT_GAP).then(|| gap(details_in)).transpose()?;
     let rate_limit = (event_type.as_str() == EventType::RATE_LIMIT_EXCEEDED)
         .then(|| excess(ours.action.as_deref(), details_in, at));
-    let user_id = wire.actor.as_ref().and_then(|actor| actor.user.as_ref()).and_then(|user| user.uid.as_deref());
+    let user_id =
+        wire.actor.as_ref().and_then(|actor| actor.user.as_ref()).and_then(|user| user.uid.as_deref());
     let address = wire.src_endpoint.as_ref().and_then(|endpoint| endpoint.ip.as_deref());
     let user_agent = wire.http_request.as_ref().and_then(|request| request.user_agent.as_deref());
     Ok(Event {
@@ -228,12 +231,8 @@ fn sequence(number: u64, field: &'static str) -> Result<Sequence, RecordError> {
 /// The record's own details, and over them what the companion knows under fixed names.
 fn details(wire: &Wire, key: &RecordKey) -> Map<String, Value> {
     let ours = &wire.unmapped.portcullis;
-    let mut details: Map<String, Value> = ours
-        .details
-        .iter()
-        .flatten()
-        .map(|(name, value)| (without_nul(name), clean(value)))
-        .collect();
+    let mut details: Map<String, Value> =
+        ours.details.iter().flatten().map(|(name, value)| (without_nul(name), clean(value))).collect();
     let mut put = |name: &str, value: Option<Value>| {
         if let Some(value) = value {
             details.insert(name.to_owned(), value);
@@ -261,7 +260,8 @@ fn details(wire: &Wire, key: &RecordKey) -> Map<String, Value> {
     details
 }
 
-/// A copy that every store takes: U+0000 is legal in JSON and refused by PostgreSQL's jsonb. The depth is bounded by the JSON reader (128).
+/// A copy that every store takes: U+0000 is legal in JSON and refused by PostgreSQL's jsonb. The depth is
+/// bounded by the JSON reader (128).
 fn clean(value: &Value) -> Value {
     match value {
         Value::String(text) => Value::String(without_nul(text)),
@@ -288,11 +288,14 @@ fn gap(details: Option<&Map<String, Value>>) -> Result<Gap, RecordError> {
             Ok(Gap::Overflow { count })
         }
         Some("vm-died") => {
-            let epoch = details.get("lost_epoch").and_then(Value::as_str).and_then(Epoch::new).ok_or_else(|| {
-                wrong("unmapped.portcullis.details.lost_epoch", "must be 16 hexadecimal digits")
-            })?;
+            let epoch =
+                details.get("lost_epoch").and_then(Value::as_str).and_then(Epoch::new).ok_or_else(|| {
+                    wrong("unmapped.portcullis.details.lost_epoch", "must be 16 hexadecimal digits")
+                })?;
             let bound = |name, field| {
-                number(name).ok_or_else(|| wrong(field, "must be a whole number")).and_then(|n| sequence(n, field))
+                number(name)
+                    .ok_or_else(|| wrong(field, "must be a whole number"))
+                    .and_then(|n| sequence(n, field))
             };
             let from = bound("from", "unmapped.portcullis.details.from")?;
             let to = bound("to", "unmapped.portcullis.details.to")?;
@@ -305,14 +308,18 @@ fn gap(details: Option<&Map<String, Value>>) -> Result<Gap, RecordError> {
     }
 }
 
-/// The window ends with the refusal; its length is the rule's (`details.window_ms`), a minute when the record does not say.
+/// The window ends with the refusal; its length is the rule's (`details.window_ms`), a minute when the record
+/// does not say.
 fn excess(action: Option<&str>, details: Option<&Map<String, Value>>, at: Timestamp) -> RateLimitExcess {
     let number = |name: &str| details.and_then(|details| details.get(name)).and_then(Value::as_u64);
     let window_ms = number("window_ms").unwrap_or(DEFAULT_WINDOW_MS).min(MAX_WINDOW_MS);
     let start = at.as_millisecond().saturating_sub(i64::try_from(window_ms).unwrap_or(i64::MAX));
     RateLimitExcess {
         action: column(action, MAX_ACTION).unwrap_or_else(|| "unknown".to_owned()),
-        request_count: number("request_count").and_then(|count| u32::try_from(count).ok()).unwrap_or(1).min(i32::MAX as u32),
+        request_count: number("request_count")
+            .and_then(|count| u32::try_from(count).ok())
+            .unwrap_or(1)
+            .min(i32::MAX as u32),
         window_start: at_millis(start).unwrap_or(Timestamp::UNIX_EPOCH),
         window_end: at,
     }

@@ -1,6 +1,7 @@
 //! The storage seam: what the companion asks of a database, and nothing of how it is done.
 //!
-//! [`sqlite`] is the embedded store. Another store implements [`Storage`] and passes the same tests. The promises:
+//! [`sqlite`] is the embedded store. Another store implements [`Storage`] and passes the same tests. The
+//! promises:
 //! - `append` returns after the whole batch is durable, or an error and nothing of it is stored;
 //! - a record (epoch, sequence) is stored once, however often it is appended;
 //! - an event of a tenant that nobody registered is stored and stays unreadable until the tenant exists;
@@ -122,7 +123,8 @@ pub struct EventCounts {
 pub enum Registration {
     /// Only an operator adds tenants.
     Operator,
-    /// A plain name registers itself when its first record arrives, as long as there are fewer tenants than this.
+    /// A plain name registers itself when its first record arrives, as long as there are fewer tenants than
+    /// this.
     ByTraffic {
         /// At most this many tenants.
         max_tenants: u32,
@@ -139,7 +141,9 @@ pub enum StorageError {
     #[error("the store is closed")]
     Closed,
     /// The place cannot be used.
-    #[error("{place}: {reason}; check the path, its owner and the free space, or set DATABASE_URL or DATA_DIR to another place")]
+    #[error(
+        "{place}: {reason}; check the path, its owner and the free space, or set DATABASE_URL or DATA_DIR to another place"
+    )]
     Open {
         /// The file.
         place: String,
@@ -147,7 +151,9 @@ pub enum StorageError {
         reason: String,
     },
     /// A newer release wrote it.
-    #[error("{place}: written by a newer release (schema {found}, this one knows {known}); start that release, or use another DATABASE_URL")]
+    #[error(
+        "{place}: written by a newer release (schema {found}, this one knows {known}); start that release, or use another DATABASE_URL"
+    )]
     Newer {
         /// The file.
         place: String,

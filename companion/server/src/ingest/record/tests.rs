@@ -83,7 +83,8 @@ fn columns_are_cut_and_cleaned() {
     assert!(!agent.chars().any(char::is_control));
     let event = read_value(&with("/src_endpoint/ip", json!("' OR 1=1"))).unwrap();
     assert_eq!(event.ip_address, None);
-    let event = read_value(&with("/unmapped/portcullis/details", json!({"a\0": ["\0", {"b": "\0"}]}))).unwrap();
+    let event =
+        read_value(&with("/unmapped/portcullis/details", json!({"a\0": ["\0", {"b": "\0"}]}))).unwrap();
     assert!(!serde_json::to_string(&event.details).unwrap().contains("\\u0000"));
 }
 
@@ -112,7 +113,8 @@ fn a_gap_says_what_it_is() {
         read_value(&record).map(|event| event.gap.unwrap())
     };
     assert_eq!(gap(json!({"cause": "overflow", "count": 29})).unwrap(), Gap::Overflow { count: 29 });
-    let died = json!({"cause": "vm-died", "lost_epoch": "00000000000000aa", "from": 12, "to": 40, "count": 29});
+    let died =
+        json!({"cause": "vm-died", "lost_epoch": "00000000000000aa", "from": 12, "to": 40, "count": 29});
     assert!(matches!(gap(died).unwrap(), Gap::VmDied { .. }));
     for bad in [
         json!({}),

@@ -1,4 +1,5 @@
-//! Schema versions of the embedded store, in `PRAGMA user_version`. A migration runs whole or not at all; none is ever edited.
+//! Schema versions of the embedded store, in `PRAGMA user_version`. A migration runs whole or not at all;
+//! none is ever edited.
 
 use std::path::Path;
 

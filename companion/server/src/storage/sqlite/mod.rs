@@ -1,9 +1,11 @@
 //! The embedded store: one SQLite file in WAL mode.
 //!
-//! One writer thread owns the only writing connection and groups waiting batches into one transaction, so that the cost of a durable
-//! commit (`synchronous = FULL`) is shared. Readers use a few read-only connections and never wait for the writer.
+//! One writer thread owns the only writing connection and groups waiting batches into one transaction, so
+//! that the cost of a durable commit (`synchronous = FULL`) is shared. Readers use a few read-only
+//! connections and never wait for the writer.
 //!
-//! Limits: 64 batches queued and 4 reads at once; who finds no place within 2 seconds is told `Busy`. Not done here: retention.
+//! Limits: 64 batches queued and 4 reads at once; who finds no place within 2 seconds is told `Busy`. Not
+//! done here: retention.
 
 mod migrate;
 mod read;
@@ -56,13 +58,17 @@ impl SqliteStorage {
             place: path.display().to_string(),
             reason: reason.to_string(),
         };
-        let mut connection =
-            Connection::open_with_flags(path, base_flags() | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
-                .map_err(|error| opened(&error))?;
+        let mut connection = Connection::open_with_flags(
+            path,
+            base_flags() | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
+        )
+        .map_err(|error| opened(&error))?;
         restrict(path).map_err(|error| opened(&error))?;
         tune(&connection).map_err(|error| opened(&error))?;
         connection
-            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 67108864;")
+            .execute_batch(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 67108864;",
+            )
             .map_err(|error| opened(&error))?;
         migrate::run(&mut connection, path)?;
 
@@ -207,7 +213,8 @@ fn tune(connection: &Connection) -> Result<(), rusqlite::Error> {
     )
 }
 
-/// Events name users and addresses: only the owner reads them. SQLite gives its side files the mode of the main one.
+/// Events name users and addresses: only the owner reads them. SQLite gives its side files the mode of the
+/// main one.
 fn restrict(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))

@@ -1,4 +1,5 @@
-//! Queries of the embedded store. Every value is a bound parameter; the statement's text is chosen from fixed pieces.
+//! Queries of the embedded store. Every value is a bound parameter; the statement's text is chosen from fixed
+//! pieces.
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use serde_json::{Map, Value};
@@ -27,7 +28,11 @@ pub fn events(connection: &Connection, query: &EventQuery) -> Result<Vec<StoredE
     let severity = query.severity.map(|severity| severity.as_str());
     if let Some(severity) = &severity {
         // The second term lets the planner take the partial index, which leaves the many INFO rows out.
-        sql.push_str(if *severity == "INFO" { " AND severity = ?" } else { " AND severity = ? AND severity <> 'INFO'" });
+        sql.push_str(if *severity == "INFO" {
+            " AND severity = ?"
+        } else {
+            " AND severity = ? AND severity <> 'INFO'"
+        });
         values.push(severity);
     }
     if let Some(since) = &since {
@@ -63,9 +68,14 @@ fn json_object(text: &str) -> Map<String, Value> {
     }
 }
 
-pub fn counts(connection: &Connection, tenant: &TenantId, since: Timestamp) -> Result<EventCounts, StorageError> {
-    // The minute in which the window begins is counted event by event, the whole minutes after it from the counts: exact, and
-    // a day costs the same at any traffic. One read transaction, so that both parts see the same events.
+pub fn counts(
+    connection: &Connection,
+    tenant: &TenantId,
+    since: Timestamp,
+) -> Result<EventCounts, StorageError> {
+    // The minute in which the window begins is counted event by event, the whole minutes after it from the
+    // counts: exact, and a day costs the same at any traffic. One read transaction, so that both parts see
+    // the same events.
     let snapshot = connection.unchecked_transaction()?;
     let first_minute = since.as_millisecond().div_euclid(MINUTE_MS);
     let edge_end = first_minute
@@ -125,8 +135,8 @@ pub fn tenants(
     after: Option<&TenantId>,
     limit: u32,
 ) -> Result<Vec<TenantId>, StorageError> {
-    let mut statement =
-        connection.prepare_cached("SELECT tenant_id FROM tenants WHERE tenant_id > ?1 ORDER BY tenant_id LIMIT ?2")?;
+    let mut statement = connection
+        .prepare_cached("SELECT tenant_id FROM tenants WHERE tenant_id > ?1 ORDER BY tenant_id LIMIT ?2")?;
     let names = statement
         .query_map(params![after.map_or("", TenantId::as_str), limit], |row| row.get::<_, String>(0))?
         .collect::<Result<Vec<_>, _>>()?;

@@ -34,7 +34,8 @@ enum Answer {
 }
 
 impl Answer {
-    /// Tells the asker. One that has gone away is no error: what it asked for is done, and a repetition is a duplicate.
+    /// Tells the asker. One that has gone away is no error: what it asked for is done, and a repetition is a
+    /// duplicate.
     fn send(self, failure: Option<&StorageError>) {
         fn tell<T>(reply: Reply<T>, result: Result<T, StorageError>, failure: Option<&StorageError>) {
             let _ = reply.send(failure.map_or(result, |error| Err(error.clone())));
@@ -59,7 +60,8 @@ pub fn run(mut connection: Connection, mut queue: mpsc::Receiver<Command>, regis
         }
         serve(&mut connection, group, registration);
     }
-    // Folds the log into the file, so that a copy of the one file is whole. Failing here loses nothing: the next start does it.
+    // Folds the log into the file, so that a copy of the one file is whole. Failing here loses nothing: the
+    // next start does it.
     let _ = connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);");
 }
 
@@ -130,7 +132,9 @@ fn insert(
     counts: &mut Counts,
 ) -> Result<Outcome, StorageError> {
     let new = store
-        .prepare_cached("INSERT INTO ingested_records (epoch, sequence) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+        .prepare_cached(
+            "INSERT INTO ingested_records (epoch, sequence) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+        )?
         .execute(params![event.key.epoch.as_str(), event.key.sequence.as_i64()])?;
     if new == 0 {
         return Ok(Outcome::Duplicate);
@@ -144,7 +148,8 @@ fn insert(
         event.details.insert("missing".to_owned(), missing.into());
         outcome = Outcome::GapStored { missing };
     }
-    let details = serde_json::to_string(&event.details).map_err(|error| StorageError::Failed(error.to_string()))?;
+    let details =
+        serde_json::to_string(&event.details).map_err(|error| StorageError::Failed(error.to_string()))?;
     store
         .prepare_cached(
             "INSERT INTO security_events (tenant_id, event_type, severity, user_id, ip_address, user_agent, details, created_at) \
@@ -198,7 +203,9 @@ fn missing(store: &Savepoint<'_>, gap: &Gap) -> Result<u64, StorageError> {
         Gap::Overflow { count } => Ok(*count),
         Gap::VmDied { epoch, from, to } => {
             let arrived: u64 = store
-                .prepare_cached("SELECT count(*) FROM ingested_records WHERE epoch = ?1 AND sequence BETWEEN ?2 AND ?3")?
+                .prepare_cached(
+                    "SELECT count(*) FROM ingested_records WHERE epoch = ?1 AND sequence BETWEEN ?2 AND ?3",
+                )?
                 .query_row(params![epoch.as_str(), from.as_i64(), to.as_i64()], |row| row.get(0))?;
             let span = to.as_i64().saturating_sub(from.as_i64()).saturating_add(1);
             Ok(u64::try_from(span).unwrap_or(0).saturating_sub(arrived))
@@ -239,7 +246,9 @@ fn insert_tenant(
     created_at: &str,
 ) -> Result<bool, StorageError> {
     let added = store
-        .prepare_cached("INSERT INTO tenants (tenant_id, origin, created_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+        .prepare_cached(
+            "INSERT INTO tenants (tenant_id, origin, created_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+        )?
         .execute(params![tenant.as_str(), origin, created_at])?;
     Ok(added == 1)
 }

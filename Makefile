@@ -1,0 +1,67 @@
+# `make` alone prints the targets. What make cannot say well is said in xtask/.
+
+# Where rustup puts cargo, for shells that have not read its environment yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+XTASK = cargo run --quiet --release --package xtask --
+
+.DEFAULT_GOAL := help
+.PHONY: help run up down token check test e2e bench wasm build tools lint fmt clean-run cargo
+.NOTPARALLEL:
+
+help: ## Print this
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+	@echo
+	@echo "Variables for run and up: UPSTREAM=host:port CONFIG=path.json CONCURRENCY=n ENVOY_PORT=10000 ADMIN_PORT=9901"
+	@echo "COMPANION_PORT=8000 INGEST_PORT=8001 DATA_DIR=.run DATABASE_URL REDIS_URL; ENVOY=path uses your own Envoy."
+
+run: build ## Start everything in the foreground and print what to try; Ctrl-C stops it
+	@$(XTASK) run
+
+up: build ## The same in the background; returns when it is ready
+	@$(XTASK) up
+
+down: cargo ## Stop what `make up` started
+	@$(XTASK) down
+
+token: cargo ## Print a token for the companion's API, of one tenant with TENANT=name
+	@$(XTASK) token
+
+check: build ## Check the module configuration CONFIG=path.json
+	@$(XTASK) check
+
+test: cargo ## Install and build what the tests need, run all of them, print the count
+	@$(XTASK) test
+
+e2e: build ## Run the end-to-end tests alone
+	@$(XTASK) wasm --for-tests
+	@cargo test --release --package portcullis-tests
+
+bench: build ## Measure what Portcullis adds to a request
+	@$(XTASK) wasm
+	@cargo bench --package portcullis-tests
+
+wasm: cargo ## Build the modules into dist/ and print their sizes
+	@$(XTASK) wasm
+
+build: tools ## Build the companion and the module that `make run` needs
+	@echo "building"
+	@cargo build --quiet --release --package portcullis-server --package xtask
+	@$(XTASK) wasm --whole-only
+
+tools: cargo ## Install what is missing: Rust's wasm target, and Envoy into .tools/
+	@$(XTASK) install
+
+lint: cargo ## Formatting, clippy, and what `cargo xtask tidy` checks
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets -- -D warnings
+	@$(XTASK) tidy
+
+fmt: cargo ## Format all code
+	@cargo fmt --all
+
+clean-run: down ## Forget all state of `make run` and `make up`: database, secrets, logs
+	@$(XTASK) clean-run
+
+cargo:
+	@command -v cargo >/dev/null || { echo "portcullis: cargo is missing: install Rust from https://rustup.rs" >&2; exit 1; }

@@ -1,0 +1,110 @@
+//! The public API: JSON for people and programs, scoped by bearer tokens.
+//!
+//! Open to everyone: liveness and readiness, which tell nothing but the state. Everything else, paths that do
+//! not exist included, asks for a token first. Against: strangers, tenants who ask for other tenants' data,
+//! malformed parameters. Limits: 64 to 128 KiB a head, 8 KiB a path and query, no bodies, 1000 events a page.
+
+pub mod auth;
+mod monitoring;
+mod openapi;
+mod parameters;
+mod security;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Router, middleware};
+
+use crate::clock::{Clock, monotonic};
+use crate::http::envelope::{self, Envelope};
+use crate::http::problem::Problem;
+use crate::metrics::Metrics;
+use crate::storage::{Pending, Storage};
+use crate::token::TokenKey;
+
+/// Bodies have no use here yet.
+const MAX_BODY_BYTES: u64 = 64 * 1024;
+
+/// What `GET /api/security/status` tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Protections {
+    /// SECURITY_ENABLED.
+    pub security: bool,
+    /// A valid ENCRYPTION_KEY is there.
+    pub encryption: bool,
+    /// Rate limits are set.
+    pub rate_limiting: bool,
+    /// Records are taken and stored.
+    pub audit_logging: bool,
+}
+
+/// What the API needs.
+#[derive(Clone)]
+pub struct Api {
+    /// What it reads.
+    pub storage: Arc<dyn Storage>,
+    /// The present.
+    pub clock: Clock,
+    /// Counted here.
+    pub metrics: Arc<Metrics>,
+    /// Verifies tokens.
+    pub tokens: TokenKey,
+    /// Told by status.
+    pub protections: Protections,
+    /// When the process began.
+    pub started: Instant,
+    /// Spares the store from readiness checks in a flood.
+    pub readiness: Arc<monitoring::Readiness>,
+}
+
+impl Api {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(
+        storage: Arc<dyn Storage>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        tokens: TokenKey,
+        protections: Protections,
+    ) -> Self {
+        let readiness = Arc::default();
+        Self { storage, clock, metrics, tokens, protections, started: monotonic(), readiness }
+    }
+
+    /// Waits for the store, measures it, and turns its errors into 503.
+    async fn query<T>(&self, pending: Pending<'_, T>) -> Result<T, Problem> {
+        let started = monotonic();
+        let answer = pending.await;
+        self.metrics.query_latency.observe(started.elapsed());
+        answer.map_err(|error| {
+            self.metrics.storage_errors.add(1);
+            tracing::error!(category = "application", %error, "a query failed");
+            Problem::storage(&error)
+        })
+    }
+}
+
+/// The API's routes.
+pub fn router(api: Api) -> Router {
+    let envelope =
+        Envelope { listener: "api", max_body_bytes: MAX_BODY_BYTES, metrics: Arc::clone(&api.metrics) };
+    let open = Router::new()
+        .route("/monitoring/liveness", get(monitoring::liveness))
+        .route("/monitoring/readiness", get(monitoring::readiness));
+    let closed = Router::new()
+        .route("/api/security/status", get(security::status))
+        .route("/api/security/events/{tenant_id}", get(security::events))
+        .route("/api/security/metrics/{tenant_id}", get(security::metrics))
+        .route("/monitoring/version", get(monitoring::version))
+        .route("/health/detailed", get(monitoring::detailed))
+        .route("/metrics", get(monitoring::prometheus))
+        .route("/openapi.json", get(openapi::document))
+        .fallback(async || Problem::of_status(StatusCode::NOT_FOUND))
+        .layer(middleware::from_fn_with_state(api.clone(), auth::authenticate));
+    open.merge(closed)
+        .method_not_allowed_fallback(async || Problem::of_status(StatusCode::METHOD_NOT_ALLOWED))
+        .layer(middleware::from_fn_with_state(envelope, envelope::wrap))
+        .with_state(api)
+}

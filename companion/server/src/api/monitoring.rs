@@ -1,0 +1,156 @@
+//! Health and figures of the companion itself.
+
+use std::time::{Duration, Instant};
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
+use serde::Serialize;
+use tokio::sync::Mutex;
+
+use super::{Api, auth};
+use crate::clock::{monotonic, rfc3339};
+use crate::http::envelope::json;
+use crate::http::problem::Problem;
+use crate::token::Grant;
+
+/// How long an answer of the store counts: a flood of open requests costs it one write a second.
+const PROBE_LIFE: Duration = Duration::from_secs(1);
+/// A store that takes longer is not ready.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The last probe of the store.
+#[derive(Default)]
+pub struct Readiness {
+    last: Mutex<Option<(Instant, bool)>>,
+}
+
+impl Readiness {
+    /// Whether the store takes writes and answers reads, now or within the last second.
+    async fn check(&self, api: &Api) -> bool {
+        // Held while the probe runs: who comes meanwhile waits for the same answer.
+        let mut last = self.last.lock().await;
+        if let Some((at, ready)) = *last
+            && at.elapsed() < PROBE_LIFE
+        {
+            return ready;
+        }
+        let probe = tokio::time::timeout(PROBE_TIMEOUT, api.storage.probe(api.clock.now())).await;
+        let ready = match probe {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::error!(category = "application", %error, "the store is not ready");
+                false
+            }
+            Err(_) => {
+                tracing::error!(category = "application", "the store did not answer a probe within 3 s");
+                false
+            }
+        };
+        *last = Some((monotonic(), ready));
+        ready
+    }
+}
+
+/// A state and nothing else.
+#[derive(Serialize, JsonSchema)]
+pub struct StateBody {
+    status: &'static str,
+}
+
+/// The release.
+#[derive(Serialize, JsonSchema)]
+pub struct Version {
+    name: &'static str,
+    version: &'static str,
+    /// RFC 3339, UTC.
+    timestamp: String,
+}
+
+/// The state of every part.
+#[derive(Serialize, JsonSchema)]
+pub struct Detailed {
+    /// `healthy` or `unhealthy`.
+    status: &'static str,
+    version: &'static str,
+    uptime_seconds: u64,
+    checks: Checks,
+    /// RFC 3339, UTC.
+    timestamp: String,
+}
+
+/// The parts.
+#[derive(Serialize, JsonSchema)]
+pub struct Checks {
+    storage: StorageCheck,
+}
+
+/// The store.
+#[derive(Serialize, JsonSchema)]
+pub struct StorageCheck {
+    /// `healthy` or `unhealthy`.
+    status: &'static str,
+    queue_depth: usize,
+    queue_capacity: usize,
+    errors: u64,
+}
+
+/// The process answers.
+pub async fn liveness() -> Response {
+    json(&StateBody { status: "alive" })
+}
+
+/// The store takes writes and answers reads.
+pub async fn readiness(State(api): State<Api>) -> Response {
+    if api.readiness.check(&api).await {
+        return json(&StateBody { status: "ready" });
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, json(&StateBody { status: "unavailable" })).into_response()
+}
+
+/// The release that runs.
+pub async fn version(State(api): State<Api>) -> Response {
+    json(&Version {
+        name: "portcullis",
+        version: env!("CARGO_PKG_VERSION"),
+        timestamp: rfc3339(api.clock.now()),
+    })
+}
+
+/// The state of every part, for the admin scope.
+pub async fn detailed(
+    State(api): State<Api>,
+    Extension(grant): Extension<Grant>,
+) -> Result<Response, Problem> {
+    auth::require_admin(&grant)?;
+    let status = if api.readiness.check(&api).await { "healthy" } else { "unhealthy" };
+    let queue = api.storage.queue();
+    let storage = StorageCheck {
+        status,
+        queue_depth: queue.depth,
+        queue_capacity: queue.capacity,
+        errors: api.metrics.storage_errors.value(),
+    };
+    Ok(json(&Detailed {
+        status,
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_seconds: api.started.elapsed().as_secs(),
+        checks: Checks { storage },
+        timestamp: rfc3339(api.clock.now()),
+    }))
+}
+
+/// Prometheus text, for the admin scope: it sums over all tenants.
+pub async fn prometheus(
+    State(api): State<Api>,
+    Extension(grant): Extension<Grant>,
+) -> Result<Response, Problem> {
+    auth::require_admin(&grant)?;
+    let text = api.metrics.render(api.storage.queue(), api.started.elapsed());
+    let mut response = text.into_response();
+    let value = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, value);
+    Ok(response)
+}

@@ -1,0 +1,103 @@
+//! Query parameters: each known by name, given once, within bounds; anything else is a 400 that names it.
+
+use axum::extract::Query;
+use axum::http::Uri;
+
+use crate::clock::Timestamp;
+use crate::event::{EventType, Severity};
+use crate::http::problem::Problem;
+use crate::storage::{EventQuery, MAX_PAGE};
+use crate::tenant::TenantId;
+
+const DEFAULT_LIMIT: u32 = 100;
+const KNOWN: [&str; 4] = ["limit", "event_type", "severity", "since"];
+
+/// Reads the filter of the events query.
+pub fn event_query(tenant: TenantId, uri: &Uri) -> Result<EventQuery, Problem> {
+    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+        .map_err(|_| Problem::malformed("the query string could not be read"))?;
+    let mut query =
+        EventQuery { tenant, limit: DEFAULT_LIMIT, event_type: None, severity: None, since: None };
+    let mut seen: Vec<&str> = Vec::with_capacity(KNOWN.len());
+    for (name, value) in &pairs {
+        let Some(known) = KNOWN.into_iter().find(|known| known == name) else {
+            return Err(Problem::malformed(format!(
+                "unknown query parameter; known are {}",
+                KNOWN.join(", ")
+            )));
+        };
+        if seen.contains(&known) {
+            return Err(Problem::malformed(format!("{known}: given twice, give it once")));
+        }
+        seen.push(known);
+        match known {
+            "limit" => {
+                query.limit = value
+                    .parse()
+                    .ok()
+                    .filter(|limit| (1..=MAX_PAGE).contains(limit))
+                    .ok_or_else(|| Problem::malformed("limit: must be a whole number from 1 to 1000"))?;
+            }
+            "event_type" => {
+                let event_type = EventType::new(value)
+                    .ok_or_else(|| Problem::malformed("event_type: must be 1 to 100 of A-Z, 0-9 and _"))?;
+                query.event_type = Some(event_type);
+            }
+            "severity" => {
+                let severity = Severity::from_name(value)
+                    .ok_or_else(|| Problem::malformed("severity: must be INFO, WARNING or ERROR"))?;
+                query.severity = Some(severity);
+            }
+            _ => query.since = Some(since(value)?),
+        }
+    }
+    Ok(query)
+}
+
+fn since(text: &str) -> Result<Timestamp, Problem> {
+    text.parse::<Timestamp>().ok().filter(|at| *at >= Timestamp::UNIX_EPOCH).ok_or_else(|| {
+        Problem::malformed(
+            "since: must be an RFC 3339 time since 1970, as 2026-01-31T12:00:00Z (write a + as %2B)",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(query: &str) -> Result<EventQuery, Problem> {
+        event_query(TenantId::public(), &format!("/x?{query}").parse().unwrap())
+    }
+
+    #[test]
+    fn defaults_and_bounds() {
+        assert_eq!(read("").unwrap().limit, 100);
+        assert_eq!(read("limit=1000").unwrap().limit, 1000);
+        let query = read("event_type=REQUEST&severity=INFO&since=2026-01-31T13:00:00%2B01:00").unwrap();
+        assert_eq!(crate::clock::rfc3339(query.since.unwrap()), "2026-01-31T12:00:00.000Z");
+    }
+
+    #[test]
+    fn what_is_malformed_is_named() {
+        for (query, named) in [
+            ("limit=0", "limit"),
+            ("limit=1001", "limit"),
+            ("limit=-1", "limit"),
+            ("limit=", "limit"),
+            ("limit=1;DROP", "limit"),
+            ("limit=1&limit=2", "twice"),
+            ("event_type='%20OR%201=1--", "event_type"),
+            ("event_type=%00", "event_type"),
+            ("event_type=%ff%fe", "event_type"),
+            ("severity=warning", "severity"),
+            ("severity=INFO'--", "severity"),
+            ("since=yesterday", "since"),
+            ("since=1960-01-01T00:00:00Z", "since"),
+            ("sort=id;--", "unknown"),
+        ] {
+            let problem = read(query).unwrap_err();
+            assert!(problem.detail.contains(named), "{query}: {}", problem.detail);
+        }
+    }
+}

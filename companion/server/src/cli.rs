@@ -1,0 +1,182 @@
+//! The command line. Secrets are no flags: every process of the machine can read a command line, so they come
+//! from the environment.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::units;
+
+const SERVE_HELP: &str = "\
+Secrets come from the environment alone:
+  SECRET_KEY               signs the API's tokens; at least 32 bytes. Make one: openssl rand -hex 32
+  PORTCULLIS_INGEST_TOKEN  what a module must show to deliver records; at least 16 bytes
+  ENCRYPTION_KEY           at least 32 bytes; checked, and told by /api/security/status
+With --demonstration a missing SECRET_KEY or PORTCULLIS_INGEST_TOKEN is made once and kept in
+DATA_DIR/secret-key and DATA_DIR/ingest-token (mode 0600).
+PORTCULLIS_LOG sets the log's level (error, warn, info, debug) against ENVIRONMENT's choice.
+
+Try it:
+  portcullis serve --demonstration &
+  curl -H \"Authorization: Bearer $(portcullis token)\" http://127.0.0.1:8000/api/security/status";
+
+/// The companion of Portcullis: keeps the audit trail, answers for it, checks configurations.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Take audit records from modules, store them, and serve the API
+    #[command(after_help = SERVE_HELP)]
+    Serve(Box<ServeArgs>),
+    /// Check a module configuration: every error with its path and remedy
+    #[command(
+        after_help = "Exit code: 0 it is good (warnings may be printed), 1 it is not, 2 it could not be read."
+    )]
+    Check(CheckArgs),
+    /// Print a bearer token for the API
+    #[command(
+        after_help = "The key is SECRET_KEY, or DATA_DIR/secret-key which `serve --demonstration` makes."
+    )]
+    Token(TokenArgs),
+    /// Add or list tenants
+    Tenant(TenantArgs),
+    /// Print the release
+    Version,
+}
+
+/// Where the store is.
+#[derive(Debug, Clone, Args)]
+pub struct StoreArgs {
+    /// Where state lies
+    #[arg(long, env = "DATA_DIR", default_value = ".run", value_name = "FOLDER")]
+    pub data_dir: PathBuf,
+    /// The store: a path, or sqlite:PATH [default: DATA_DIR/companion.db]
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<String>,
+}
+
+/// What `serve` takes.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// The address of both listeners; they speak plain HTTP, so leave the loopback only behind a proxy
+    #[arg(long, env = "COMPANION_ADDRESS", default_value = "127.0.0.1", value_name = "ADDRESS")]
+    pub address: IpAddr,
+    /// The API's port; 0 takes a free one
+    #[arg(long, env = "COMPANION_PORT", default_value_t = 8000)]
+    pub port: u16,
+    /// The ingest listener's port, for modules only
+    #[arg(long, env = "INGEST_PORT", default_value_t = 8001)]
+    pub ingest_port: u16,
+    /// Listen for modules on this Unix socket (mode 0600) instead of INGEST_PORT
+    #[arg(long, env = "INGEST_SOCKET", value_name = "PATH")]
+    pub ingest_socket: Option<PathBuf>,
+    /// Where state lies, and the store.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Chooses the log's level: development debug, staging and production info
+    #[arg(long, env = "ENVIRONMENT", value_enum, default_value_t = Environment::Production)]
+    pub environment: Environment,
+    /// Told by /api/security/status; it never switches the API's own authentication off
+    #[arg(long, env = "SECURITY_ENABLED", default_value = "true", value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub security_enabled: bool,
+    /// Default limit: API calls a minute; checked here, applied by the module's own configuration
+    #[arg(long, env = "RATE_LIMIT_API_CALLS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub rate_limit_api_calls: u32,
+    /// Default limit: login attempts a minute; checked here, applied by the module's own configuration
+    #[arg(long, env = "RATE_LIMIT_LOGIN_ATTEMPTS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub rate_limit_login_attempts: u32,
+    /// Default limit: file uploads a minute; checked here, applied by the module's own configuration
+    #[arg(long, env = "RATE_LIMIT_FILE_UPLOADS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub rate_limit_file_uploads: u32,
+    /// For trying out, never for real traffic: tenants register themselves, missing keys are made
+    #[arg(long)]
+    pub demonstration: bool,
+}
+
+/// Where the companion runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Environment {
+    /// A developer's machine.
+    Development,
+    /// Like production, with test data.
+    Staging,
+    /// The real thing.
+    Production,
+}
+
+/// What `check` takes.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The configuration, JSON; - reads standard input
+    pub config: PathBuf,
+    /// Print one JSON document instead of lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `token` takes.
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    /// Open this tenant alone; without it the token opens everything
+    #[arg(long)]
+    pub tenant: Option<String>,
+    /// How long it is good: 90s, 15m, 12h, 30d; 1m to 366d
+    #[arg(long, default_value = "30d", value_parser = units::duration)]
+    pub ttl: Duration,
+    /// Where state lies
+    #[arg(long, env = "DATA_DIR", default_value = ".run", value_name = "FOLDER")]
+    pub data_dir: PathBuf,
+}
+
+/// What `tenant` takes.
+#[derive(Debug, Args)]
+pub struct TenantArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: TenantCommand,
+    /// Where the store is.
+    #[command(flatten)]
+    pub store: StoreArgs,
+}
+
+/// What to do with tenants.
+#[derive(Debug, Subcommand)]
+pub enum TenantCommand {
+    /// Add a tenant; its events become readable, earlier ones too
+    Add {
+        /// 1 to 50 visible ASCII characters
+        name: String,
+    },
+    /// List all tenants, one a line
+    List,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_secret_is_a_flag() {
+        let serve = Cli::command().find_subcommand_mut("serve").unwrap().render_long_help().to_string();
+        for flag in ["--secret", "--encryption", "--ingest-token"] {
+            assert!(!serve.contains(flag), "{flag}");
+        }
+    }
+}

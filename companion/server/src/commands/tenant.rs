@@ -1,0 +1,48 @@
+//! `portcullis tenant`: what an operator does where tenants do not register themselves. It may run beside
+//! `serve`.
+
+use crate::cli::{TenantArgs, TenantCommand};
+use crate::clock::Clock;
+use crate::settings::{database, make_data_dir};
+use crate::storage::sqlite::SqliteStorage;
+use crate::storage::{Registration, Storage};
+use crate::tenant::TenantId;
+
+/// Tenants read at a time.
+const PAGE: u32 = 1000;
+
+/// Adds or lists tenants.
+///
+/// # Errors
+/// A malformed name, or a store that cannot be opened.
+pub fn run(args: &TenantArgs) -> anyhow::Result<()> {
+    make_data_dir(&args.store.data_dir)?;
+    let storage = SqliteStorage::open(&database(&args.store)?, Registration::Operator)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match &args.command {
+            TenantCommand::Add { name } => {
+                let tenant = TenantId::new(name)?;
+                let added = storage.add_tenant(tenant.clone(), Clock::System.now()).await?;
+                super::print(&format!("{tenant}: {}", if added { "added" } else { "exists already" }))?;
+            }
+            TenantCommand::List => list(&storage).await?,
+        }
+        storage.close().await?;
+        anyhow::Ok(())
+    })
+}
+
+async fn list(storage: &impl Storage) -> anyhow::Result<()> {
+    let mut after = None;
+    loop {
+        let page = storage.tenants(after, PAGE).await?;
+        for tenant in &page {
+            super::print(tenant.as_str())?;
+        }
+        after = page.last().cloned();
+        if after.is_none() {
+            return Ok(());
+        }
+    }
+}

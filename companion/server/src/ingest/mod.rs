@@ -1,0 +1,175 @@
+//! The ingest listener: modules deliver their audit records here, and nobody else.
+//!
+//! `POST /v1/ingest` takes JSON lines and answers when what can be stored is durable: `{"stored",
+//! "duplicates", "rejected", "errors"}`. A batch may be delivered twice; its records are stored once. A line
+//! that is no record is counted and named, and must not be sent again. It stands on a socket of its own, so
+//! that the public API's port never takes records.
+//!
+//! Against: whoever reaches the port without the token; a sender that is broken or lies. Not against: a
+//! holder of the token, who can write records of any tenant. Limits: 1 MiB a batch, 16 KiB a line, 10 seconds
+//! for a body to arrive.
+
+pub mod batch;
+pub mod record;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware;
+use axum::response::Response;
+use axum::routing::post;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Bytes;
+use serde::Serialize;
+
+use crate::clock::{Clock, monotonic};
+use crate::http::envelope::{self, Envelope, json};
+use crate::http::problem::Problem;
+use crate::metrics::{EventLabels, Metrics};
+use crate::secret::Secret;
+use crate::storage::{Outcome, Storage, StorageError};
+use batch::{Batch, LineError};
+
+/// The shortest ingest token.
+pub const MIN_TOKEN_BYTES: usize = 16;
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the ingest listener needs.
+#[derive(Clone)]
+pub struct Ingest {
+    /// Where records go.
+    pub storage: Arc<dyn Storage>,
+    /// The time of arrival.
+    pub clock: Clock,
+    /// Counted here.
+    pub metrics: Arc<Metrics>,
+    /// What a sender must show; `None` only on a Unix socket, whose file mode says who may send.
+    pub token: Option<Secret>,
+}
+
+#[derive(Serialize)]
+struct Receipt {
+    stored: u64,
+    duplicates: u64,
+    rejected: u64,
+    errors: Vec<LineError>,
+}
+
+/// The listener's routes.
+pub fn router(ingest: Ingest) -> Router {
+    let envelope = Envelope {
+        listener: "ingest",
+        max_body_bytes: u64::try_from(batch::MAX_BYTES).unwrap_or(u64::MAX),
+        metrics: Arc::clone(&ingest.metrics),
+    };
+    Router::new()
+        .route("/v1/ingest", post(receive))
+        .fallback(async || Problem::of_status(StatusCode::NOT_FOUND))
+        .method_not_allowed_fallback(async || Problem::of_status(StatusCode::METHOD_NOT_ALLOWED))
+        .layer(middleware::from_fn_with_state(ingest.clone(), authenticate))
+        .layer(middleware::from_fn_with_state(envelope, envelope::wrap))
+        .with_state(ingest)
+}
+
+/// Before anything else, the body included, so that a stranger costs nothing.
+async fn authenticate(State(ingest): State<Ingest>, request: Request, next: middleware::Next) -> Response {
+    use axum::response::IntoResponse;
+    if let Some(token) = &ingest.token {
+        let offered = crate::api::auth::bearer(request.headers()).unwrap_or_default();
+        if !token.matches(offered.as_bytes()) {
+            ingest.metrics.batches_refused.add(1);
+            return Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "send Authorization: Bearer with the token in PORTCULLIS_INGEST_TOKEN",
+            )
+            .into_response();
+        }
+    }
+    next.run(request).await
+}
+
+async fn receive(State(ingest): State<Ingest>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+    let refused = |problem| {
+        ingest.metrics.batches_refused.add(1);
+        problem
+    };
+    check_type(&headers).map_err(refused)?;
+    let body = read_body(body).await.map_err(refused)?;
+    let Batch { events, rejected, errors } = Batch::read(&body, ingest.clock.now());
+    drop(body);
+    ingest.metrics.rejected(rejected);
+    if let Some(first) = errors.first() {
+        tracing::warn!(
+            category = "application",
+            rejected,
+            line = first.line,
+            error = first.error,
+            "records rejected"
+        );
+    }
+
+    let labels: Vec<EventLabels> = events.iter().map(EventLabels::of).collect();
+    let outcomes = append(&ingest, events).await.map_err(|error| {
+        ingest.metrics.batches_failed.add(1);
+        Problem::storage(&error)
+    })?;
+    let mut receipt = Receipt { stored: 0, duplicates: 0, rejected, errors };
+    for (labels, outcome) in labels.into_iter().zip(outcomes) {
+        ingest.metrics.ingested(labels, outcome);
+        match outcome {
+            Outcome::Duplicate => receipt.duplicates = receipt.duplicates.saturating_add(1),
+            Outcome::Stored | Outcome::GapStored { .. } => receipt.stored = receipt.stored.saturating_add(1),
+        }
+        if let Outcome::GapStored { missing } = outcome {
+            tracing::error!(category = "audit", missing, "audit records are missing");
+        }
+    }
+    ingest.metrics.batches_stored.add(1);
+    Ok(json(&receipt))
+}
+
+async fn append(ingest: &Ingest, events: Vec<crate::event::Event>) -> Result<Vec<Outcome>, StorageError> {
+    if events.is_empty() {
+        return Ok(Vec::new());
+    }
+    let started = monotonic();
+    let outcomes = ingest.storage.append(events).await;
+    ingest.metrics.append_latency.observe(started.elapsed());
+    outcomes.inspect_err(|error| {
+        ingest.metrics.storage_errors.add(1);
+        tracing::error!(category = "application", %error, "a batch was not stored; the module will send it again");
+    })
+}
+
+fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let unsupported = |detail| Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-type", detail);
+    let media_type =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = media_type.split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/x-ndjson") {
+        return Err(unsupported("Content-Type must be application/x-ndjson"));
+    }
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(unsupported("Content-Encoding must be left out"));
+    }
+    Ok(())
+}
+
+async fn read_body(body: Body) -> Result<Bytes, Problem> {
+    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, batch::MAX_BYTES).collect()).await;
+    match collected {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "a batch has at most 1048576 bytes"))
+        }
+        Ok(Err(_)) => Err(Problem::malformed("the body broke off")),
+        Err(_) => {
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", "a body must arrive within 10 seconds"))
+        }
+    }
+}

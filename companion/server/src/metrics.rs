@@ -1,0 +1,329 @@
+//! Counters of the companion, as Prometheus text (exposition format 0.0.4).
+//!
+//! Label sets are fixed at compile time: no tenant, user or path of a client becomes a label, so that the
+//! number of series has a bound whatever arrives.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::event::{EventType, Severity};
+use crate::storage::{Outcome, QueueState};
+
+/// Routes that have a series of their own; every other path is `other`.
+const ROUTES: [&str; 11] = [
+    "/api/security/status",
+    "/api/security/events/{tenant_id}",
+    "/api/security/metrics/{tenant_id}",
+    "/monitoring/liveness",
+    "/monitoring/readiness",
+    "/monitoring/version",
+    "/health/detailed",
+    "/metrics",
+    "/openapi.json",
+    "/v1/ingest",
+    "other",
+];
+const STATUS_CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+const GAP_CAUSES: [&str; 2] = ["overflow", "vm-died"];
+const TYPES: usize = EventType::KNOWN.len() + 1;
+
+/// A number that only grows.
+#[derive(Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The present value.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Durations in buckets from 0.5 ms to 5 s.
+#[derive(Default)]
+pub struct Histogram {
+    buckets: [Counter; Self::BOUNDS.len()],
+    count: Counter,
+    sum_us: Counter,
+}
+
+impl Histogram {
+    /// Upper bounds in microseconds, and as Prometheus writes them.
+    const BOUNDS: [(u64, &'static str); 12] = [
+        (500, "0.0005"),
+        (1_000, "0.001"),
+        (2_500, "0.0025"),
+        (5_000, "0.005"),
+        (10_000, "0.01"),
+        (25_000, "0.025"),
+        (50_000, "0.05"),
+        (100_000, "0.1"),
+        (250_000, "0.25"),
+        (500_000, "0.5"),
+        (1_000_000, "1"),
+        (5_000_000, "5"),
+    ];
+
+    /// Counts one duration.
+    pub fn observe(&self, elapsed: Duration) {
+        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        for (bucket, (bound, _)) in self.buckets.iter().zip(Self::BOUNDS) {
+            if micros <= bound {
+                bucket.add(1);
+            }
+        }
+        self.count.add(1);
+        self.sum_us.add(micros);
+    }
+
+    fn render(&self, text: &mut String, name: &str, help: &str) {
+        header(text, name, "histogram", help);
+        for (bucket, (_, bound)) in self.buckets.iter().zip(Self::BOUNDS) {
+            put(text, format_args!("{name}_bucket{{le=\"{bound}\"}} {}", bucket.value()));
+        }
+        put(text, format_args!("{name}_bucket{{le=\"+Inf\"}} {}", self.count.value()));
+        let sum = Duration::from_micros(self.sum_us.value()).as_secs_f64();
+        put(text, format_args!("{name}_sum {sum}"));
+        put(text, format_args!("{name}_count {}", self.count.value()));
+    }
+}
+
+/// All counters. Shared by every part; cheap to count on.
+#[derive(Default)]
+pub struct Metrics {
+    /// Batches stored.
+    pub batches_stored: Counter,
+    /// Batches refused as a whole: token, size, shape.
+    pub batches_refused: Counter,
+    /// Batches that the store did not take; the sender comes again.
+    pub batches_failed: Counter,
+    stored: Counter,
+    duplicates: Counter,
+    rejected: Counter,
+    events: [[Counter; 3]; TYPES],
+    gaps: [Counter; 2],
+    missing: [Counter; 2],
+    /// How long a batch waited until it was durable.
+    pub append_latency: Histogram,
+    /// How long a query took.
+    pub query_latency: Histogram,
+    /// Answers of the store that were errors.
+    pub storage_errors: Counter,
+    answers: [[Counter; 4]; ROUTES.len()],
+    answer_latency: Histogram,
+}
+
+/// What a counter must know of an event after the event is gone.
+#[derive(Clone, Copy)]
+pub struct EventLabels {
+    event_type: usize,
+    severity: Severity,
+    gap: Option<usize>,
+}
+
+impl EventLabels {
+    /// The labels of `event`.
+    #[must_use]
+    pub fn of(event: &crate::event::Event) -> Self {
+        let known = EventType::KNOWN.iter().position(|name| *name == event.event_type.as_str());
+        let gap =
+            event.gap.as_ref().and_then(|gap| GAP_CAUSES.iter().position(|cause| *cause == gap.cause()));
+        Self { event_type: known.unwrap_or(EventType::KNOWN.len()), severity: event.severity, gap }
+    }
+}
+
+impl Metrics {
+    /// Counts what became of one event.
+    pub fn ingested(&self, labels: EventLabels, outcome: Outcome) {
+        let missing = match outcome {
+            Outcome::Duplicate => return self.duplicates.add(1),
+            Outcome::Stored => None,
+            Outcome::GapStored { missing } => Some(missing),
+        };
+        self.stored.add(1);
+        let severity = Severity::ALL.iter().position(|severity| *severity == labels.severity);
+        let series = self.events.get(labels.event_type).zip(severity).and_then(|(row, at)| row.get(at));
+        if let Some(counter) = series {
+            counter.add(1);
+        }
+        if let (Some(missing), Some(cause)) = (missing, labels.gap) {
+            if let Some(counter) = self.gaps.get(cause) {
+                counter.add(1);
+            }
+            if let Some(counter) = self.missing.get(cause) {
+                counter.add(missing);
+            }
+        }
+    }
+
+    /// Counts lines that were not records.
+    pub fn rejected(&self, lines: u64) {
+        self.rejected.add(lines);
+    }
+
+    /// Counts an answer. `route` is the route's pattern, never the client's path.
+    pub fn answered(&self, listener: &'static str, route: Option<&str>, status: u16, elapsed: Duration) {
+        let route = route
+            .and_then(|route| ROUTES.iter().position(|known| *known == route))
+            .unwrap_or(ROUTES.len() - 1);
+        let class = usize::from(status / 100).saturating_sub(2).min(STATUS_CLASSES.len() - 1);
+        if let Some(counter) = self.answers.get(route).and_then(|row| row.get(class)) {
+            counter.add(1);
+        }
+        if listener == "api" {
+            self.answer_latency.observe(elapsed);
+        }
+    }
+
+    /// The Prometheus text.
+    #[must_use]
+    pub fn render(&self, queue: QueueState, uptime: Duration) -> String {
+        let mut text = String::with_capacity(16 * 1024);
+        let out = &mut text;
+        header(out, "portcullis_build_info", "gauge", "The release that runs.");
+        put(out, format_args!("portcullis_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")));
+        header(out, "portcullis_uptime_seconds", "gauge", "Seconds since the start.");
+        put(out, format_args!("portcullis_uptime_seconds {}", uptime.as_secs()));
+
+        let batches = [&self.batches_stored, &self.batches_refused, &self.batches_failed];
+        labelled(
+            out,
+            "portcullis_ingest_batches_total",
+            "Batches from modules, by result.",
+            "result",
+            &["stored", "refused", "failed"],
+            &batches,
+        );
+        let records = [&self.stored, &self.duplicates, &self.rejected];
+        labelled(
+            out,
+            "portcullis_ingest_records_total",
+            "Records from modules, by result.",
+            "result",
+            &["stored", "duplicate", "rejected"],
+            &records,
+        );
+        labelled(
+            out,
+            "portcullis_audit_gaps_total",
+            "Reports of lost records, by cause.",
+            "cause",
+            &GAP_CAUSES,
+            &self.gaps.each_ref(),
+        );
+        labelled(
+            out,
+            "portcullis_audit_records_missing_total",
+            "Records that are really missing, by cause.",
+            "cause",
+            &GAP_CAUSES,
+            &self.missing.each_ref(),
+        );
+        self.render_events(out);
+
+        self.append_latency.render(out, "portcullis_store_append_seconds", "Time until a batch was durable.");
+        self.query_latency.render(out, "portcullis_store_query_seconds", "Time of a query.");
+        header(out, "portcullis_store_errors_total", "counter", "Errors of the store.");
+        put(out, format_args!("portcullis_store_errors_total {}", self.storage_errors.value()));
+        header(out, "portcullis_store_queue_depth", "gauge", "Batches that wait for the writer.");
+        put(out, format_args!("portcullis_store_queue_depth {}", queue.depth));
+        header(out, "portcullis_store_queue_capacity", "gauge", "Batches that may wait.");
+        put(out, format_args!("portcullis_store_queue_capacity {}", queue.capacity));
+        self.render_answers(out);
+        self.answer_latency.render(out, "portcullis_api_request_seconds", "Time of an answer of the API.");
+        text
+    }
+
+    fn render_events(&self, out: &mut String) {
+        header(
+            out,
+            "portcullis_events_total",
+            "counter",
+            "Events stored since the start, by type and severity.",
+        );
+        let names = EventType::KNOWN.iter().copied().chain(["other"]);
+        for (name, row) in names.zip(&self.events) {
+            for (severity, counter) in Severity::ALL.iter().zip(row) {
+                let (severity, value) = (severity.as_str(), counter.value());
+                put(
+                    out,
+                    format_args!(
+                        "portcullis_events_total{{type=\"{name}\",severity=\"{severity}\"}} {value}"
+                    ),
+                );
+            }
+        }
+    }
+
+    fn render_answers(&self, out: &mut String) {
+        header(
+            out,
+            "portcullis_http_answers_total",
+            "counter",
+            "Answers of both listeners, by route and status.",
+        );
+        for (route, row) in ROUTES.iter().zip(&self.answers) {
+            for (class, counter) in STATUS_CLASSES.iter().zip(row) {
+                let value = counter.value();
+                put(
+                    out,
+                    format_args!(
+                        "portcullis_http_answers_total{{route=\"{route}\",status=\"{class}\"}} {value}"
+                    ),
+                );
+            }
+        }
+    }
+}
+
+fn labelled(out: &mut String, name: &str, help: &str, label: &str, values: &[&str], counters: &[&Counter]) {
+    header(out, name, "counter", help);
+    for (value, counter) in values.iter().zip(counters) {
+        put(out, format_args!("{name}{{{label}=\"{value}\"}} {}", counter.value()));
+    }
+}
+
+fn header(out: &mut String, name: &str, kind: &str, help: &str) {
+    put(out, format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
+}
+
+fn put(out: &mut String, line: std::fmt::Arguments<'_>) {
+    // Writing into a String cannot fail.
+    let _ = out.write_fmt(line);
+    out.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_series_is_fixed() {
+        let metrics = Metrics::default();
+        let queue = QueueState { depth: 3, capacity: 64 };
+        let before = metrics.render(queue, Duration::ZERO);
+        for index in 0..1000 {
+            metrics.answered("api", Some(&format!("/{index}")), 404, Duration::from_millis(index));
+        }
+        let after = metrics.render(queue, Duration::from_secs(7));
+        assert_eq!(before.lines().count(), after.lines().count());
+        assert!(after.contains("portcullis_http_answers_total{route=\"other\",status=\"4xx\"} 1000"));
+        assert!(after.contains("portcullis_store_queue_depth 3\n"));
+        assert!(after.contains("portcullis_api_request_seconds_bucket{le=\"0.1\"} 101\n"));
+        assert!(after.contains("portcullis_api_request_seconds_count 1000\n"));
+    }
+
+    #[test]
+    fn every_line_is_a_comment_or_a_sample() {
+        let text = Metrics::default().render(QueueState { depth: 0, capacity: 1 }, Duration::ZERO);
+        for line in text.lines() {
+            let sample = line.rsplit_once(' ').is_some_and(|(_, value)| value.parse::<f64>().is_ok());
+            assert!(line.starts_with("# ") || sample, "{line}");
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! What the companion runs with: the command line and the environment, checked as a whole before anything
+//! starts.
+//!
+//! Every error names the variable and the remedy. Secrets of a demonstration are made here, once, into
+//! DATA_DIR.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use crate::api::Protections;
+use crate::cli::{Environment, ServeArgs, StoreArgs};
+use crate::ingest::MIN_TOKEN_BYTES;
+use crate::secret::{Secret, SecretError};
+use crate::storage::Registration;
+use crate::token::TokenKey;
+
+/// The shortest SECRET_KEY and ENCRYPTION_KEY.
+pub const MIN_KEY_BYTES: usize = 32;
+/// The most tenants that register themselves in a demonstration.
+pub const MAX_SELF_REGISTERED: u32 = 10_000;
+
+/// Why the companion does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A secret is weak, exposed, or cannot be read or made.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// No SECRET_KEY.
+    #[error(
+        "SECRET_KEY: not set; make one with: export SECRET_KEY=$(openssl rand -hex 32); or try out with --demonstration"
+    )]
+    NoSecretKey,
+    /// No ingest token although the listener is a port.
+    #[error(
+        "PORTCULLIS_INGEST_TOKEN: not set; make one with: openssl rand -hex 32, and give the same to the proxy; or set --ingest-socket"
+    )]
+    NoIngestToken,
+    /// A store that this release does not have.
+    #[error(
+        "DATABASE_URL: PostgreSQL is not in this version; use sqlite:PATH, or leave it out for DATA_DIR/companion.db"
+    )]
+    Postgres,
+    /// Not a store.
+    #[error("DATABASE_URL: not a store of this version; use a path or sqlite:PATH")]
+    UnknownStore,
+    /// It would be lost at the end, and readers could not share it.
+    #[error("DATABASE_URL: an in-memory store keeps no audit trail; use a path or sqlite:PATH")]
+    InMemory,
+    /// DATA_DIR cannot be made.
+    #[error("DATA_DIR: {}: {source}; set it to a folder that this user may write", path.display())]
+    DataDir {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Where modules deliver.
+#[derive(Clone, Debug)]
+pub enum IngestPlace {
+    /// A port.
+    Port(SocketAddr),
+    /// A Unix socket.
+    Socket(PathBuf),
+}
+
+/// Checked settings.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The API's address.
+    pub api: SocketAddr,
+    /// The ingest listener's.
+    pub ingest: IngestPlace,
+    /// The store's file.
+    pub database: PathBuf,
+    /// Signs tokens.
+    pub tokens: TokenKey,
+    /// What a module must show.
+    pub ingest_token: Option<Secret>,
+    /// Who adds tenants.
+    pub registration: Registration,
+    /// What status tells.
+    pub protections: Protections,
+    /// Where it runs.
+    pub environment: Environment,
+    /// Whether this is a demonstration.
+    pub demonstration: bool,
+}
+
+/// Reads a variable; an empty one counts as not set, because scripts export what they do not fill.
+pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The process's own environment.
+#[must_use]
+pub fn process_variables(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn variable(variables: Variables<'_>, name: &str) -> Option<String> {
+    variables(name).filter(|value| !value.is_empty())
+}
+
+impl Settings {
+    /// Checks the whole. Makes DATA_DIR, and in a demonstration the missing secrets.
+    ///
+    /// # Errors
+    /// The first [`SettingsError`].
+    pub fn new(args: &ServeArgs, variables: Variables<'_>) -> Result<Self, SettingsError> {
+        let database = database(&args.store)?;
+        make_data_dir(&args.store.data_dir)?;
+        let made = |file: &str, minimum| Secret::read_or_generate(&args.store.data_dir.join(file), minimum);
+        let secret_key = match variable(variables, "SECRET_KEY") {
+            Some(text) => Secret::new("SECRET_KEY", text, MIN_KEY_BYTES)?,
+            None if args.demonstration => made(SECRET_KEY_FILE, MIN_KEY_BYTES)?,
+            None => return Err(SettingsError::NoSecretKey),
+        };
+        let socket = args.ingest_socket.clone().filter(|path| !path.as_os_str().is_empty());
+        let ingest_token = match variable(variables, "PORTCULLIS_INGEST_TOKEN") {
+            Some(text) => Some(Secret::new("PORTCULLIS_INGEST_TOKEN", text, MIN_TOKEN_BYTES)?),
+            None if socket.is_some() => None,
+            None if args.demonstration => Some(made("ingest-token", MIN_TOKEN_BYTES)?),
+            None => return Err(SettingsError::NoIngestToken),
+        };
+        let encryption_key = variable(variables, "ENCRYPTION_KEY")
+            .map(|text| Secret::new("ENCRYPTION_KEY", text, MIN_KEY_BYTES))
+            .transpose()?;
+        let at = |port| SocketAddr::new(args.address, port);
+        Ok(Self {
+            api: at(args.port),
+            ingest: socket.map_or(IngestPlace::Port(at(args.ingest_port)), IngestPlace::Socket),
+            database,
+            tokens: TokenKey::new(secret_key),
+            ingest_token,
+            registration: match args.demonstration {
+                true => Registration::ByTraffic { max_tenants: MAX_SELF_REGISTERED },
+                false => Registration::Operator,
+            },
+            protections: Protections {
+                security: args.security_enabled,
+                encryption: encryption_key.is_some(),
+                rate_limiting: args.security_enabled,
+                audit_logging: true,
+            },
+            environment: args.environment,
+            demonstration: args.demonstration,
+        })
+    }
+
+    /// Whether both listeners stand on the loopback.
+    #[must_use]
+    pub fn on_loopback(&self) -> bool {
+        let ingest = match &self.ingest {
+            IngestPlace::Port(address) => address.ip(),
+            IngestPlace::Socket(_) => IpAddr::from([127, 0, 0, 1]),
+        };
+        self.api.ip().is_loopback() && ingest.is_loopback()
+    }
+}
+
+const SECRET_KEY_FILE: &str = "secret-key";
+
+/// The key for tokens, as `serve` would take it, without making one.
+///
+/// # Errors
+/// [`SettingsError::NoSecretKey`] when there is none, or why it cannot be used.
+pub fn existing_token_key(data_dir: &Path, variables: Variables<'_>) -> Result<TokenKey, SettingsError> {
+    if let Some(text) = variable(variables, "SECRET_KEY") {
+        return Ok(TokenKey::new(Secret::new("SECRET_KEY", text, MIN_KEY_BYTES)?));
+    }
+    let path = data_dir.join(SECRET_KEY_FILE);
+    if !path.exists() {
+        return Err(SettingsError::NoSecretKey);
+    }
+    Ok(TokenKey::new(Secret::read(&path, MIN_KEY_BYTES)?))
+}
+
+/// The store's file.
+///
+/// # Errors
+/// What `DATABASE_URL` names is not in this version. The URL itself is never repeated: it may hold a password.
+pub fn database(args: &StoreArgs) -> Result<PathBuf, SettingsError> {
+    let Some(url) = args.database_url.as_deref().filter(|url| !url.is_empty()) else {
+        return Ok(args.data_dir.join("companion.db"));
+    };
+    let scheme = url.split(':').next().unwrap_or_default().to_ascii_lowercase();
+    if matches!(scheme.as_str(), "postgres" | "postgresql") && url.contains(':') {
+        return Err(SettingsError::Postgres);
+    }
+    let path = match url.strip_prefix("sqlite:") {
+        Some(rest) => rest.strip_prefix("//").unwrap_or(rest),
+        None if url.contains("://") || url.starts_with("file:") => return Err(SettingsError::UnknownStore),
+        None => url,
+    };
+    if path.is_empty() || path.contains(":memory:") {
+        return Err(SettingsError::InMemory);
+    }
+    Ok(PathBuf::from(path))
+}
+
+/// Makes DATA_DIR, for this user alone.
+///
+/// # Errors
+/// [`SettingsError::DataDir`].
+pub fn make_data_dir(path: &Path) -> Result<(), SettingsError> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| SettingsError::DataDir { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn args(folder: &Path, flags: &[&str]) -> ServeArgs {
+        let folder = folder.to_str().unwrap();
+        let line = ["portcullis", "serve", "--data-dir", folder].into_iter().chain(flags.iter().copied());
+        match Cli::parse_from(line).command {
+            Command::Serve(args) => *args,
+            _ => panic!("not serve"),
+        }
+    }
+
+    fn error(flags: &[&str], variables: &[(&str, &str)]) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let lookup =
+            |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        Settings::new(&args(folder.path(), flags), &lookup).unwrap_err().to_string()
+    }
+
+    const KEY: (&str, &str) = ("SECRET_KEY", "0123456789abcdef0123456789abcdef");
+
+    #[test]
+    fn every_refusal_names_the_variable_and_a_remedy() {
+        assert!(error(&[], &[]).starts_with("SECRET_KEY: not set; make one with"));
+        assert!(error(&[], &[("SECRET_KEY", "")]).starts_with("SECRET_KEY: not set"));
+        assert!(
+            error(&[], &[("SECRET_KEY", "short")]).starts_with("SECRET_KEY: 5 bytes, must be at least 32")
+        );
+        assert!(error(&["--demonstration"], &[("SECRET_KEY", "short")]).starts_with("SECRET_KEY: 5 bytes"));
+        assert!(error(&[], &[KEY]).starts_with("PORTCULLIS_INGEST_TOKEN: not set"));
+        assert!(
+            error(&["--demonstration"], &[("ENCRYPTION_KEY", "x")]).starts_with("ENCRYPTION_KEY: 1 bytes")
+        );
+        let postgres = error(&["--database-url", "postgres://u:hunter2@h/db"], &[KEY]);
+        assert!(postgres.contains("not in this version; use sqlite:PATH") && !postgres.contains("hunter2"));
+        assert!(error(&["--database-url", "mysql://h"], &[KEY]).contains("not a store of this version"));
+        assert!(error(&["--database-url", "sqlite::memory:"], &[KEY]).contains("in-memory"));
+    }
+
+    #[test]
+    fn a_demonstration_makes_its_secrets_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let start = || Settings::new(&args(folder.path(), &["--demonstration"]), &|_| None).unwrap();
+        let (first, second) = (start(), start());
+        let token = first.ingest_token.unwrap();
+        assert!(second.ingest_token.unwrap().matches(token.expose()));
+        assert_eq!(first.registration, Registration::ByTraffic { max_tenants: 10_000 });
+        assert!(existing_token_key(folder.path(), &|_| None).is_ok());
+    }
+
+    #[test]
+    fn a_socket_needs_no_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let lookup = |name: &str| (name == KEY.0).then(|| KEY.1.to_owned());
+        let settings = Settings::new(&args(folder.path(), &["--ingest-socket", "/x"]), &lookup).unwrap();
+        assert!(settings.ingest_token.is_none() && settings.on_loopback());
+    }
+
+    #[test]
+    fn urls_of_the_store() {
+        let of = |url: &str| {
+            database(&StoreArgs { data_dir: "d".into(), database_url: Some(url.to_owned()) })
+                .map(|path| path.to_str().unwrap().to_owned())
+                .ok()
+        };
+        assert_eq!(of("").as_deref(), Some("d/companion.db"));
+        assert_eq!(of("sqlite:a.db").as_deref(), Some("a.db"));
+        assert_eq!(of("sqlite:///var/a.db").as_deref(), Some("/var/a.db"));
+        assert_eq!(of("a.db").as_deref(), Some("a.db"));
+        assert_eq!(of("file:a.db?mode=memory"), None);
+    }
+}

@@ -1,0 +1,253 @@
+//! The binary as a person or a script uses it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::support::{record, send};
+
+fn portcullis(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+    command.args(arguments).env_clear().env("DATA_DIR", folder).current_dir(folder);
+    command
+}
+
+fn output(folder: &Path, arguments: &[&str]) -> Output {
+    portcullis(folder, arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Ends the child it started when a test fails halfway.
+struct Serving {
+    child: Child,
+    log: BufReader<std::process::ChildStderr>,
+    ready: Value,
+}
+
+impl Serving {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let mut serving = Self { child, log, ready: Value::Null };
+        while serving.ready.is_null() {
+            let mut line = String::new();
+            assert!(serving.log.read_line(&mut line).unwrap() > 0, "ended before it was ready");
+            let value: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            if value["message"] == "ready" {
+                serving.ready = value;
+            }
+        }
+        serving
+    }
+
+    fn signal(mut self, name: &str) -> (Option<i32>, String) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+        let mut rest = String::new();
+        self.log.read_to_string(&mut rest).unwrap();
+        (self.child.wait().unwrap().code(), rest)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn without_a_key_nothing_starts_and_one_line_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = output(folder.path(), &["serve"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let line = text(&refused.stderr);
+    assert_eq!(line.lines().count(), 1, "{line}");
+    assert!(line.starts_with("portcullis: SECRET_KEY: not set; make one with"), "{line}");
+    let weak = portcullis(folder.path(), &["serve"]).env("SECRET_KEY", "hunter2").output().unwrap();
+    assert_eq!(weak.status.code(), Some(1));
+    assert!(!text(&weak.stderr).contains("hunter2"));
+}
+
+#[test]
+fn a_taken_port_is_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for (api, ingest, variable) in
+        [(port.as_str(), "0", "COMPANION_PORT"), ("0", port.as_str(), "INGEST_PORT")]
+    {
+        let refused =
+            output(folder.path(), &["serve", "--demonstration", "--port", api, "--ingest-port", ingest]);
+        assert_eq!(refused.status.code(), Some(1));
+        let last = text(&refused.stderr).lines().last().unwrap().to_owned();
+        let expected =
+            format!("portcullis: port {port} is taken; stop what holds it, or set {variable} to a free port");
+        assert_eq!(last, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demonstration_from_start_to_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let serve = ["serve", "--demonstration", "--port", "0", "--ingest-port", "0"];
+    let serving = Serving::start(&mut portcullis(folder.path(), &serve));
+    for file in ["secret-key", "ingest-token", "companion.db", "companion.db-wal"] {
+        let mode = std::fs::metadata(folder.path().join(file)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{file}");
+    }
+    let api = serving.ready["api"].as_str().unwrap().parse().unwrap();
+    let token = text(&output(folder.path(), &["token"]).stdout).trim().to_owned();
+    let get = |path: &str, token: &str| {
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {token}\r\nx-request-id: find-me-in-the-log\r\nConnection: close\r\n\r\n"
+        )
+    };
+    assert_eq!(send(api, get("/api/security/status", &token).as_bytes()).await.status, 200);
+    let of_tenant = text(&output(folder.path(), &["token", "--tenant", "acme", "--ttl", "1h"]).stdout);
+    let elsewhere = get("/api/security/events/globex\u{7f}", of_tenant.trim());
+    assert!(send(api, elsewhere.as_bytes()).await.status >= 400);
+    assert_eq!(send(api, get("/api/security/events/globex", of_tenant.trim()).as_bytes()).await.status, 403);
+
+    let (code, log) = serving.signal("TERM");
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("\"ended\""), "{log}");
+    for line in log.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert!(line["category"].is_string() && line["level"].is_string(), "{line}");
+    }
+    assert!(log.contains("\"correlation_id\":\"find-me-in-the-log\""), "{log}");
+    for secret in [token.as_str(), of_tenant.trim()] {
+        assert!(!log.contains(secret));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_companion_lost_nothing_that_it_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let serve = ["serve", "--demonstration", "--port", "0", "--ingest-port", "0"];
+    let serving = Serving::start(&mut portcullis(folder.path(), &serve));
+    let ingest = serving.ready["ingest"].as_str().unwrap().parse().unwrap();
+    let token = std::fs::read_to_string(folder.path().join("ingest-token")).unwrap();
+    let deliver = |body: String| {
+        format!(
+            "POST /v1/ingest HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {token}\r\nContent-Type: application/x-ndjson\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    for sequence in 0..20 {
+        let body = record("acme", sequence, "REQUEST", "INFO").to_string();
+        assert_eq!(send(ingest, deliver(body).as_bytes()).await.status, 200);
+    }
+    drop(serving); // SIGKILL
+
+    let serving = Serving::start(&mut portcullis(folder.path(), &serve));
+    let api = serving.ready["api"].as_str().unwrap().parse().unwrap();
+    let token = text(&output(folder.path(), &["token"]).stdout);
+    let get = format!(
+        "GET /api/security/events/acme HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n",
+        token.trim()
+    );
+    assert_eq!(send(api, get.as_bytes()).await.json()["count"], 20);
+    assert_eq!(serving.signal("INT").0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn modules_may_deliver_through_a_socket() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("ingest.sock");
+    let serve = ["serve", "--demonstration", "--port", "0", "--ingest-socket", socket.to_str().unwrap()];
+    let serving = Serving::start(&mut portcullis(folder.path(), &serve));
+    let mut stream = tokio::net::UnixStream::connect(&socket).await.unwrap();
+    let body = record("acme", 1, "REQUEST", "INFO").to_string();
+    let head =
+        "POST /v1/ingest HTTP/1.1\r\nHost: t\r\nContent-Type: application/x-ndjson\r\nConnection: close\r\n";
+    let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("\"stored\":1"), "{answer}");
+    assert_eq!(serving.signal("TERM").0, Some(0));
+    assert!(!socket.exists());
+}
+
+#[test]
+fn tokens_need_a_key_a_name_and_a_life() {
+    let folder = tempfile::tempdir().unwrap();
+    let with_key = |arguments: &[&str]| {
+        portcullis(folder.path(), arguments).env("SECRET_KEY", "k".repeat(32)).output().unwrap()
+    };
+    assert_eq!(output(folder.path(), &["token"]).status.code(), Some(1));
+    assert!(with_key(&["token"]).status.success());
+    assert_eq!(with_key(&["token", "--ttl", "1s"]).status.code(), Some(1));
+    assert_eq!(with_key(&["token", "--ttl", "soon"]).status.code(), Some(2));
+    assert_eq!(with_key(&["token", "--tenant", "a b"]).status.code(), Some(1));
+}
+
+#[test]
+fn an_operator_adds_tenants() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| text(&output(folder.path(), arguments).stdout);
+    assert_eq!(run(&["tenant", "add", "globex"]), "globex: added\n");
+    assert_eq!(run(&["tenant", "add", "acme"]), "acme: added\n");
+    assert_eq!(run(&["tenant", "add", "acme"]), "acme: exists already\n");
+    assert_eq!(run(&["tenant", "list"]), "acme\nglobex\n");
+    assert_eq!(output(folder.path(), &["tenant", "add", "a b"]).status.code(), Some(1));
+}
+
+#[test]
+fn a_store_of_a_newer_release_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    output(folder.path(), &["tenant", "add", "acme"]);
+    let file = rusqlite::Connection::open(folder.path().join("companion.db")).unwrap();
+    file.execute_batch("PRAGMA user_version = 99").unwrap();
+    let refused = output(folder.path(), &["tenant", "list"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("written by a newer release (schema 99"));
+    std::fs::write(
+        folder.path().join("companion.db"),
+        "this is no database, and long enough to be looked at",
+    )
+    .unwrap();
+    assert_eq!(output(folder.path(), &["tenant", "list"]).status.code(), Some(1));
+}
+
+#[test]
+fn a_configuration_is_checked_as_the_module_would() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |document: &str, flags: &[&str]| {
+        let file = folder.path().join("config.json");
+        std::fs::write(&file, document).unwrap();
+        let arguments: Vec<&str> =
+            ["check", "config.json"].into_iter().chain(flags.iter().copied()).collect();
+        output(folder.path(), &arguments)
+    };
+    assert_eq!(check("{}", &[]).status.code(), Some(0));
+    let bad = check(r#"{"tenants": {}, "companion": {"clutser": "x"}}"#, &[]);
+    assert_eq!(bad.status.code(), Some(1));
+    let lines = text(&bad.stdout);
+    assert!(lines.contains("tenants") && lines.contains("companion.clutser"), "{lines}");
+    let bad = check(r#"{"tenants": {}}"#, &["--json"]);
+    let report: Value = serde_json::from_slice(&bad.stdout).unwrap();
+    assert_eq!((bad.status.code(), &report["valid"]), (Some(1), &Value::Bool(false)));
+    assert_eq!(report["problems"][0]["path"], "tenants");
+    assert_eq!(check("not json \u{1b}[31m", &[]).status.code(), Some(1));
+    assert_eq!(output(folder.path(), &["check", "missing.json"]).status.code(), Some(2));
+    assert_eq!(output(folder.path(), &["check"]).status.code(), Some(2));
+
+    let mut child = portcullis(folder.path(), &["check", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"{}").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}

@@ -1,0 +1,8 @@
+//! A whole companion on real sockets: deliveries, answers, refusals, ends.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod api;
+mod commands;
+mod ingest;
+mod storage;
+mod support;

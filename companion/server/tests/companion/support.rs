@@ -1,0 +1,171 @@
+//! A companion in this process on ports of its own, and a small client.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use portcullis_server::api::Protections;
+use portcullis_server::cli::Environment;
+use portcullis_server::clock::{Clock, Timestamp};
+use portcullis_server::companion::Companion;
+use portcullis_server::secret::Secret;
+use portcullis_server::settings::{IngestPlace, Settings};
+use portcullis_server::storage::Registration;
+use portcullis_server::tenant::TenantId;
+use portcullis_server::token::{Scope, TokenKey};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+pub const INGEST_TOKEN: &str = "an ingest token of the tests";
+pub const EPOCH: &str = "9f2c00000000abcd";
+
+pub struct Running {
+    pub companion: Companion,
+    pub clock: Clock,
+    pub tokens: TokenKey,
+    pub folder: tempfile::TempDir,
+}
+
+pub fn start_time() -> Timestamp {
+    "2026-03-01T12:00:30Z".parse().unwrap()
+}
+
+fn token_key() -> TokenKey {
+    TokenKey::new(Secret::new("SECRET_KEY", "k".repeat(32), 32).unwrap())
+}
+
+fn settings(folder: &Path, demonstration: bool) -> Settings {
+    Settings {
+        api: ([127, 0, 0, 1], 0).into(),
+        ingest: IngestPlace::Port(([127, 0, 0, 1], 0).into()),
+        database: folder.join("companion.db"),
+        tokens: token_key(),
+        ingest_token: Some(Secret::new("t", INGEST_TOKEN.to_owned(), 16).unwrap()),
+        registration: match demonstration {
+            true => Registration::ByTraffic { max_tenants: 10_000 },
+            false => Registration::Operator,
+        },
+        protections: Protections {
+            security: true,
+            encryption: false,
+            rate_limiting: true,
+            audit_logging: true,
+        },
+        environment: Environment::Development,
+        demonstration,
+    }
+}
+
+impl Running {
+    pub async fn start(demonstration: bool) -> Self {
+        Self::reopen(tempfile::tempdir().unwrap(), Clock::manual(start_time()), demonstration).await
+    }
+
+    pub async fn reopen(folder: tempfile::TempDir, clock: Clock, demonstration: bool) -> Self {
+        let companion =
+            Companion::start(settings(folder.path(), demonstration), clock.clone()).await.unwrap();
+        Self { companion, clock, tokens: token_key(), folder }
+    }
+
+    pub fn token(&self, scope: &Scope) -> String {
+        self.tokens.issue(scope, self.clock.now(), Duration::from_secs(3600)).unwrap()
+    }
+
+    pub fn admin(&self) -> String {
+        self.token(&Scope::Admin)
+    }
+
+    pub fn of_tenant(&self, name: &str) -> String {
+        self.token(&Scope::Tenant(TenantId::new(name).unwrap()))
+    }
+
+    pub async fn get(&self, path: &str, token: Option<&str>) -> Answer {
+        let authorization =
+            token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+        self.raw_api(&format!("GET {path} HTTP/1.1\r\nHost: t\r\n{authorization}Connection: close\r\n\r\n"))
+            .await
+    }
+
+    pub async fn raw_api(&self, request: &str) -> Answer {
+        send(self.companion.api_address.unwrap(), request.as_bytes()).await
+    }
+
+    pub async fn ingest(&self, records: &[Value]) -> Answer {
+        let lines: Vec<String> = records.iter().map(Value::to_string).collect();
+        self.ingest_bytes(lines.join("\n").as_bytes(), INGEST_TOKEN).await
+    }
+
+    pub async fn ingest_bytes(&self, body: &[u8], token: &str) -> Answer {
+        let mut request = format!(
+            "POST /v1/ingest HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {token}\r\nContent-Type: application/x-ndjson\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        )
+        .into_bytes();
+        request.extend_from_slice(body);
+        send(self.companion.ingest_address.unwrap(), &request).await
+    }
+
+    pub async fn events(&self, tenant: &str, query: &str) -> Vec<Value> {
+        let answer = self.get(&format!("/api/security/events/{tenant}{query}"), Some(&self.admin())).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()["events"].as_array().unwrap().clone()
+    }
+}
+
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+/// Sends bytes as they are, so that tests can break the rules, and reads until the end.
+pub async fn send(address: SocketAddr, request: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // A server that refuses early may close before everything is sent.
+    let _ = stream.write_all(request).await;
+    let mut bytes = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut bytes)).await.unwrap();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    Answer { status, head: head.to_owned(), body: body.to_owned() }
+}
+
+/// A record as a module sends it.
+pub fn record(tenant: &str, sequence: u64, event_type: &str, severity: &str) -> Value {
+    json!({
+        "class_uid": 4002, "class_name": "HTTP Activity", "category_uid": 4, "activity_id": 3, "type_uid": 400_203,
+        "severity_id": 1, "time": start_time().as_millisecond() - 1000 + i64::try_from(sequence % 1000).unwrap(),
+        "duration": 12,
+        "metadata": {"version": "1.5.0", "product": {"name": "Portcullis"}, "correlation_uid": format!("corr-{sequence:04}"),
+            "tenant_uid": tenant, "uid": format!("{EPOCH}-{sequence}"), "sequence": sequence},
+        "actor": {"user": {"uid": "alice"}}, "src_endpoint": {"ip": "10.0.0.1"},
+        "http_request": {"http_method": "POST", "url": {"hostname": "shop", "path": "/login", "scheme": "https"},
+            "user_agent": "curl/8"},
+        "http_response": {"code": 403, "length": 120},
+        "unmapped": {"portcullis": {"event_type": event_type, "severity": severity, "epoch": EPOCH, "sequence": sequence,
+            "action": "login", "policy": "sanitize", "reason": "sql-injection", "decision": "deny", "details": {}}}
+    })
+}
+
+/// A gap record.
+pub fn gap(sequence: u64, details: Value) -> Value {
+    let mut record = record("acme", sequence, "AUDIT_GAP", "ERROR");
+    record["unmapped"]["portcullis"]["details"] = details;
+    record
+}

@@ -1,0 +1,305 @@
+//! Tags, attributes and URLs.
+
+use super::script;
+use crate::bytes::{at, between, find, from, is_space, listed, skip_space, starts, trim};
+use crate::finding::{Family, Finding, surer};
+
+/// Elements that run script, load a document, or change what others load, by themselves. Sorted.
+const ACTIVE: &[&str] = &[
+    "animate", "animatemotion", "animatetransform", "applet", "base", "bgsound", "embed", "foreignobject", "frame",
+    "frameset", "iframe", "ilayer", "import", "isindex", "layer", "link", "listener", "math", "meta", "object", "param",
+    "portal", "script", "set", "style", "svg", "vmlframe", "xml", "xss",
+];
+
+/// Elements that a value has little reason to hold, but that do nothing alone. Sorted.
+const ODD: &[&str] = &[
+    "audio", "body", "button", "details", "dialog", "form", "head", "html", "image", "img", "input", "keygen",
+    "marquee", "noembed", "noscript", "plaintext", "select", "source", "template", "textarea", "title", "use", "video",
+    "xmp",
+];
+
+/// Attributes that hold a URL which is followed or loaded. Sorted.
+const URLS: &[&str] = &[
+    "action", "background", "cite", "code", "codebase", "content", "data", "dynsrc", "folder", "formaction", "from",
+    "href", "icon", "lowsrc", "manifest", "poster", "profile", "src", "srcdoc", "srcset", "to", "url", "usemap",
+    "values", "xlink:href", "xml:base",
+];
+
+/// Bytes of an attribute's value that are looked at; what lies behind is read as further attributes.
+const CONTENT: usize = 1024;
+
+fn finding(confidence: u8, why: &'static str, at: usize) -> Option<Finding> {
+    Some(Finding::new(Family::Xss, confidence, why, at))
+}
+
+/// Walks all tags of a value.
+pub(super) fn tags(value: &[u8]) -> Option<Finding> {
+    let mut found = None;
+    let mut index = 0;
+    while let Some(byte) = value.get(index) {
+        if *byte == b'<' {
+            found = surer(found, tag(value, index));
+            if found.is_some_and(|f| f.confidence >= 90) {
+                break;
+            }
+        }
+        index += 1;
+    }
+    found
+}
+
+fn tag(value: &[u8], start: usize) -> Option<Finding> {
+    let first = at(value, start + 1);
+    match first {
+        b'!' | b'?' | b'%' => return declaration(value, start),
+        b'/' => return closing(value, start),
+        b'a'..=b'z' | b'A'..=b'Z' => {}
+        // Old parsers and careless filters let these stand before a tag's name.
+        _ if is_space(first) || first < 0x20 || first == b'<' => {
+            let name = skip_space(value, start + 1);
+            return (starts(from(value, name), b"script") && !at(value, name + 6).is_ascii_alphanumeric())
+                .then(|| Finding::new(Family::Xss, 72, "tag", start));
+        }
+        _ => return None,
+    }
+    let name_end = name_end(value, start + 1);
+    let name = between(value, start + 1, name_end);
+    let local = name.rsplit(|b| *b == b':').next().unwrap_or(name);
+    let ended = matches!(at(value, name_end), b'>' | b'/' | 0) || is_space(at(value, name_end));
+    let own = if listed(ACTIVE, local) {
+        let alone = name_end >= value.len() && start > 0;
+        finding(if alone { 75 } else { 92 }, "active-element", start)
+    } else if listed(ODD, local) && (ended || at(value, name_end) < 0x20) {
+        finding(55, "element", start)
+    } else if ended || at(value, name_end) >= 0x21 {
+        None
+    } else {
+        return None;
+    };
+    surer(own, attributes(value, name_end))
+}
+
+fn name_end(value: &[u8], start: usize) -> usize {
+    let mut end = start;
+    while matches!(at(value, end), b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b':' | b'-' | b'_') {
+        end += 1;
+    }
+    end
+}
+
+fn declaration(value: &[u8], start: usize) -> Option<Finding> {
+    let rest = from(value, start);
+    if starts(rest, b"<!entity") || starts(rest, b"<!doctype") && doctype_declares(rest) {
+        return Some(Finding::new(Family::Entity, 92, "entity-declaration", start));
+    }
+    if starts(rest, b"<?php") && !at(rest, 5).is_ascii_alphanumeric() || starts(rest, b"<?=") {
+        return Some(Finding::new(Family::Code, 90, "php-tag", start));
+    }
+    if starts(rest, b"<?xml-stylesheet") || starts(rest, b"<?import") || starts(rest, b"<?xml:namespace") {
+        return finding(85, "processing-instruction", start);
+    }
+    if starts(rest, b"<![cdata[") && starts(trim(from(rest, 9)), b"<") {
+        return finding(72, "cdata", start);
+    }
+    // Internet Explorer's conditional comments hold markup; so does a comment that ends early.
+    if starts(rest, b"<!--[if") || starts(rest, b"<!-->") || starts(rest, b"<!--#") {
+        return finding(80, "comment", start);
+    }
+    // `<%div` and `<!x` are tags to some parsers.
+    let name = skip_space(value, start + 2);
+    at(value, name).is_ascii_alphabetic().then(|| attributes(value, name_end(value, name))).flatten()
+}
+
+fn doctype_declares(rest: &[u8]) -> bool {
+    let head = between(rest, 0, 512);
+    let end = head.iter().position(|b| matches!(b, b'>' | b'[')).unwrap_or(head.len());
+    find(between(head, 0, end), b"system", 0).is_some_and(|index| !starts(from(head, index + 6), b"\" \"about:"))
+}
+
+fn closing(value: &[u8], start: usize) -> Option<Finding> {
+    let name = between(value, start + 2, name_end(value, start + 2));
+    let escapes = ["iframe", "noscript", "script", "style", "svg", "template", "textarea", "title", "xmp"];
+    if listed(&escapes, name) {
+        return finding(75, "closing-element", start);
+    }
+    attributes(value, start + 2 + name.len())
+}
+
+/// Reads attributes up to the tag's end.
+fn attributes(value: &[u8], start: usize) -> Option<Finding> {
+    let mut found = None;
+    let mut index = start;
+    // A tag that never ends still counts: the page behind the value ends it.
+    while index < value.len() && at(value, index) != b'>' {
+        let byte = at(value, index);
+        if is_space(byte) || matches!(byte, b'/' | b'"' | b'\'' | b'`' | b'=' | b'<') || byte < 0x20 {
+            if byte == b'<' {
+                break;
+            }
+            index += 1;
+            continue;
+        }
+        let (name, after) = attribute_name(value, index);
+        let equals = skip_junk(value, after);
+        if at(value, equals) != b'=' {
+            index = after.max(index + 1);
+            continue;
+        }
+        let (content, end) = attribute_value(value, skip_space(value, equals + 1));
+        found = surer(found, attribute(name, content, index));
+        if found.is_some_and(|f| f.confidence >= 90) {
+            break;
+        }
+        index = end.max(index + 1);
+    }
+    found
+}
+
+fn attribute_name(value: &[u8], start: usize) -> (&[u8], usize) {
+    let mut end = start;
+    while end < value.len() && !matches!(at(value, end), b'=' | b'>' | b'/' | b'<') && !is_space(at(value, end)) && at(value, end) >= 0x20 {
+        end += 1;
+    }
+    (between(value, start, end), end)
+}
+
+fn skip_junk(value: &[u8], start: usize) -> usize {
+    let mut index = start;
+    while index < value.len() && (is_space(at(value, index)) || at(value, index) < 0x20 || at(value, index) == b'/') {
+        index += 1;
+    }
+    index
+}
+
+fn attribute_value(value: &[u8], start: usize) -> (&[u8], usize) {
+    let quote = at(value, start);
+    if matches!(quote, b'"' | b'\'' | b'`') {
+        let rest = between(value, start + 1, start + 1 + CONTENT);
+        let length = rest.iter().position(|b| *b == quote).unwrap_or(rest.len());
+        return (between(rest, 0, length), start + length + 2);
+    }
+    let rest = between(value, start, start + CONTENT);
+    let length = rest.iter().position(|b| is_space(*b) || *b == b'>').unwrap_or(rest.len());
+    (between(rest, 0, length), start + length)
+}
+
+fn attribute(name: &[u8], content: &[u8], at_index: usize) -> Option<Finding> {
+    if is_handler(name) {
+        return finding(95, "event-handler", at_index);
+    }
+    if starts(name, b"style") && name.len() == 5 && styled(content) {
+        return finding(90, "style", at_index);
+    }
+    let listed_url = listed(URLS, name);
+    if script_url(content) {
+        return finding(95, "script-url", at_index);
+    }
+    if listed_url && (find(content, b"<script", 0).is_some() || find(content, b"javascript:", 0).is_some()) {
+        return finding(90, "script-url", at_index);
+    }
+    let data_bound = ["datafld", "dataformatas", "datasrc", "dynsrc", "lowsrc", "srcdoc", "xlink:href"];
+    listed(&data_bound, name).then(|| Finding::new(Family::Xss, 75, "active-attribute", at_index))
+}
+
+/// `onload`, `onclick` and whatever else browsers will call a handler.
+fn is_handler(name: &[u8]) -> bool {
+    let letters = name.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
+    starts(name, b"on") && letters >= 5 && letters <= 40 || starts(name, b"fscommand") || starts(name, b"seeksegmenttime")
+}
+
+/// A style that runs or loads script.
+fn styled(content: &[u8]) -> bool {
+    let mut plain = Vec::new();
+    let mut index = 0;
+    // CSS comments and backslashes vanish inside of words.
+    while index < content.len() && plain.len() < 4096 {
+        let byte = at(content, index);
+        if byte == b'/' && at(content, index + 1) == b'*' {
+            index = find(content, b"*/", index + 2).map_or(content.len(), |end| end + 2);
+            continue;
+        }
+        if byte != b'\\' && byte > b' ' {
+            plain.push(byte);
+        }
+        index += 1;
+    }
+    ["expression(", "javascript:", "vbscript:", "behavior:", "behaviour:", "-moz-binding", "-o-link", "@import"]
+        .iter()
+        .any(|word| find(&plain, word.as_bytes(), 0).is_some())
+}
+
+/// Whether the value is a URL whose scheme runs script: white space and control characters in it do not count.
+pub(super) fn script_url(value: &[u8]) -> bool {
+    let mut scheme = [0_u8; 16];
+    let mut length = 0;
+    for byte in value.iter().filter(|b| **b > b' ' && **b < 0x7f) {
+        if *byte == b':' {
+            let name = scheme.get(..length).unwrap_or_default();
+            return match name {
+                b"javascript" | b"vbscript" | b"livescript" | b"mocha" | b"jscript" => true,
+                b"data" => data_url(value),
+                b"feed" | b"view-source" | b"url" => find(value, b"javascript:", 0).is_some(),
+                _ => false,
+            };
+        }
+        let Some(slot) = scheme.get_mut(length) else { return false };
+        *slot = byte.to_ascii_lowercase();
+        length += 1;
+    }
+    false
+}
+
+fn data_url(value: &[u8]) -> bool {
+    let head = between(value, 0, 200);
+    let Some(comma) = head.iter().position(|b| *b == b',') else { return false };
+    let kind = between(head, 0, comma);
+    ["html", "svg", "xml", "script", "x-x509"].iter().any(|part| find(kind, part.as_bytes(), 0).is_some())
+        || find(value, b"<script", 0).is_some()
+}
+
+/// Attributes outside of any tag: the value stands in an attribute, closes its quote, and adds its own.
+pub(super) fn attributes_outside(value: &[u8]) -> Option<Finding> {
+    let mut found = None;
+    let mut index = 0;
+    let mut fresh = true;
+    let mut broke = false;
+    while let Some(byte) = value.get(index) {
+        let handler = fresh && matches!(byte, b'o' | b'O' | b's' | b'S' | b'f' | b'F');
+        if handler {
+            found = surer(found, lone_attribute(value, index, broke));
+        }
+        broke |= matches!(byte, b'"' | b'\'' | b'`');
+        fresh = is_space(*byte) || matches!(byte, b'"' | b'\'' | b'`' | b'/' | b';' | b'?' | b'&') || *byte < 0x20;
+        index += 1;
+    }
+    found
+}
+
+fn lone_attribute(value: &[u8], index: usize, broke: bool) -> Option<Finding> {
+    let rest = from(value, index);
+    if !starts(rest, b"on") && !starts(rest, b"style") && !starts(rest, b"src") && !starts(rest, b"formaction") {
+        return None;
+    }
+    let (name, after) = attribute_name(between(value, 0, index + 48), index);
+    let equals = skip_junk(between(value, 0, after + 16), after);
+    if at(value, equals) != b'=' || at(value, equals + 1) == b'=' {
+        return None;
+    }
+    let content = from(value, skip_space(value, equals + 1));
+    if starts(name, b"style") || starts(name, b"src") || starts(name, b"formaction") {
+        let content = content.strip_prefix(b"\"").or_else(|| content.strip_prefix(b"'")).unwrap_or(content);
+        let runs = name.len() == 5 && styled(between(content, 0, 512)) || script_url(content);
+        return runs.then(|| Finding::new(Family::Xss, 85, "attribute", index));
+    }
+    let handler = is_handler(name) && name.iter().all(u8::is_ascii_alphabetic);
+    if !handler {
+        return None;
+    }
+    let code = script::is_code(between(content, 0, 256));
+    match (broke, code) {
+        (true, true) => finding(90, "event-handler", index),
+        (false, true) => finding(80, "event-handler", index),
+        (true, false) if !content.is_empty() => finding(60, "event-handler", index),
+        _ => None,
+    }
+}

@@ -1,0 +1,27 @@
+//! Cross-site scripting, by reading the value as a browser would.
+//!
+//! [`markup`] walks the tags of a value and looks at names, event handlers, URLs and styles; a value that closes an
+//! attribute's quote is read as the rest of a tag. [`script`] knows what a script that is put behind a broken string, a
+//! URL scheme or a template's braces looks like.
+//!
+//! Not found on purpose: markup that only formats (`<b>`, `<p>`, a link to a page), comparisons like `1 < 2`, and words
+//! like `script` or `alert` in prose.
+
+mod markup;
+pub(crate) mod script;
+
+use crate::finding::{Finding, surer};
+use crate::marks::{self, Marks};
+
+/// Looks for markup and script that would run in a page. Linear in the value's length.
+pub fn detect(value: &[u8], marks: Marks) -> Option<Finding> {
+    let tags = if marks.any(marks::ANGLE) { markup::tags(value) } else { None };
+    if tags.is_some_and(|f: Finding| f.confidence >= 90) {
+        return tags;
+    }
+    let attributes = if marks.any(marks::EQUALS) { markup::attributes_outside(value) } else { None };
+    surer(surer(tags, attributes), script::detect(value, marks))
+}
+
+#[cfg(test)]
+mod tests;

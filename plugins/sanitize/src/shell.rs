@@ -1,0 +1,355 @@
+//! Command injection: text that a Unix shell, `cmd` or PowerShell would run.
+//!
+//! The value is read as shells read it: where a separator or a substitution lets a command begin, the next word is
+//! looked up; a command that is also an English word counts only with an argument that prose would not have (an option,
+//! a path, a number, a variable).
+//!
+//! Not found on purpose: lists with semicolons (`mammal;cat;ears`), `&` between names, code spans of Markdown.
+
+use crate::bytes::{at, between, find, from, is_space, is_word, listed, skip_space, starts, word_end};
+use crate::finding::{Family, Finding, surer};
+
+/// Commands whose name is no word of ordinary text. Sorted.
+const PLAIN: &[&str] = &[
+    "arp", "awk", "bash", "busybox", "bzip2", "certutil", "chmod", "chown", "cmd", "cscript", "csh", "curl", "dig",
+    "dmesg", "egrep", "fgrep", "finger", "ftp", "gcc", "getent", "getfacl", "grep", "gunzip", "gzip", "hostname", "id",
+    "ifconfig", "ipconfig", "iwr", "ksh", "lp", "ls", "lsb_release", "lsof", "lua", "lynx", "mkdir", "mkfifo", "mshta",
+    "mv", "nc", "ncat", "net1", "netcat", "netstat", "nmap", "nohup", "nslookup", "perl", "pgrep", "php", "pidof",
+    "ping", "pkill", "powershell", "printenv", "printf", "ps", "pwd", "python", "python2", "python3", "regsvr32",
+    "rm", "rmdir", "rsync", "ruby", "rundll32", "scp", "sed", "sh", "socat", "ssh", "sudo", "systeminfo", "tar",
+    "taskkill", "tasklist", "tcpdump", "telnet", "tftp", "traceroute", "uname", "useradd", "vim", "wget", "whoami",
+    "wmic", "wscript", "xargs", "xxd", "zsh",
+];
+
+/// Commands that are words of ordinary text too. Sorted.
+const WORDY: &[&str] = &[
+    "at", "base64", "cat", "copy", "cp", "cut", "date", "del", "dir", "echo", "env", "eval", "exec", "expr", "export", "file",
+    "find", "head", "host", "kill", "last", "less", "locate", "mail", "make", "man", "more", "move", "net", "node",
+    "nice", "open", "rev", "set", "sleep", "sort", "source", "start", "stat", "strings", "su", "tail", "tee", "test",
+    "time", "timeout", "top", "touch", "type", "ver", "w", "watch", "wc", "which", "who",
+];
+
+/// Functions of programming languages that run a command. Sorted.
+const RUNNERS: &[&str] = &[
+    "check_output", "exec", "execsync", "fsockopen", "passthru", "pcntl_exec", "popen", "proc_open", "shell_exec", "spawn",
+    "system",
+];
+
+fn finding(confidence: u8, why: &'static str, at: usize) -> Option<Finding> {
+    Some(Finding::new(Family::Command, confidence, why, at))
+}
+
+/// Looks for commands that a shell would run. Linear in the value's length.
+pub fn detect(value: &[u8]) -> Option<Finding> {
+    let lead = skip_space(value, 0);
+    let mut found = opening(value, lead);
+    let mut index = 0;
+    let mut prose = 0_u32;
+    while let Some(byte) = value.get(index) {
+        prose += u32::from(is_space(*byte) && at(value, index + 1).is_ascii_alphabetic());
+        let here = match byte {
+            b';' | b'|' | b'&' | b'\n' | b'\r' => separated(value, index),
+            b'$' => dollar(value, index),
+            b'`' => backticks(value, index, prose),
+            b'/' if starts(from(value, index), b"/dev/tcp/") || starts(from(value, index), b"/dev/udp/") => {
+                finding(90, "shell-socket", index)
+            }
+            b'(' => runner(value, index),
+            b'\'' | b'"' if index < 2 => broken_quote(value, index),
+            _ => None,
+        };
+        found = surer(found, here);
+        if found.is_some_and(|f: Finding| f.confidence >= 85) {
+            break;
+        }
+        index += 1;
+    }
+    found
+}
+
+/// The value as a whole begins with a command.
+fn opening(value: &[u8], lead: usize) -> Option<Finding> {
+    let rest = from(value, lead);
+    // CVE-2014-6271: a function definition in an environment variable.
+    if rest.first() == Some(&b'(') && shell_function(rest) {
+        return finding(95, "shellshock", lead);
+    }
+    let rest_start = lead + usize::from(matches!(at(value, lead), b'\'' | b'"'));
+    let command = Command::read(value, rest_start)?;
+    match (command.kind, command.argument) {
+        (Kind::Absolute, _) => finding(if command.ends { 72 } else { 78 }, "command", lead),
+        (_, Argument::Strong) if lead == rest_start || command.kind == Kind::Plain => finding(74, "command", lead),
+        _ => None,
+    }
+}
+
+fn shell_function(rest: &[u8]) -> bool {
+    let close = skip_space(rest, 1);
+    at(rest, close) == b')' && at(rest, skip_space(rest, close + 1)) == b'{'
+}
+
+/// What follows `;`, `|`, `&` or a line break.
+fn separated(value: &[u8], index: usize) -> Option<Finding> {
+    let separator = at(value, index);
+    let mut start = index + 1;
+    while matches!(at(value, start), b';' | b'|' | b'&' | b'\r' | b'\n' | b'(' | b'{' | b'!') || is_space(at(value, start)) {
+        start += 1;
+        if start > index + 32 {
+            return None;
+        }
+    }
+    let run = between(value, index, start);
+    let doubled = starts(run, b"&&") || starts(run, b"||");
+    if at(value, start) == b'[' && is_space(at(value, start + 1)) && find(between(value, start, start + 80), b" ]", 0).is_some() {
+        return finding(72, "shell-test", index);
+    }
+    if assignment_of_substitution(value, start) {
+        return finding(85, "substitution", index);
+    }
+    let command = Command::read(value, start)?;
+    let line = matches!(separator, b'\r' | b'\n') && run.iter().all(|b| is_space(*b));
+    let confidence = match (command.kind, command.argument) {
+        (Kind::Absolute, _) => 88,
+        (_, Argument::Strong) => {
+            if line && command.kind == Kind::Wordy { 60 } else { 82 }
+        }
+        (Kind::Plain, Argument::None) if command.ends && !line => {
+            // `a|id`, `;ls`; but `ls` in a list of three words is one of them.
+            if doubled || index == 0 || command.end >= value.len() || matches!(at(value, command.end), b';' | b'|' | b'&' | b'#') { 76 } else { 55 }
+        }
+        (Kind::Plain, Argument::Weak) if !line && separator != b'&' => 55,
+        (Kind::Wordy, Argument::None) if index == 0 && command.ends && command.end >= value.len() => 60,
+        _ => 0,
+    };
+    (confidence > 0).then(|| Finding::new(Family::Command, confidence, "separated-command", index))
+}
+
+fn assignment_of_substitution(value: &[u8], start: usize) -> bool {
+    let end = word_end(between(value, start, start + 40), 0) + start;
+    end > start && at(value, end) == b'=' && (starts(from(value, end + 1), b"$(") || at(value, end + 1) == b'`')
+}
+
+/// `$(...)`, `${IFS}`, `$((1+1))`.
+fn dollar(value: &[u8], index: usize) -> Option<Finding> {
+    let rest = from(value, index);
+    if starts(rest, b"$ifs") || starts(rest, b"${ifs") {
+        return finding(88, "shell-variable", index);
+    }
+    if starts(rest, b"$((") {
+        let inside = between(rest, 3, 40);
+        let end = inside.iter().position(|b| *b == b')')?;
+        let sum = between(inside, 0, end);
+        let arithmetic = !sum.is_empty() && sum.iter().all(|b| b.is_ascii_digit() || b"+-*/% ".contains(b));
+        return arithmetic.then(|| Finding::new(Family::Command, 78, "shell-arithmetic", index));
+    }
+    if starts(rest, b"$(") || starts(rest, b"${") {
+        let command = Command::read(value, skip_space(value, index + 2))?;
+        let braces = at(rest, 1) == b'{';
+        return match (command.kind, command.argument, braces) {
+            (Kind::Absolute, _, false) | (_, Argument::Strong, false) => finding(88, "substitution", index),
+            (Kind::Plain, _, false) => finding(80, "substitution", index),
+            (Kind::Wordy, Argument::Weak | Argument::None, false) => finding(72, "substitution", index),
+            _ => None,
+        };
+    }
+    None
+}
+
+/// A command in backticks; in prose it is a code span.
+fn backticks(value: &[u8], index: usize, prose: u32) -> Option<Finding> {
+    let command = Command::read(value, skip_space(value, index + 1))?;
+    let inside = between(value, index + 1, index + 257);
+    let close = inside.iter().position(|b| *b == b'`')?;
+    if inside.first().is_some_and(|b| is_space(*b)) && prose > 2 {
+        return None;
+    }
+    let before = at(value, index.wrapping_sub(1));
+    let joined = index > 0 && !is_space(before);
+    let whole = index == skip_space(value, 0) && index + close + 2 >= value.len();
+    let firm = command.kind != Kind::Wordy || command.argument != Argument::None;
+    let confidence = match (joined || whole, firm) {
+        (true, true) => 80,
+        (true, false) => 60,
+        (false, true) if prose < 2 => 72,
+        _ => 45,
+    };
+    finding(confidence, "backticks", index)
+}
+
+/// `system('id')`, `exec("ls")`, `os.popen(...)`.
+fn runner(value: &[u8], open: usize) -> Option<Finding> {
+    let mut start = open;
+    while start > 0 && open - start < 16 && is_word(at(value, start - 1)) {
+        start -= 1;
+    }
+    let name = between(value, start, open);
+    if !listed(RUNNERS, name) {
+        return None;
+    }
+    let argument = skip_space(value, open + 1);
+    let quoted = matches!(at(value, argument), b'\'' | b'"' | b'`');
+    let command = Command::read(value, argument + usize::from(quoted));
+    match (quoted, command) {
+        (true, Some(_)) => finding(88, "command-function", start),
+        (true, None) => finding(72, "command-function", start),
+        _ if at(value, argument) == b'$' || starts(from(value, argument), b"print(") => finding(75, "command-function", start),
+        _ => None,
+    }
+}
+
+/// `'echo$IFS...`, `" ping -n 31 127.0.0.1`: the quote closes the application's own.
+fn broken_quote(value: &[u8], index: usize) -> Option<Finding> {
+    let command = Command::read(value, skip_space(value, index + 1))?;
+    let strong = command.argument == Argument::Strong && command.kind != Kind::Wordy;
+    strong.then(|| Finding::new(Family::Command, 74, "command", index))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// `/bin/id`, `C:\Windows\System32\cmd.exe`.
+    Absolute,
+    /// A name of [`PLAIN`].
+    Plain,
+    /// A name of [`WORDY`].
+    Wordy,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Argument {
+    /// Nothing follows, or another command does.
+    None,
+    /// A word follows.
+    Weak,
+    /// An option, a path, a variable, a redirection, an address or a number follows.
+    Strong,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Command {
+    kind: Kind,
+    argument: Argument,
+    /// The word's end.
+    end: usize,
+    /// Nothing that belongs to a word follows.
+    ends: bool,
+}
+
+impl Command {
+    /// Reads a command's name at that place; quotes and backslashes inside of it do not count, as in `c'a't`.
+    fn read(value: &[u8], start: usize) -> Option<Self> {
+        let mut name = [0_u8; 48];
+        let mut length = 0;
+        let mut end = start;
+        let mut noise = 0;
+        let absolute = matches!(at(value, start), b'/' | b'.') || at(value, start + 1) == b':' && at(value, start + 2) == b'\\';
+        while length < name.len() {
+            let byte = at(value, end);
+            let part = is_word(byte) || absolute && matches!(byte, b'/' | b'.' | b'-' | b'?' | b'*' | b':' | b'\\') || byte == b'.';
+            let skip = length > 0 && matches!(byte, b'\'' | b'"' | b'\\' | b'^') && is_word(at(value, end + 1));
+            if part {
+                if let Some(slot) = name.get_mut(length) {
+                    *slot = byte;
+                }
+                length += 1;
+            } else if skip {
+                noise += 1;
+            } else {
+                break;
+            }
+            end += 1;
+        }
+        let word = between(&name, 0, length);
+        let kind = kind_of(word, absolute)?;
+        let argument = argument(value, end);
+        let ends = !matches!(at(value, end), b'=' | b'-' | b':' | b'@' | b'+' | b'%' | b'(');
+        let argument = if noise > 0 && kind != Kind::Wordy { Argument::Strong } else { argument };
+        Some(Self { kind, argument, end, ends })
+    }
+}
+
+fn kind_of(word: &[u8], absolute: bool) -> Option<Kind> {
+    if absolute {
+        let folders = [&b"/bin/"[..], b"/usr/", b"/sbin/", b"/???/", b"/etc/", b"/tmp/", b"/opt/"];
+        let unix = folders.iter().take(4).any(|folder| starts(word, folder));
+        let last = word.rsplit(|b| matches!(b, b'/' | b'\\')).next().unwrap_or(word);
+        let last = strip_exe(last);
+        let known = listed(PLAIN, last) || listed(WORDY, last) || last.contains(&b'?');
+        return (known && (unix || word.contains(&b'\\'))).then_some(Kind::Absolute);
+    }
+    let word = strip_exe(word);
+    // `usr/bin/id` is cut at the slash: not a command by itself.
+    if listed(PLAIN, word) {
+        Some(Kind::Plain)
+    } else if listed(WORDY, word) {
+        Some(Kind::Wordy)
+    } else {
+        None
+    }
+}
+
+fn strip_exe(word: &[u8]) -> &[u8] {
+    match word.len().checked_sub(4).map(|cut| word.split_at(cut)) {
+        Some((name, ending)) if ending.eq_ignore_ascii_case(b".exe") => name,
+        _ => word,
+    }
+}
+
+fn argument(value: &[u8], end: usize) -> Argument {
+    let next = at(value, end);
+    if matches!(next, b'<' | b'>') || starts(from(value, end), b"$ifs") || starts(from(value, end), b"${ifs") {
+        return Argument::Strong;
+    }
+    // `cmd/c`, `ping%20`, `{cat,/etc/passwd}`.
+    if next == b',' && at(value, end + 1) == b'/' || next == b'/' && is_space(at(value, end + 2)) {
+        return Argument::Strong;
+    }
+    if !is_space(next) && next != b'+' {
+        return Argument::None;
+    }
+    let start = skip_space(between(value, 0, end + 16), end);
+    let start = if next == b'+' { end + 1 } else { start };
+    let (first, second) = (at(value, start), at(value, start + 1));
+    let strong = match first {
+        b'-' => second.is_ascii_alphabetic() || second == b'-' && at(value, start + 2).is_ascii_alphabetic(),
+        b'/' => second.is_ascii_alphanumeric() || second == b'?',
+        b'.' => second == b'/' || second == b'.' && at(value, start + 2) == b'/' || second == b'\\',
+        b'$' => is_word(second) || matches!(second, b'(' | b'{'),
+        b'~' => second == b'/',
+        b'>' | b'<' => is_word(second) || is_space(second),
+        b'0'..=b'9' => number_ends(value, start),
+        b'\\' => second == b'\\',
+        b'`' => true,
+        b'\'' | b'"' => at(value, start + 2) == b'/',
+        first if first.is_ascii_alphabetic() => {
+            second == b':' && matches!(at(value, start + 2), b'\\' | b'/') || address(value, start)
+        }
+        _ => false,
+    };
+    match (strong, is_word(first) || matches!(first, b'\'' | b'"' | b'*' | b'%' | b'.')) {
+        (true, _) => Argument::Strong,
+        (false, true) => Argument::Weak,
+        _ => Argument::None,
+    }
+}
+
+/// A number or an address that ends a command: `sleep 5`, `ping 127.0.0.1`.
+fn number_ends(value: &[u8], start: usize) -> bool {
+    let mut end = start;
+    while matches!(at(value, end), b'0'..=b'9' | b'.' | b's') && end < start + 20 {
+        end += 1;
+    }
+    let after = skip_space(between(value, 0, end + 16), end);
+    after >= value.len() || matches!(at(value, after), b';' | b'|' | b'&' | b'#' | b'`' | b')' | b'>' | b'\'' | b'"')
+}
+
+/// A URL, or a file with a path or an ending that names a secret.
+fn address(value: &[u8], start: usize) -> bool {
+    let word = between(value, start, start + 64);
+    let length = word.iter().position(|b| is_space(*b) || matches!(b, b';' | b'|' | b'&')).unwrap_or(word.len());
+    let word = between(word, 0, length);
+    find(word, b"://", 0).is_some() || starts(word, b"etc/") || [&b"view"[..], b"user", b"localgroup"].iter().any(|w| word.eq_ignore_ascii_case(w) && length + start >= value.len())
+}
+
+#[cfg(test)]
+#[path = "shell_tests.rs"]
+mod tests;

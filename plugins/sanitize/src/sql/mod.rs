@@ -1,0 +1,51 @@
+//! SQL injection, by reading the value as the statement's parser would.
+//!
+//! A value stands in a statement bare, in single or in double quotes. For each of these contexts that the value can
+//! break out of, the text behind the break is read as a continuation of an expression: operand and operator in turn,
+//! clauses where clauses may stand. Prose breaks that grammar after a word or two; an attack keeps it, or the statement
+//! would not run. What the grammatical part does ([`grammar`]) decides the confidence.
+//!
+//! Not found on purpose: values that are a bare name or number, a lone quote, or a comparison without a break and
+//! without a logical operator (`a=1`), which ordinary filters use.
+
+mod grammar;
+mod lexer;
+mod score;
+mod words;
+
+use crate::finding::{Family, Finding, surer};
+use grammar::{Entry, Run};
+use lexer::{Lexer, Quote};
+
+/// Looks for SQL that would run. Linear in the value's length.
+pub fn detect(value: &[u8]) -> Option<Finding> {
+    let mut found = None;
+    for quote in [Quote::Bare, Quote::In(b'\''), Quote::In(b'"')] {
+        found = surer(found, context(value, quote));
+        if found.is_some_and(|f: Finding| f.confidence >= 95) {
+            break;
+        }
+    }
+    found
+}
+
+fn context(value: &[u8], quote: Quote) -> Option<Finding> {
+    let mut lexer = Lexer::new(value, quote)?;
+    let mut found = None;
+    let mut entry = if quote == Quote::Bare { Entry::Bare } else { Entry::Broke };
+    loop {
+        let start = lexer.position();
+        let run = Run::read(&mut lexer, entry);
+        let (confidence, why) = run.score(&lexer);
+        if confidence > 0 {
+            found = surer(found, Some(Finding::new(Family::Sql, confidence, why, start)));
+        }
+        entry = match run.next_entry(&mut lexer) {
+            Some(entry) => entry,
+            None => return found,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests;

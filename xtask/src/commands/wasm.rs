@@ -1,0 +1,211 @@
+//! Builds the modules into `dist/`: one with the whole chain, one per policy from the same code, and for tests one that
+//! can be made to panic.
+//!
+//! They differ in cargo features alone. Cargo keeps one result per crate and profile; so building them one after the
+//! other makes it link each of them every time. What they are built from is remembered here instead, and what has not
+//! changed is not built again.
+
+use std::{
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+
+use super::{cargo, install::WASM_TARGET};
+use crate::layout::Layout;
+
+/// The most that the module with the whole chain may have. Proxies fetch it over the network and compile it at start.
+const MOST_BYTES: u64 = 700_000;
+const PACKAGE: &str = "portcullis-proxy-wasm";
+const BUILT: &str = "portcullis_proxy_wasm.wasm";
+
+/// One module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Module {
+    file: &'static str,
+    /// Arguments for cargo.
+    features: &'static [&'static str],
+}
+
+const WHOLE: Module = Module { file: "portcullis.wasm", features: &[] };
+const SINGLE: [Module; 4] = [
+    Module { file: "portcullis-headers.wasm", features: &["--no-default-features", "--features", "headers"] },
+    Module {
+        file: "portcullis-sanitize.wasm",
+        features: &["--no-default-features", "--features", "sanitize"],
+    },
+    Module {
+        file: "portcullis-rate-limit.wasm",
+        features: &["--no-default-features", "--features", "rate-limit"],
+    },
+    Module { file: "portcullis-audit.wasm", features: &["--no-default-features", "--features", "audit"] },
+];
+const PANICS: Module =
+    Module { file: "test/portcullis-panic.wasm", features: &["--features", "panic-on-request"] };
+
+/// Which modules to build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The whole chain: what `make run` needs.
+    Whole,
+    /// That, and one per policy: what is released.
+    Released,
+    /// Those, and the one that panics.
+    ForTests,
+}
+
+impl Which {
+    /// From the flags of the command line.
+    pub const fn new(whole_only: bool, for_tests: bool) -> Self {
+        match (whole_only, for_tests) {
+            (true, _) => Self::Whole,
+            (false, false) => Self::Released,
+            (false, true) => Self::ForTests,
+        }
+    }
+
+    fn modules(self) -> Vec<Module> {
+        let mut modules = vec![WHOLE];
+        if self != Self::Whole {
+            modules.extend(SINGLE);
+        }
+        if self == Self::ForTests {
+            modules.push(PANICS);
+        }
+        modules
+    }
+}
+
+/// Builds what has changed, and prints the sizes.
+///
+/// # Errors
+/// When something does not build, or the module with the whole chain is too large.
+pub fn build(layout: &Layout, which: Which) -> Result<()> {
+    super::install::wasm_target(layout)?;
+    let sources = Sources::read(layout)?;
+    for module in which.modules() {
+        let target = layout.dist().join(module.file);
+        let mark = layout.target().join("dist-marks").join(module.file.replace('/', "-"));
+        let wanted = sources.with(&module, &target);
+        if fs::read_to_string(&mark).ok() != Some(wanted) || !target.is_file() {
+            build_one(layout, &module, &target)?;
+            // The mark holds what was built, the file's own content included: a file that somebody changed is built anew.
+            write(&mark, sources.with(&module, &target).as_bytes())?;
+        }
+        println!("{:>9} bytes  {}", size(&target)?, shown(layout, &target));
+    }
+    let bytes = size(&layout.dist().join(WHOLE.file))?;
+    if bytes > MOST_BYTES {
+        bail!(
+            "dist/{} has {bytes} bytes, may have {MOST_BYTES}: find what grew and make it smaller",
+            WHOLE.file
+        );
+    }
+    Ok(())
+}
+
+fn build_one(layout: &Layout, module: &Module, target: &Path) -> Result<()> {
+    let mut command = cargo(layout);
+    command.args(["build", "--quiet", "--profile", "wasm", "--target", WASM_TARGET, "--package", PACKAGE]);
+    command.args(module.features);
+    super::succeed(&mut command, &format!("{} is not built: see above", module.file))?;
+    let built = layout.target().join(WASM_TARGET).join("wasm").join(BUILT);
+    let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    // What has not changed keeps its time, for those who watch it.
+    if fs::read(target).ok().as_ref() == Some(&bytes) { Ok(()) } else { write(target, &bytes) }
+}
+
+/// Writes a file, all or nothing: a proxy may be reading it.
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let said = || format!("cannot write {}", path.display());
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(said)?;
+    }
+    let draft = path.with_extension("new");
+    fs::write(&draft, bytes).with_context(said)?;
+    fs::rename(&draft, path).with_context(said)
+}
+
+fn size(path: &Path) -> Result<u64> {
+    Ok(fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len())
+}
+
+fn shown(layout: &Layout, path: &Path) -> String {
+    path.strip_prefix(layout.root()).unwrap_or(path).display().to_string()
+}
+
+/// Everything that modules are built from, as one number.
+struct Sources(u64);
+
+impl Sources {
+    fn read(layout: &Layout) -> Result<Self> {
+        let root = layout.root();
+        let mut files: Vec<PathBuf> =
+            ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", ".cargo/config.toml"]
+                .map(|file| root.join(file))
+                .into();
+        collect(&root.join("plugins"), &mut files)?;
+        files.sort();
+        let mut hasher = DefaultHasher::new();
+        for file in files {
+            // Some of the first need not exist.
+            (&file, fs::read(&file).ok()).hash(&mut hasher);
+        }
+        let compiler =
+            Command::new("rustc").arg("-vV").current_dir(root).output().context("rustc does not run")?;
+        compiler.stdout.hash(&mut hasher);
+        std::env::var_os("RUSTFLAGS").hash(&mut hasher);
+        Ok(Self(hasher.finish()))
+    }
+
+    fn with(&self, module: &Module, target: &Path) -> String {
+        let mut hasher = DefaultHasher::new();
+        (self.0, module.features, fs::read(target).ok()).hash(&mut hasher);
+        format!("{:016x}\n", hasher.finish())
+    }
+}
+
+/// The sources and manifests below a folder.
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs" || extension == "toml") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_source_features_or_result_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("plugins/x/src/lib.rs");
+        write(&source, b"one").unwrap();
+        let layout = Layout::at(folder.path());
+        let target = folder.path().join("x.wasm");
+        let mark = || Sources::read(&layout).unwrap().with(&WHOLE, &target);
+        let first = mark();
+        assert_eq!(first, mark());
+        assert_ne!(first, Sources::read(&layout).unwrap().with(&PANICS, &target));
+        write(&source, b"two").unwrap();
+        let second = mark();
+        assert_ne!(first, second);
+        write(&target, b"built").unwrap();
+        assert_ne!(second, mark());
+    }
+
+    #[test]
+    fn what_is_released_never_panics_on_request() {
+        assert!(!Which::Released.modules().contains(&PANICS) && !Which::Whole.modules().contains(&PANICS));
+        assert_eq!(Which::ForTests.modules().len(), 6);
+    }
+}

@@ -1,0 +1,153 @@
+//! Where things lie in the checkout, and what to do when one is missing.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+/// The Envoy that everything here is written for and tested with.
+pub const ENVOY_VERSION: &str = "1.40.0";
+
+/// The checkout.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// The checkout this program was built from.
+    pub fn of_this_checkout() -> Self {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        Self::at(here.parent().unwrap_or(here))
+    }
+
+    /// A checkout somewhere else.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Its top folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where cargo builds: `target/`, or what `CARGO_TARGET_DIR` says.
+    pub fn target(&self) -> PathBuf {
+        let chosen = std::env::var_os("CARGO_TARGET_DIR").filter(|value| !value.is_empty());
+        chosen.map_or_else(|| self.root.join("target"), |chosen| self.root.join(chosen))
+    }
+
+    /// Where built modules lie.
+    pub fn dist(&self) -> PathBuf {
+        self.root.join("dist")
+    }
+
+    /// What was installed for this checkout alone.
+    pub fn tools(&self) -> PathBuf {
+        self.root.join(".tools")
+    }
+
+    /// The template of Envoy's bootstrap.
+    pub fn bootstrap_template(&self) -> PathBuf {
+        self.root.join("envoy/bootstrap.yaml")
+    }
+
+    /// The module configuration of `make run`.
+    pub fn demonstration_config(&self) -> PathBuf {
+        self.root.join("envoy/demonstration.json")
+    }
+
+    /// The companion.
+    ///
+    /// # Errors
+    /// When it is not built; says how to.
+    pub fn companion(&self) -> Result<PathBuf> {
+        built(self.target().join("release/portcullis"), "the companion", "make build")
+    }
+
+    /// This crate's program, which is also the demonstration upstream.
+    ///
+    /// # Errors
+    /// When it is not built; says how to.
+    pub fn xtask(&self) -> Result<PathBuf> {
+        built(self.target().join("release/xtask"), "xtask", "make build")
+    }
+
+    /// The module with the whole chain.
+    ///
+    /// # Errors
+    /// When it is not built; says how to.
+    pub fn module(&self) -> Result<PathBuf> {
+        built(self.dist().join("portcullis.wasm"), "the module", "make wasm")
+    }
+
+    /// The module with one policy: `headers`, `sanitize`, `rate-limit` or `audit`.
+    ///
+    /// # Errors
+    /// When it is not built; says how to.
+    pub fn policy_module(&self, policy: &str) -> Result<PathBuf> {
+        let file = self.dist().join(format!("portcullis-{policy}.wasm"));
+        built(file, &format!("the module of {policy}"), "make wasm")
+    }
+
+    /// The module that can be made to panic, for tests of what follows.
+    ///
+    /// # Errors
+    /// When it is not built; says how to.
+    pub fn panic_module(&self) -> Result<PathBuf> {
+        built(self.dist().join("test/portcullis-panic.wasm"), "the module that panics", "make test")
+    }
+
+    /// Where [`crate::commands::install`] leaves Envoy.
+    pub fn installed_envoy(&self) -> PathBuf {
+        self.tools().join(format!("envoy-{ENVOY_VERSION}"))
+    }
+
+    /// Envoy: what the variable `ENVOY` names, else what was installed here.
+    ///
+    /// # Errors
+    /// When there is none; says how to get it.
+    pub fn envoy(&self) -> Result<PathBuf> {
+        if let Some(own) = std::env::var_os("ENVOY").filter(|value| !value.is_empty()) {
+            let own = PathBuf::from(own);
+            if own.is_file() {
+                return Ok(own);
+            }
+            bail!("ENVOY={}: there is no such file; name an Envoy binary, or leave ENVOY out", own.display());
+        }
+        let envoy = self.installed_envoy();
+        if envoy.is_file() {
+            return Ok(envoy);
+        }
+        bail!(
+            "Envoy is not installed in this checkout: run `make tools` (or name your own with ENVOY=/path/to/envoy)"
+        )
+    }
+}
+
+fn built(file: PathBuf, what: &str, remedy: &str) -> Result<PathBuf> {
+    if file.is_file() {
+        return Ok(file);
+    }
+    bail!("{what} is not built ({} is missing): run `{remedy}`", file.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_names_its_remedy() {
+        let empty = tempfile::tempdir().unwrap();
+        let layout = Layout::at(empty.path());
+        let error = layout.module().unwrap_err().to_string();
+        assert!(error.contains("dist/portcullis.wasm") && error.contains("make wasm"), "{error}");
+        let error = layout.policy_module("audit").unwrap_err().to_string();
+        assert!(error.contains("portcullis-audit.wasm"), "{error}");
+    }
+
+    #[test]
+    fn this_checkout_has_a_template_and_a_demonstration() {
+        let layout = Layout::of_this_checkout();
+        assert!(layout.bootstrap_template().is_file() && layout.demonstration_config().is_file());
+    }
+}

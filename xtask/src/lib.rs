@@ -1,0 +1,23 @@
+//! What make cannot say well: building the modules, running the whole of Portcullis, keeping the repository tidy.
+//!
+//! It is a library too, so that end-to-end tests run exactly what `make run` runs: see [`stack::Stack`].
+//!
+//! - [`layout`] knows where things lie, and what to do when one is missing;
+//! - [`ports`], [`process`], [`http`], [`secrets`] and [`clock`] are small and know nothing of Portcullis;
+//! - [`bootstrap`] renders `envoy/bootstrap.yaml`;
+//! - [`stack`] starts, watches and stops the companion, the upstream and Envoy;
+//! - [`upstream`] is the demonstration application behind Envoy;
+//! - [`commands`] are the subcommands behind the Makefile.
+//!
+//! It is a developer's tool: it does not daemonize for production, and restarts nothing by itself.
+
+pub mod bootstrap;
+pub mod clock;
+pub mod commands;
+pub mod http;
+pub mod layout;
+pub mod ports;
+pub mod process;
+pub mod secrets;
+pub mod stack;
+pub mod upstream;
