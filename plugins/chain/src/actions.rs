@@ -18,7 +18,11 @@ impl Actions {
         let site = Site::root().key("actions");
         let wires = wires.unwrap_or_else(defaults);
         if wires.len() > limits::ACTIONS {
-            errors.error(&site, format!("has {} actions", wires.len()), format!("at most {}", limits::ACTIONS));
+            errors.error(
+                &site,
+                format!("has {} actions", wires.len()),
+                format!("at most {}", limits::ACTIONS),
+            );
         }
         let mut list: Vec<(String, Vec<Match>)> = Vec::new();
         for (index, wire) in wires.into_iter().enumerate() {
@@ -30,7 +34,11 @@ impl Actions {
                 errors.error(&site.key("name"), problem, "1 to 50 of a-z, 0-9, _ and -");
             }
             if list.iter().any(|(name, _)| *name == wire.name) {
-                errors.error(&site.key("name"), format!("`{}` is there twice", wire.name), "join their `match` lists");
+                errors.error(
+                    &site.key("name"),
+                    format!("`{}` is there twice", wire.name),
+                    "join their `match` lists",
+                );
             }
             let matches = wire
                 .matches

@@ -125,7 +125,11 @@ impl Document {
         let wire: DocumentWire = config::read(Value::Object(top), &root, errors)?;
         if wire.routes.len() > limits::ROUTES {
             let most = limits::ROUTES;
-            errors.error(&root.key("routes"), format!("has {} routes", wire.routes.len()), format!("at most {most}"));
+            errors.error(
+                &root.key("routes"),
+                format!("has {} routes", wire.routes.len()),
+                format!("at most {most}"),
+            );
             return None;
         }
         Some(Self { wire, sections, routes })
@@ -154,7 +158,11 @@ pub(crate) fn take_sections(
         if BUILT_IN.contains(name) {
             sections.insert((*name).to_owned(), section);
         } else {
-            errors.warning(&site.key(name), "is not part of this module", "use portcullis.wasm, which holds all");
+            errors.warning(
+                &site.key(name),
+                "is not part of this module",
+                "use portcullis.wasm, which holds all",
+            );
         }
     }
     sections

@@ -400,7 +400,11 @@ impl Source {
     fn header(name: &str, set_by: Option<&str>, site: &Site, errors: &mut ConfigErrors) -> Option<Self> {
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
         if name.is_empty() || !name.bytes().all(token) {
-            errors.error(&site.key("header"), format!("{name:?} is not a header name"), "letters, digits and `-`");
+            errors.error(
+                &site.key("header"),
+                format!("{name:?} is not a header name"),
+                "letters, digits and `-`",
+            );
             return None;
         }
         let set_by = match set_by {

@@ -1,4 +1,4 @@
-use portcullis_policy::{ConfigErrors, Effect, Fact, Facts, Headers, Header};
+use portcullis_policy::{ConfigErrors, Effect, Fact, Facts, Header, Headers};
 use serde_json::json;
 
 use super::*;
@@ -78,8 +78,11 @@ fn a_header_is_believed_only_with_its_filters_mark() {
 #[test]
 fn without_sources_everybody_is_public_and_copies_are_stripped() {
     let identity = identity(json!({}), json!({}), json!({}));
-    let answer =
-        ask(&identity, &[(b"x-tenant-id", b"acme"), (b"x-user-id", b"eve")], vec![("source", "[::ffff:9.8.7.6]:5")]);
+    let answer = ask(
+        &identity,
+        &[(b"x-tenant-id", b"acme"), (b"x-user-id", b"eve")],
+        vec![("source", "[::ffff:9.8.7.6]:5")],
+    );
     assert_eq!(answer.tenant.unwrap(), "public");
     assert_eq!(answer.user.unwrap(), "9.8.7.6");
     assert_eq!(answer.stripped, ["x-tenant-id", "x-user-id"]);
@@ -122,7 +125,8 @@ fn other_sources_name_the_tenant() {
 
 #[test]
 fn the_client_address_counts_from_the_trusted_end() {
-    let sent: &[Header<'_>] = &[(b"x-forwarded-for", b"6.6.6.6, 1.2.3.4"), (b"x-forwarded-for", b"[2001:db8::1]:99")];
+    let sent: &[Header<'_>] =
+        &[(b"x-forwarded-for", b"6.6.6.6, 1.2.3.4"), (b"x-forwarded-for", b"[2001:db8::1]:99")];
     for (hops, wanted) in [(0, Some("2001:db8::1")), (1, Some("1.2.3.4")), (2, Some("6.6.6.6")), (3, None)] {
         let identity =
             identity(json!({}), json!({}), json!({"from": "x-forwarded-for", "trusted_hops": hops}));
@@ -132,8 +136,7 @@ fn the_client_address_counts_from_the_trusted_end() {
 
 #[test]
 fn a_required_user_is_required() {
-    let identity =
-        identity(json!({}), json!({"required": true, "from": [{"jwt_claim": "sub"}]}), json!({}));
+    let identity = identity(json!({}), json!({"required": true, "from": [{"jwt_claim": "sub"}]}), json!({}));
     assert_eq!(ask(&identity, &[], vec![]).tenant, Err(Unidentified::UserMissing));
     assert_eq!(ask(&identity, &[], vec![("jwt:sub", "bob")]).tenant.unwrap(), "public");
 }
@@ -146,7 +149,12 @@ fn wrong_sources_are_named() {
         "default": "no spaces"
     }))
     .unwrap();
-    Identity::compile(tenant, UserWire::default(), ClientIpWire { trusted_hops: 17, ..Default::default() }, &mut errors);
+    Identity::compile(
+        tenant,
+        UserWire::default(),
+        ClientIpWire { trusted_hops: 17, ..Default::default() },
+        &mut errors,
+    );
     let text = errors.to_string();
     for part in [
         "tenant.from[0].set_by: is missing",

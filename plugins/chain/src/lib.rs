@@ -14,6 +14,8 @@ mod matching;
 mod path;
 mod policies;
 mod problem;
+#[cfg(feature = "schema")]
+mod schema;
 mod stream;
 
 use std::{cell::RefCell, collections::VecDeque, rc::Rc, time::Duration};
@@ -27,6 +29,8 @@ pub use matching::{MatchWire, OneOrMany};
 pub use path::normalize;
 pub use policies::{BUILT_IN, SECTIONS, policy_metrics};
 pub use problem::Reply;
+#[cfg(feature = "schema")]
+pub use schema::schema;
 pub use stream::{Ports, Stream};
 
 use actions::Actions;
@@ -103,7 +107,8 @@ impl Chain {
         let identity = Identity::compile(wire.tenant, wire.user, wire.client_ip, errors);
         let actions = Actions::compile(wire.actions, errors);
         let vocabulary = Vocabulary { actions: actions.names() };
-        let enabled = wire.policies.unwrap_or_else(|| BUILT_IN.iter().map(|name| (*name).to_owned()).collect());
+        let enabled =
+            wire.policies.unwrap_or_else(|| BUILT_IN.iter().map(|name| (*name).to_owned()).collect());
         for (index, name) in enabled.iter().enumerate() {
             if !SECTIONS.contains(&name.as_str()) {
                 let hint = portcullis_policy::config::nearest_hint(name, SECTIONS);
@@ -118,8 +123,7 @@ impl Chain {
             );
         }
         let set = Rc::new(Set::compile(&sections, &enabled, &root, &vocabulary, errors));
-        let defaults =
-            Route { number: 0, name: String::new(), matches: Match::default(), sections, set };
+        let defaults = Route { number: 0, name: String::new(), matches: Match::default(), sections, set };
         let mut routes = Vec::new();
         for (index, (wire, sections)) in wire.routes.into_iter().zip(overlays).enumerate() {
             let site = root.key("routes").index(index);

@@ -85,10 +85,15 @@ impl Match {
         };
         for (key, list) in [("path", &matcher.paths), ("path_prefix", &matcher.prefixes)] {
             for path in list.iter().filter(|path| !path.starts_with('/')) {
-                errors.error(&site.key(key), format!("`{path}` does not start with `/`"), "write the path from its root");
+                errors.error(
+                    &site.key(key),
+                    format!("`{path}` does not start with `/`"),
+                    "write the path from its root",
+                );
             }
         }
-        for method in matcher.methods.iter().filter(|method| method.bytes().any(|b| !b.is_ascii_uppercase())) {
+        for method in matcher.methods.iter().filter(|method| method.bytes().any(|b| !b.is_ascii_uppercase()))
+        {
             errors.error(
                 &site.key("method"),
                 format!("`{method}` is not a method"),
@@ -148,7 +153,9 @@ pub(crate) fn without_port(host: &[u8]) -> &[u8] {
     match host.iter().rposition(|byte| *byte == b':') {
         Some(colon)
             if host.get(colon + 1..).is_some_and(|port| port.iter().all(u8::is_ascii_digit))
-                && !host.get(..colon).is_some_and(|front| front.contains(&b':') && !front.ends_with(b"]")) =>
+                && !host
+                    .get(..colon)
+                    .is_some_and(|front| front.contains(&b':') && !front.ends_with(b"]")) =>
         {
             host.get(..colon).unwrap_or(host)
         }
@@ -157,11 +164,7 @@ pub(crate) fn without_port(host: &[u8]) -> &[u8] {
 }
 
 /// Compiles an operator's pattern so that it must match the whole text.
-pub(crate) fn compile_regex(
-    text: &str,
-    site: &Site,
-    errors: &mut ConfigErrors,
-) -> Option<regex_lite::Regex> {
+pub(crate) fn compile_regex(text: &str, site: &Site, errors: &mut ConfigErrors) -> Option<regex_lite::Regex> {
     if text.len() > REGEX_BYTES {
         errors.error(site, format!("has {} bytes", text.len()), format!("at most {REGEX_BYTES}"));
         return None;

@@ -27,7 +27,9 @@ fn unescape_unreserved(path: &[u8]) -> Vec<u8> {
             _ => None,
         };
         match escaped {
-            Some(byte) if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/') => {
+            Some(byte)
+                if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/') =>
+            {
                 out.push(byte);
                 rest = tail.get(2..).unwrap_or_default();
             }

@@ -62,6 +62,17 @@ macro_rules! policies {
             }
         }
 
+        /// The sections' schemas, by name.
+        #[cfg(feature = "schema")]
+        pub(crate) fn section_schemas(
+            generator: &mut schemars::SchemaGenerator,
+        ) -> Vec<(&'static str, schemars::Schema)> {
+            let mut all = Vec::new();
+            $($(#[$feature])*
+            all.push((<$policy as Policy>::NAME, generator.subschema_for::<<$policy as Policy>::Wire>()));)*
+            all
+        }
+
         /// Every metric of every policy that is compiled in.
         pub fn policy_metrics() -> Vec<&'static Metric> {
             let mut all = Vec::new();

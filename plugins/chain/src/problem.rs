@@ -25,8 +25,10 @@ impl Reply {
             "reason": refusal.reason,
             "correlation_id": correlation_id.as_str(),
         });
-        let mut headers =
-            vec![("content-type", "application/problem+json".to_owned()), ("cache-control", "no-store".to_owned())];
+        let mut headers = vec![
+            ("content-type", "application/problem+json".to_owned()),
+            ("cache-control", "no-store".to_owned()),
+        ];
         headers.extend(refusal.headers.iter().cloned());
         Self { status: refusal.status, headers, body: body.to_string().into_bytes(), details: refusal.reason }
     }

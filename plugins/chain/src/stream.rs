@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use portcullis_policy::{
-    CorrelationId, Decision, Effect, Effects, Event, Fact, Facts, Headers, LogLevel, Moment, Refusal, Request,
-    SharedState, Verdict, limits,
+    CorrelationId, Decision, Effect, Effects, Event, Fact, Facts, Headers, LogLevel, Moment, Refusal,
+    Request, SharedState, Verdict, limits,
 };
 
 use crate::{
@@ -111,13 +111,7 @@ impl Chain {
         }
     }
 
-    fn refuse(
-        &self,
-        stream: &mut Stream,
-        event_type: &'static str,
-        refusal: Refusal,
-        effects: &mut Effects,
-    ) {
+    fn refuse(&self, stream: &mut Stream, event_type: &'static str, refusal: Refusal, effects: &mut Effects) {
         stream.refused = true;
         let decision = Decision {
             policy: "identity",
@@ -159,7 +153,10 @@ impl Chain {
         let sent_id = headers.first("x-request-id").and_then(CorrelationId::accept);
         if sent_id.is_none() {
             let made = CorrelationId::make(moment.random);
-            effects.push(Effect::SetRequestHeader("x-request-id".into(), made.as_str().as_bytes().to_vec().into()));
+            effects.push(Effect::SetRequestHeader(
+                "x-request-id".into(),
+                made.as_str().as_bytes().to_vec().into(),
+            ));
         }
         let oversize = headers.len() > limits::HEADERS || headers.bytes() > limits::HEADER_BYTES;
         stream.request = Some(Request {
@@ -186,17 +183,9 @@ impl Chain {
     }
 
     /// The policies that apply, and the name of their route.
-    fn route(
-        &self,
-        target: &Target<'_>,
-        facts: &mut dyn Facts,
-        effects: &mut Effects,
-    ) -> (Rc<Set>, String) {
-        let base = self
-            .routes
-            .iter()
-            .find(|route| route.matches.holds(target, facts))
-            .unwrap_or(&self.defaults);
+    fn route(&self, target: &Target<'_>, facts: &mut dyn Facts, effects: &mut Effects) -> (Rc<Set>, String) {
+        let base =
+            self.routes.iter().find(|route| route.matches.holds(target, facts)).unwrap_or(&self.defaults);
         let text = if self.route_metadata { facts.fact(Fact::RouteMetadata) } else { None };
         let Some(text) = text.filter(|text| !text.is_empty()) else {
             return (base.set.clone(), base.name.clone());
@@ -260,4 +249,3 @@ fn unidentified(why: Unidentified) -> Refusal {
     };
     Refusal { status, problem, title, reason, headers: Vec::new() }
 }
-

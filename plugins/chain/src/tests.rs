@@ -60,7 +60,8 @@ fn tell(chain: &Chain, metadata: &'static str, run: &mut Run, event: &Event<'_>)
     chain.on(&mut run.stream, &mut ports, moment, event, &mut run.effects);
 }
 
-const PLAIN: &[Header<'static>] = &[(b":method", b"GET"), (b":path", b"/a?b=c"), (b":authority", b"app.test")];
+const PLAIN: &[Header<'static>] =
+    &[(b":method", b"GET"), (b":path", b"/a?b=c"), (b":authority", b"app.test")];
 
 #[test]
 fn nothing_at_all_is_a_whole_configuration() {
@@ -107,8 +108,7 @@ fn a_correlation_id_is_accepted_or_made() {
     let chain = chain(json!({}));
     let run = request(&chain, "", PLAIN);
     let made = run.stream.request().unwrap().correlation_id.as_str().to_owned();
-    let expected =
-        Effect::SetRequestHeader("x-request-id".into(), made.as_bytes().to_vec().into());
+    let expected = Effect::SetRequestHeader("x-request-id".into(), made.as_bytes().to_vec().into());
     assert!(run.effects.contains(&expected));
     let with = |id: &'static [u8]| [PLAIN, &[(&b"x-request-id"[..], id)]].concat();
     let run = request(&chain, "", &with(b"0123456789"));
@@ -170,8 +170,11 @@ fn who_is_not_known_is_refused_as_configured() {
 
 #[test]
 fn route_metadata_overrides_once_more_or_is_said_to_be_wrong() {
-    let attack: &[Header<'_>] =
-        &[(b":method", b"GET"), (b":path", b"/?q=1'%20union%20select%20password%20from%20users--"), (b":authority", b"a")];
+    let attack: &[Header<'_>] = &[
+        (b":method", b"GET"),
+        (b":path", b"/?q=1'%20union%20select%20password%20from%20users--"),
+        (b":authority", b"a"),
+    ];
     let chain = chain(json!({}));
     for _ in 0..2 {
         assert_eq!(request(&chain, "", attack).refusal().map(|r| r.status), Some(403));

@@ -64,7 +64,7 @@ pub struct FullWire {
 
 /// The section `headers`.
 #[derive(Debug, Clone, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "headers"))]
 #[serde(deny_unknown_fields, default)]
 pub struct Wire {
     /// `monitor` changes nothing and counts what would change.
@@ -154,7 +154,11 @@ pub(crate) fn compile(wire: Wire, site: &Site, errors: &mut ConfigErrors) -> Opt
             (Some(_), _) => continue,
             (None, Some(known)) => known.value.clone(),
             (None, None) => {
-                errors.error(&site.key("value"), "is missing", "add it: the profile has none for this header");
+                errors.error(
+                    &site.key("value"),
+                    "is missing",
+                    "add it: the profile has none for this header",
+                );
                 continue;
             }
         };
@@ -176,10 +180,17 @@ fn header_name(name: &str, site: &Site, errors: &mut ConfigErrors) -> Option<Str
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     let lower = name.to_ascii_lowercase();
     if name.is_empty() || name.len() > 128 || !name.bytes().all(token) {
-        errors.error(site, format!("{name:?} is not a header name"), "letters, digits and `-`, like X-Frame-Options");
+        errors.error(
+            site,
+            format!("{name:?} is not a header name"),
+            "letters, digits and `-`, like X-Frame-Options",
+        );
         return None;
     }
-    if matches!(lower.as_str(), "connection" | "content-length" | "transfer-encoding" | "upgrade" | "host" | "te") {
+    if matches!(
+        lower.as_str(),
+        "connection" | "content-length" | "transfer-encoding" | "upgrade" | "host" | "te"
+    ) {
         errors.error(site, format!("`{name}` frames the message"), "the proxy alone may touch it");
         return None;
     }

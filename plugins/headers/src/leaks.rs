@@ -84,8 +84,8 @@ pub(crate) static LEAKS: &[&str] = &[
     "x-powered-by-plesk",
     "x-powered-cms",
     "x-redirect-by",
-    "x-ruxit-js-agent",
     "x-runtime",
+    "x-ruxit-js-agent",
     "x-server",
     "x-server-name",
     "x-server-powered-by",
@@ -100,7 +100,8 @@ pub(crate) static LEAKS: &[&str] = &[
     "x-version",
 ];
 
-/// Whether a name (in lower case) is one of them.
+/// Whether a name, in any case, is one of them.
 pub(crate) fn is_leak(name: &[u8]) -> bool {
-    LEAKS.binary_search_by(|known| known.as_bytes().cmp(name)).is_ok()
+    let lower = || name.iter().map(u8::to_ascii_lowercase);
+    LEAKS.binary_search_by(|known| known.bytes().cmp(lower())).is_ok()
 }

@@ -15,8 +15,7 @@ mod profile;
 use std::rc::Rc;
 
 use portcullis_policy::{
-    ConfigErrors, Context, Effect, Effects, Event, Headers as HeaderList, Metric, Mode, Policy, Site,
-    Vocabulary,
+    ConfigErrors, Context, Effect, Effects, Event, Headers as HeaderList, Metric, Policy, Site, Vocabulary,
 };
 
 pub use config::{Existing, Profile, SetWire, Wire};
@@ -28,8 +27,10 @@ pub const HARDENED: Metric =
 pub const REMOVED: Metric =
     Metric { name: "portcullis_headers_removed_total", help: "Stack-revealing response headers removed." };
 /// Upstream values that gave way to configured ones.
-pub const REPLACED: Metric =
-    Metric { name: "portcullis_headers_replaced_total", help: "Upstream header values replaced by configured ones." };
+pub const REPLACED: Metric = Metric {
+    name: "portcullis_headers_replaced_total",
+    help: "Upstream header values replaced by configured ones.",
+};
 /// Responses that mode `monitor` would have changed.
 pub const WOULD: Metric = Metric {
     name: "portcullis_headers_monitored_total",
@@ -96,14 +97,14 @@ impl Headers {
     fn remove_leaks(&self, headers: &HeaderList<'_>, effects: &mut Effects) -> u64 {
         let mut removed: u64 = 0;
         for (name, _) in headers.iter() {
-            let lower = name.to_ascii_lowercase();
-            let listed = |list: &[String]| list.iter().any(|known| known.as_bytes() == lower);
-            if !(leaks::is_leak(&lower) || listed(&self.remove)) || listed(&self.keep) {
+            let listed =
+                |list: &[String]| list.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()));
+            if !(leaks::is_leak(name) || listed(&self.remove)) || listed(&self.keep) {
                 continue;
             }
             // Removing takes all values: once per name is enough, and values of one name stand in any place.
-            let Ok(name) = std::str::from_utf8(&lower) else { continue };
-            let effect = Effect::RemoveResponseHeader(name.into());
+            let Ok(name) = std::str::from_utf8(name) else { continue };
+            let effect = Effect::RemoveResponseHeader(name.to_ascii_lowercase().into());
             if !effects.contains(&effect) {
                 effects.push(effect);
                 removed = removed.saturating_add(1);
@@ -121,7 +122,9 @@ impl Headers {
             let effect = match (first, field.existing) {
                 (Some(_), Existing::Keep) => continue,
                 _ if same => continue,
-                (Some(_), Existing::Append) => Effect::AddResponseHeader(field.name.clone(), field.value.clone()),
+                (Some(_), Existing::Append) => {
+                    Effect::AddResponseHeader(field.name.clone(), field.value.clone())
+                }
                 (Some(_), Existing::Replace) => {
                     replaced = replaced.saturating_add(1);
                     Effect::SetResponseHeader(field.name.clone(), field.value.clone())

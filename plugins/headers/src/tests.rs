@@ -112,10 +112,14 @@ fn the_required_set_is_on_every_response_and_leaks_are_gone() {
     ] {
         assert_eq!(values(&left, name), [value]);
     }
-    assert!(values(&left, "content-security-policy")[0]
-        .starts_with("default-src 'self'; script-src 'self' 'unsafe-inline' https://js.stripe.com; "));
-    assert!(values(&left, "permissions-policy")[0]
-        .starts_with("geolocation=(), microphone=(), camera=(), payment=(self), "));
+    assert!(
+        values(&left, "content-security-policy")[0]
+            .starts_with("default-src 'self'; script-src 'self' 'unsafe-inline' https://js.stripe.com; ")
+    );
+    assert!(
+        values(&left, "permissions-policy")[0]
+            .starts_with("geolocation=(), microphone=(), camera=(), payment=(self), ")
+    );
     assert!(values(&left, "server").is_empty() && values(&left, "x-powered-by").is_empty());
     assert!(effects.contains(&Effect::Count(&REMOVED, 2)));
 }
@@ -131,11 +135,9 @@ fn the_web_profile_promises_https_only_over_https() {
 #[test]
 fn existing_values_are_kept_replaced_or_joined() {
     let sent: &[Header<'_>] = &[(b"x-frame-options", b"SAMEORIGIN")];
-    for (existing, wanted) in [
-        ("replace", vec!["DENY"]),
-        ("keep", vec!["SAMEORIGIN"]),
-        ("append", vec!["SAMEORIGIN", "DENY"]),
-    ] {
+    for (existing, wanted) in
+        [("replace", vec!["DENY"]), ("keep", vec!["SAMEORIGIN"]), ("append", vec!["SAMEORIGIN", "DENY"])]
+    {
         for wire in [
             json!({"existing": existing}),
             json!({"set": {"X-Frame-Options": {"existing": existing}}}),

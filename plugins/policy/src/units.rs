@@ -61,7 +61,7 @@ impl std::fmt::Display for Span {
         let (unit, factor) = UNITS
             .iter()
             .rev()
-            .find(|(_, factor)| ms >= u128::from(*factor) && ms % u128::from(*factor) == 0)
+            .find(|(_, factor)| ms >= u128::from(*factor) && ms.is_multiple_of(u128::from(*factor)))
             .copied()
             .unwrap_or(("ms", 1));
         write!(f, "{}{unit}", ms / u128::from(factor))
