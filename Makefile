@@ -6,7 +6,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 XTASK = cargo run --quiet --release --package xtask --
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down token check test e2e bench wasm build tools lint fmt clean-run cargo
+.PHONY: help run up down token check test e2e bench wasm build tools lint docs fmt clean-run cargo
 .NOTPARALLEL:
 
 help: ## Print this
@@ -56,6 +56,9 @@ lint: cargo ## Formatting, clippy, and what `cargo xtask tidy` checks
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets -- -D warnings
 	@$(XTASK) tidy
+
+docs: cargo ## Write the configuration's reference and JSON Schema into docs/
+	@$(XTASK) docs
 
 fmt: cargo ## Format all code
 	@cargo fmt --all

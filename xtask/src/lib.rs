@@ -7,6 +7,7 @@
 //! - [`bootstrap`] renders `envoy/bootstrap.yaml`;
 //! - [`stack`] starts, watches and stops the companion, the upstream and Envoy;
 //! - [`upstream`] is the demonstration application behind Envoy;
+//! - [`reference`] renders the configuration's schema for people;
 //! - [`commands`] are the subcommands behind the Makefile.
 //!
 //! It is a developer's tool: it does not daemonize for production, and restarts nothing by itself.
@@ -18,6 +19,7 @@ pub mod http;
 pub mod layout;
 pub mod ports;
 pub mod process;
+pub mod reference;
 pub mod secrets;
 pub mod stack;
 pub mod upstream;

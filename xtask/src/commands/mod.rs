@@ -1,5 +1,6 @@
 //! The subcommands, as the Makefile calls them.
 
+pub mod docs;
 pub mod install;
 pub mod stack;
 pub mod test;
@@ -60,6 +61,8 @@ enum Command {
     Test,
     /// Check what neither compiler nor linter does: paths in Markdown, sizes of files, make commands in the README
     Tidy,
+    /// Write the configuration's reference and JSON Schema, made from the types
+    Docs,
     /// Serve the demonstration application
     Upstream(UpstreamArgs),
 }
@@ -168,6 +171,7 @@ impl Cli {
             Command::Install(_) => install::all(&layout),
             Command::Wasm(args) => wasm::build(&layout, wasm::Which::new(args.whole_only, args.for_tests)),
             Command::Test => test::all(&layout),
+            Command::Docs => docs::write(&layout),
             Command::Tidy => tidy::report(&layout),
             Command::Upstream(args) => crate::upstream::serve(args.port),
         };
