@@ -1,0 +1,192 @@
+//! The generic cell rate algorithm (ITU-T I.371, as a virtual scheduling clock), in exact integers.
+//!
+//! The state of a limit is one point in time, its theoretical arrival time: when all that was admitted will have
+//! drained at the limit's rate. A request is admitted if that time, one interval later, is at most the quota's
+//! capacity ahead of now. So a limit L per window W with burst B admits at most B + ⌈L·t/W⌉ requests in any span t, and a
+//! state that lies in the past equals a fresh one.
+//!
+//! An interval W/L is rarely a whole number of nanoseconds. A [`Time`] therefore counts nanoseconds and parts of a
+//! nanosecond, each 1/L of it: additions are exact, nothing drifts, and no step needs a division or 128 bits.
+//! A point in time that cannot be counted any more (after 584 years) refuses.
+
+use std::time::Duration;
+
+/// Requests per window, and the burst: the most that a quota may say.
+pub const MOST_REQUESTS: u32 = 1_000_000_000;
+/// Windows reach from a second to this.
+pub const LONGEST_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+/// The longest that an exhausted quota may take to be whole again (burst · window / limit).
+pub const LONGEST_REFILL: Duration = Duration::from_secs(31 * 24 * 60 * 60);
+
+/// A point or a length of time: nanoseconds and parts of one, each 1/limit of it and fewer than the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Time {
+    /// Whole nanoseconds.
+    pub ns: u64,
+    /// Parts of a nanosecond: as many as the quota's limit make one.
+    pub parts: u32,
+}
+
+impl Time {
+    /// A whole number of nanoseconds.
+    pub const fn whole(ns: u64) -> Self {
+        Self { ns, parts: 0 }
+    }
+
+    /// Whole nanoseconds, rounded up.
+    pub const fn ceil(self) -> u64 {
+        if self.parts > 0 { self.ns.saturating_add(1) } else { self.ns }
+    }
+
+    fn of(ratio_ns: u128, limit: u32) -> Option<Self> {
+        let limit = u128::from(limit);
+        let ns = u64::try_from(ratio_ns.checked_div(limit)?).ok()?;
+        let parts = u32::try_from(ratio_ns.checked_rem(limit)?).ok()?;
+        Some(Self { ns, parts })
+    }
+
+    /// What another limit wrote may count more parts than make a nanosecond here: it is rounded up.
+    fn read(self, limit: u32) -> Self {
+        if self.parts < limit { self } else { Self::whole(self.ns.saturating_add(1)) }
+    }
+
+    fn plus(self, other: Self, limit: u32) -> Option<Self> {
+        let parts = u64::from(self.parts).saturating_add(u64::from(other.parts));
+        let limit = u64::from(limit);
+        let (carry, parts) = if parts >= limit { (1, parts.saturating_sub(limit)) } else { (0, parts) };
+        let ns = self.ns.checked_add(other.ns)?.checked_add(carry)?;
+        Some(Self { ns, parts: u32::try_from(parts).ok()? })
+    }
+
+    /// The difference; zero when `other` is later.
+    fn minus(self, other: Self, limit: u32) -> Self {
+        if self <= other {
+            return Self::default();
+        }
+        let borrow = self.parts < other.parts;
+        let lent = if borrow { self.parts.saturating_add(limit) } else { self.parts };
+        let ns = self.ns.saturating_sub(other.ns).saturating_sub(u64::from(borrow));
+        Self { ns, parts: lent.saturating_sub(other.parts) }
+    }
+}
+
+/// A limit, its window and its burst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    limit: u32,
+    window: Duration,
+    window_ns: u64,
+    burst: u32,
+    /// Window / limit: what one request takes.
+    interval: Time,
+    /// Burst · interval: how far ahead of now the state may come.
+    capacity: Time,
+}
+
+impl Quota {
+    /// `limit` and `burst` of 1 to [`MOST_REQUESTS`], a window of 1 s to [`LONGEST_WINDOW`], and at most
+    /// [`LONGEST_REFILL`] until an exhausted quota is whole again; else `None`.
+    pub fn new(limit: u32, window: Duration, burst: u32) -> Option<Self> {
+        let in_bounds = (1..=MOST_REQUESTS).contains(&limit)
+            && (1..=MOST_REQUESTS).contains(&burst)
+            && (Duration::from_secs(1)..=LONGEST_WINDOW).contains(&window);
+        if !in_bounds {
+            return None;
+        }
+        let window_ns = u64::try_from(window.as_nanos()).ok()?;
+        let interval = Time::of(u128::from(window_ns), limit)?;
+        let capacity = Time::of(u128::from(window_ns).checked_mul(u128::from(burst))?, limit)?;
+        (capacity <= Time::whole(u64::try_from(LONGEST_REFILL.as_nanos()).ok()?)).then_some(Self {
+            limit,
+            window,
+            window_ns,
+            burst,
+            interval,
+            capacity,
+        })
+    }
+
+    /// Requests per window.
+    pub fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    /// The window.
+    pub fn window(&self) -> Duration {
+        self.window
+    }
+
+    /// Requests that may come at once.
+    pub fn burst(&self) -> u32 {
+        self.burst
+    }
+
+    /// How long an exhausted quota takes to be whole again, rounded up.
+    pub fn refill_ns(&self) -> u64 {
+        self.capacity.ceil()
+    }
+
+    /// Whether less than a fifth of the quota is left.
+    pub fn is_near(&self, debt: Time) -> bool {
+        debt.ns > self.capacity.ns / 5 * 4
+    }
+
+    /// How many requests are left at once, and after how many nanoseconds (rounded up) it will be one more.
+    pub fn left(&self, debt: Time) -> Left {
+        let room = self.capacity.minus(debt, self.limit);
+        let limit = u128::from(self.limit);
+        let room = u128::from(room.ns).saturating_mul(limit).saturating_add(u128::from(room.parts));
+        // Division of 64 bits where they suffice: they mostly do, and it is many times faster in WebAssembly.
+        let (requests, rest) = match u64::try_from(room) {
+            Ok(room) => (room.checked_div(self.window_ns), room.checked_rem(self.window_ns)),
+            Err(_) => {
+                let window = u128::from(self.window_ns);
+                let narrow = |wide: Option<u128>| wide.and_then(|wide| u64::try_from(wide).ok());
+                (narrow(room.checked_div(window)), narrow(room.checked_rem(window)))
+            }
+        };
+        let missing = self.window_ns.saturating_sub(rest.unwrap_or(0));
+        Left { requests: requests.unwrap_or(0), more_in_ns: missing.div_ceil(u64::from(self.limit.max(1))) }
+    }
+}
+
+/// What is left of a quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// Requests that would be admitted at once.
+    pub requests: u64,
+    /// Nanoseconds until it is one more.
+    pub more_in_ns: u64,
+}
+
+/// What became of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// There is room.
+    Admit {
+        /// The state to keep.
+        state: Time,
+        /// How far it is ahead of now.
+        debt: Time,
+    },
+    /// There is none; the state stays as it is.
+    Refuse {
+        /// The least number of nanoseconds after which the same request would be admitted.
+        wait_ns: u64,
+    },
+}
+
+/// Decides on one request. A `now` that goes back only lengthens the wait.
+pub fn step(state: Time, now_ns: u64, quota: &Quota) -> Step {
+    let now = Time::whole(now_ns);
+    let from = state.read(quota.limit).max(now);
+    let Some(state) = from.plus(quota.interval, quota.limit) else {
+        return Step::Refuse { wait_ns: u64::MAX };
+    };
+    let debt = state.minus(now, quota.limit);
+    if debt <= quota.capacity {
+        Step::Admit { state, debt }
+    } else {
+        Step::Refuse { wait_ns: debt.minus(quota.capacity, quota.limit).ceil() }
+    }
+}
