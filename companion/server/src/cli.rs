@@ -83,6 +83,13 @@ pub struct ServeArgs {
     /// Where state lies, and the store.
     #[command(flatten)]
     pub store: StoreArgs,
+    /// How long events are kept: 1d to 3660d
+    #[arg(long, env = "AUDIT_RETENTION", default_value = "90d", value_parser = units::duration, value_name = "DURATION")]
+    pub audit_retention: Duration,
+    /// The store's largest file; a full store refuses batches, modules keep them within their bound and report what they
+    /// had to drop
+    #[arg(long, env = "DATABASE_MAX_BYTES", default_value_t = 10 * 1024 * 1024 * 1024, value_parser = clap::value_parser!(u64).range(1024 * 1024..), value_name = "BYTES")]
+    pub database_max_bytes: u64,
     /// Chooses the log's level: development debug, staging and production info
     #[arg(long, env = "ENVIRONMENT", value_enum, default_value_t = Environment::Production)]
     pub environment: Environment,

@@ -2,23 +2,29 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::api::{self, Api};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::http::listener::{ListenError, Listener, serve};
 use crate::ingest::{self, Ingest};
 use crate::metrics::Metrics;
 use crate::settings::{IngestPlace, Settings};
-use crate::storage::sqlite::SqliteStorage;
+use crate::storage::sqlite::{Shape, SqliteStorage};
 use crate::storage::{Storage, StorageError};
 
 /// Connections to the API at once.
 const API_CONNECTIONS: usize = 512;
 /// Connections of modules at once; a proxy keeps about one a worker.
 const INGEST_CONNECTIONS: usize = 256;
+/// How often old events are looked for.
+const EXPIRY_PAUSE: Duration = Duration::from_secs(60);
+/// Old events removed at a time, and the pause until the next: batches find their place in between.
+const EXPIRY_EVENTS: u32 = 1000;
+const EXPIRY_BREATH: Duration = Duration::from_millis(50);
 
 /// Why the companion did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +45,7 @@ pub struct Companion {
     pub ingest_address: Option<SocketAddr>,
     storage: Arc<dyn Storage>,
     end: watch::Sender<bool>,
-    listeners: Vec<JoinHandle<()>>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Companion {
@@ -53,8 +59,8 @@ impl Companion {
             IngestPlace::Port(address) => Listener::tcp(*address, "INGEST_PORT").await?,
             IngestPlace::Socket(path) => Listener::unix(path)?,
         };
-        let storage: Arc<dyn Storage> =
-            Arc::new(SqliteStorage::open(&settings.database, settings.registration)?);
+        let shape = Shape { registration: settings.registration, max_bytes: settings.max_store_bytes };
+        let storage: Arc<dyn Storage> = Arc::new(SqliteStorage::open(&settings.database, shape)?);
         let metrics = Arc::new(Metrics::default());
         let api_address = api_listener.address();
         let ingest_address = ingest_listener.address();
@@ -68,16 +74,17 @@ impl Companion {
         ));
         let ingest = ingest::router(Ingest {
             storage: Arc::clone(&storage),
-            clock,
-            metrics,
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
             token: settings.ingest_token,
         });
         let (end, ended) = watch::channel(false);
-        let listeners = vec![
+        let tasks = vec![
             tokio::spawn(serve(api_listener, api, API_CONNECTIONS, ended.clone())),
-            tokio::spawn(serve(ingest_listener, ingest, INGEST_CONNECTIONS, ended)),
+            tokio::spawn(serve(ingest_listener, ingest, INGEST_CONNECTIONS, ended.clone())),
+            tokio::spawn(expire(Arc::clone(&storage), clock, settings.retention, metrics, ended)),
         ];
-        Ok(Self { api_address, ingest_address, storage, end, listeners })
+        Ok(Self { api_address, ingest_address, storage, end, tasks })
     }
 
     /// Stops listening, finishes what is being answered, and closes the store.
@@ -86,10 +93,33 @@ impl Companion {
     /// When the store did not end well; what it acknowledged is safe all the same.
     pub async fn stop(self) -> Result<(), CompanionError> {
         self.end.send_replace(true);
-        for listener in self.listeners {
-            // A listener that panicked is no reason to leave the store open.
-            let _ = listener.await;
+        for task in self.tasks {
+            // A task that panicked is no reason to leave the store open.
+            let _ = task.await;
         }
         Ok(self.storage.close().await?)
+    }
+}
+
+/// Removes what is older than `retention`, until `end` says true.
+async fn expire(
+    storage: Arc<dyn Storage>,
+    clock: Clock,
+    retention: Duration,
+    metrics: Arc<Metrics>,
+    mut end: watch::Receiver<bool>,
+) {
+    loop {
+        let before = clock.now().checked_sub(retention).unwrap_or(Timestamp::UNIX_EPOCH);
+        let removed = storage.expire(before, EXPIRY_EVENTS).await.unwrap_or_else(|error| {
+            tracing::error!(category = "application", %error, "old events were not removed");
+            0
+        });
+        metrics.expired.add(removed);
+        let pause = if removed > 0 { EXPIRY_BREATH } else { EXPIRY_PAUSE };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = end.wait_for(|end| *end) => return,
+        }
     }
 }

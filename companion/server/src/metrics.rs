@@ -112,6 +112,8 @@ pub struct Metrics {
     pub append_latency: Histogram,
     /// How long a query took.
     pub query_latency: Histogram,
+    /// Rows that grew older than the retention and were removed.
+    pub expired: Counter,
     /// Answers of the store that were errors.
     pub storage_errors: Counter,
     answers: [[Counter; 4]; ROUTES.len()],
@@ -230,6 +232,8 @@ impl Metrics {
         self.query_latency.render(out, "portcullis_store_query_seconds", "Time of a query.");
         header(out, "portcullis_store_errors_total", "counter", "Errors of the store.");
         put(out, format_args!("portcullis_store_errors_total {}", self.storage_errors.value()));
+        header(out, "portcullis_store_expired_total", "counter", "Rows removed because of their age.");
+        put(out, format_args!("portcullis_store_expired_total {}", self.expired.value()));
         header(out, "portcullis_store_queue_depth", "gauge", "Batches that wait for the writer.");
         put(out, format_args!("portcullis_store_queue_depth {}", queue.depth));
         header(out, "portcullis_store_queue_capacity", "gauge", "Batches that may wait.");

@@ -5,7 +5,9 @@
 //! DATA_DIR.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::api::Protections;
 use crate::cli::{Environment, ServeArgs, StoreArgs};
@@ -18,6 +20,9 @@ use crate::token::TokenKey;
 pub const MIN_KEY_BYTES: usize = 32;
 /// The most tenants that register themselves in a demonstration.
 pub const MAX_SELF_REGISTERED: u32 = 10_000;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long events may be kept.
+const RETENTION: RangeInclusive<Duration> = DAY..=DAY.saturating_mul(3660);
 
 /// Why the companion does not start.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +51,9 @@ pub enum SettingsError {
     /// It would be lost at the end, and readers could not share it.
     #[error("DATABASE_URL: an in-memory store keeps no audit trail; use a path or sqlite:PATH")]
     InMemory,
+    /// Events would vanish at once, or never.
+    #[error("AUDIT_RETENTION: must be 1d to 3660d")]
+    Retention,
     /// DATA_DIR cannot be made.
     #[error("DATA_DIR: {}: {source}; set it to a folder that this user may write", path.display())]
     DataDir {
@@ -74,6 +82,10 @@ pub struct Settings {
     pub ingest: IngestPlace,
     /// The store's file.
     pub database: PathBuf,
+    /// Its largest size.
+    pub max_store_bytes: u64,
+    /// How long events are kept.
+    pub retention: Duration,
     /// Signs tokens.
     pub tokens: TokenKey,
     /// What a module must show.
@@ -108,6 +120,9 @@ impl Settings {
     /// The first [`SettingsError`].
     pub fn new(args: &ServeArgs, variables: Variables<'_>) -> Result<Self, SettingsError> {
         let database = database(&args.store)?;
+        if !RETENTION.contains(&args.audit_retention) {
+            return Err(SettingsError::Retention);
+        }
         make_data_dir(&args.store.data_dir)?;
         let made = |file: &str, minimum| Secret::read_or_generate(&args.store.data_dir.join(file), minimum);
         let secret_key = match variable(variables, "SECRET_KEY") {
@@ -130,6 +145,8 @@ impl Settings {
             api: at(args.port),
             ingest: socket.map_or(IngestPlace::Port(at(args.ingest_port)), IngestPlace::Socket),
             database,
+            max_store_bytes: args.database_max_bytes,
+            retention: args.audit_retention,
             tokens: TokenKey::new(secret_key),
             ingest_token,
             registration: match args.demonstration {
@@ -252,6 +269,7 @@ mod tests {
         assert!(postgres.contains("not in this version; use sqlite:PATH") && !postgres.contains("hunter2"));
         assert!(error(&["--database-url", "mysql://h"], &[KEY]).contains("not a store of this version"));
         assert!(error(&["--database-url", "sqlite::memory:"], &[KEY]).contains("in-memory"));
+        assert_eq!(error(&["--audit-retention", "23h"], &[KEY]), "AUDIT_RETENTION: must be 1d to 3660d");
     }
 
     #[test]

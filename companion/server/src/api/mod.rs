@@ -80,7 +80,6 @@ impl Api {
         self.metrics.query_latency.observe(started.elapsed());
         answer.map_err(|error| {
             self.metrics.storage_errors.add(1);
-            tracing::error!(category = "application", %error, "a query failed");
             Problem::storage(&error)
         })
     }

@@ -5,6 +5,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::Uri;
 use axum::response::Response;
+use portcullis_policy::CorrelationId;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -102,6 +103,7 @@ fn tenant_name(path: TenantPath) -> Result<String, Problem> {
 pub async fn events(
     State(api): State<Api>,
     Extension(grant): Extension<Grant>,
+    Extension(correlation_id): Extension<CorrelationId>,
     path: TenantPath,
     uri: Uri,
 ) -> Result<Response, Problem> {
@@ -110,6 +112,7 @@ pub async fn events(
     let events = api.query(api.storage.events(query)).await?;
     tracing::info!(
         category = "audit",
+        correlation_id = correlation_id.as_str(),
         tenant = tenant.as_str(),
         token_id = grant.id,
         events = events.len(),

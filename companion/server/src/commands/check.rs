@@ -1,6 +1,6 @@
 //! `portcullis check`: what the module would say of a configuration, before a proxy is given it.
 
-use std::io::{self, Read};
+use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -53,7 +53,11 @@ pub fn run(args: &CheckArgs) -> ExitCode {
         Ok((_, warnings)) => (true, warnings),
         Err(errors) => (false, errors),
     };
-    let text = if args.json { json(valid, &problems) } else { lines(&args.config, valid, &problems) };
+    let text = if args.json {
+        json(valid, &problems)
+    } else {
+        lines(&args.config, valid, &problems, Paint::choose())
+    };
     if super::print(&text).is_err() {
         return ExitCode::from(UNREADABLE);
     }
@@ -79,9 +83,36 @@ fn name(severity: ConfigSeverity) -> &'static str {
     }
 }
 
-fn lines(path: &Path, valid: bool, problems: &ConfigErrors) -> String {
-    let mut lines: Vec<String> =
-        problems.iter().map(|problem| shown(&format!("{}: {problem}", name(problem.severity)))).collect();
+/// Colour, for eyes alone: on a terminal, unless NO_COLOR asks for none (<https://no-color.org>).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Paint {
+    Plain,
+    Colour,
+}
+
+impl Paint {
+    fn choose() -> Self {
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        if io::stdout().is_terminal() && !refused { Self::Colour } else { Self::Plain }
+    }
+
+    fn severity(self, severity: ConfigSeverity) -> String {
+        let (code, name) = match severity {
+            ConfigSeverity::Error => (31, name(severity)),
+            ConfigSeverity::Warning => (33, name(severity)),
+        };
+        match self {
+            Self::Plain => name.to_owned(),
+            Self::Colour => format!("\u{1b}[1;{code}m{name}\u{1b}[0m"),
+        }
+    }
+}
+
+fn lines(path: &Path, valid: bool, problems: &ConfigErrors, paint: Paint) -> String {
+    let mut lines: Vec<String> = problems
+        .iter()
+        .map(|problem| format!("{}: {}", paint.severity(problem.severity), shown(&problem.to_string())))
+        .collect();
     if problems.beyond() > 0 {
         lines.push(format!("and {} more", problems.beyond()));
     }
@@ -98,4 +129,19 @@ fn json(valid: bool, problems: &ConfigErrors) -> String {
     let report =
         Report { valid, problems: problems.iter().map(ProblemLine::from).collect(), more: problems.beyond() };
     serde_json::to_string_pretty(&report).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colour_marks_the_severity_and_nothing_from_the_configuration() {
+        let Err(problems) = Chain::from_json(b"{\"a\\u001b[31m\": 1}") else { panic!("valid") };
+        let of = |paint| lines(Path::new("c.json"), false, &problems, paint);
+        assert!(!of(Paint::Plain).contains('\u{1b}'));
+        let coloured = of(Paint::Colour);
+        assert!(coloured.starts_with("\u{1b}[1;31merror\u{1b}[0m: a\u{fffd}[31m"), "{coloured}");
+        assert_eq!(coloured.matches('\u{1b}').count(), 2);
+    }
 }

@@ -4,8 +4,8 @@
 use crate::cli::{TenantArgs, TenantCommand};
 use crate::clock::Clock;
 use crate::settings::{database, make_data_dir};
-use crate::storage::sqlite::SqliteStorage;
-use crate::storage::{Registration, Storage};
+use crate::storage::Storage;
+use crate::storage::sqlite::{Shape, SqliteStorage};
 use crate::tenant::TenantId;
 
 /// Tenants read at a time.
@@ -17,7 +17,7 @@ const PAGE: u32 = 1000;
 /// A malformed name, or a store that cannot be opened.
 pub fn run(args: &TenantArgs) -> anyhow::Result<()> {
     make_data_dir(&args.store.data_dir)?;
-    let storage = SqliteStorage::open(&database(&args.store)?, Registration::Operator)?;
+    let storage = SqliteStorage::open(&database(&args.store)?, Shape::default())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match &args.command {

@@ -51,6 +51,7 @@ pub async fn wrap(State(envelope): State<Envelope>, mut request: Request, next: 
         None => next.run(request).await,
     };
     let caller = response.extensions().get::<CallerId>().map(|caller| caller.0.clone());
+    let cause = response.extensions().get::<Problem>().and_then(|problem| problem.cause.clone());
     let response = finish(response, &correlation_id);
 
     let (status, elapsed) = (response.status(), started.elapsed());
@@ -64,7 +65,7 @@ pub async fn wrap(State(envelope): State<Envelope>, mut request: Request, next: 
         ($level:ident) => {
             tracing::$level!(
                 category, listener = envelope.listener, correlation_id = correlation_id.as_str(), %method, path,
-                status = status.as_u16(), duration_ms, token_id = caller, "answered"
+                status = status.as_u16(), duration_ms, token_id = caller, cause, "answered"
             )
         };
     }

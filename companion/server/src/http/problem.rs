@@ -17,6 +17,8 @@ pub struct Problem {
     pub reason: &'static str,
     /// What is wrong and what to do, for people.
     pub detail: String,
+    /// What went wrong inside: for the log, never for the client.
+    pub cause: Option<String>,
 }
 
 /// The body of an error.
@@ -33,7 +35,7 @@ pub struct ProblemBody {
 impl Problem {
     /// An error with a detail.
     pub fn new(status: StatusCode, reason: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, reason, detail: detail.into() }
+        Self { status, reason, detail: detail.into(), cause: None }
     }
 
     /// 400, naming what is malformed.
@@ -56,9 +58,11 @@ impl Problem {
     pub fn storage(error: &StorageError) -> Self {
         let detail = match error {
             StorageError::Busy => "the store is busy; try again in a second",
+            StorageError::Full => "the store is full; the operator must make room",
             _ => "the store does not answer; the companion's log says why",
         };
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "storage-unavailable", detail)
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "storage-unavailable", detail);
+        Self { cause: Some(error.to_string()), ..problem }
     }
 
     /// For a status that the framework answered by itself.

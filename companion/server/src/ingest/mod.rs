@@ -15,15 +15,16 @@ pub mod record;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware;
 use axum::response::Response;
 use axum::routing::post;
+use axum::{Extension, Router};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Bytes;
+use portcullis_policy::CorrelationId;
 use serde::Serialize;
 
 use crate::clock::{Clock, monotonic};
@@ -93,7 +94,12 @@ async fn authenticate(State(ingest): State<Ingest>, request: Request, next: midd
     next.run(request).await
 }
 
-async fn receive(State(ingest): State<Ingest>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+async fn receive(
+    State(ingest): State<Ingest>,
+    Extension(correlation_id): Extension<CorrelationId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
     let refused = |problem| {
         ingest.metrics.batches_refused.add(1);
         problem
@@ -106,6 +112,7 @@ async fn receive(State(ingest): State<Ingest>, headers: HeaderMap, body: Body) -
     if let Some(first) = errors.first() {
         tracing::warn!(
             category = "application",
+            correlation_id = correlation_id.as_str(),
             rejected,
             line = first.line,
             error = first.error,
@@ -126,7 +133,12 @@ async fn receive(State(ingest): State<Ingest>, headers: HeaderMap, body: Body) -
             Outcome::Stored | Outcome::GapStored { .. } => receipt.stored = receipt.stored.saturating_add(1),
         }
         if let Outcome::GapStored { missing } = outcome {
-            tracing::error!(category = "audit", missing, "audit records are missing");
+            tracing::error!(
+                category = "audit",
+                correlation_id = correlation_id.as_str(),
+                missing,
+                "audit records are missing"
+            );
         }
     }
     ingest.metrics.batches_stored.add(1);
@@ -140,10 +152,7 @@ async fn append(ingest: &Ingest, events: Vec<crate::event::Event>) -> Result<Vec
     let started = monotonic();
     let outcomes = ingest.storage.append(events).await;
     ingest.metrics.append_latency.observe(started.elapsed());
-    outcomes.inspect_err(|error| {
-        ingest.metrics.storage_errors.add(1);
-        tracing::error!(category = "application", %error, "a batch was not stored; the module will send it again");
-    })
+    outcomes.inspect_err(|_| ingest.metrics.storage_errors.add(1))
 }
 
 fn check_type(headers: &HeaderMap) -> Result<(), Problem> {

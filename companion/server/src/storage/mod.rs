@@ -5,7 +5,8 @@
 //! - `append` returns after the whole batch is durable, or an error and nothing of it is stored;
 //! - a record (epoch, sequence) is stored once, however often it is appended;
 //! - an event of a tenant that nobody registered is stored and stays unreadable until the tenant exists;
-//! - queues and waits are bounded: a store that cannot keep up says [`StorageError::Busy`].
+//! - queues and waits are bounded: a store that cannot keep up says [`StorageError::Busy`];
+//! - a store that is full says [`StorageError::Full`] and keeps what it has; it takes events again when there is room.
 
 pub mod sqlite;
 
@@ -38,7 +39,10 @@ pub trait Storage: Send + Sync {
     fn add_tenant(&self, tenant: TenantId, now: Timestamp) -> Pending<'_, bool>;
     /// At most `limit` tenants after `after`, by name.
     fn tenants(&self, after: Option<TenantId>, limit: u32) -> Pending<'_, Vec<TenantId>>;
-    /// Proves that the store takes writes and answers reads.
+    /// Removes events older than `before`, and what was stored beside them, but looks at no more than the `most` oldest
+    /// ones; tells how many rows went. More may be left when it tells more than none.
+    fn expire(&self, before: Timestamp, most: u32) -> Pending<'_, u64>;
+    /// Proves that the store takes writes, has room for a batch, and answers reads.
     fn probe(&self, now: Timestamp) -> Pending<'_, ()>;
     /// How full the writer's queue is.
     fn queue(&self) -> QueueState;
@@ -137,6 +141,11 @@ pub enum StorageError {
     /// Its queue or its connections stayed taken for the longest wait.
     #[error("the store is busy")]
     Busy,
+    /// The disk is full, or the store has grown to its maximum.
+    #[error(
+        "the store is full; free space on its disk, raise DATABASE_MAX_BYTES, or shorten AUDIT_RETENTION"
+    )]
+    Full,
     /// It is shutting down.
     #[error("the store is closed")]
     Closed,

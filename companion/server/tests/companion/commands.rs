@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{record, send};
+use crate::support::{record, send, try_send};
 
 fn portcullis(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
@@ -136,26 +136,38 @@ async fn a_killed_companion_lost_nothing_that_it_acknowledged() {
     let serving = Serving::start(&mut portcullis(folder.path(), &serve));
     let ingest = serving.ready["ingest"].as_str().unwrap().parse().unwrap();
     let token = std::fs::read_to_string(folder.path().join("ingest-token")).unwrap();
-    let deliver = |body: String| {
+    let deliver = move |body: String| {
         format!(
             "POST /v1/ingest HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {token}\r\nContent-Type: application/x-ndjson\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
             body.len()
         )
     };
-    for sequence in 0..20 {
-        let body = record("acme", sequence, "REQUEST", "INFO").to_string();
-        assert_eq!(send(ingest, deliver(body).as_bytes()).await.status, 200);
-    }
+    // Batches of 50, one after the other, until the companion is killed under them.
+    const BATCH: u64 = 50;
+    let (progress, mut seen) = tokio::sync::watch::channel(0_u64);
+    let sender = tokio::spawn(async move {
+        for batch in 0_u64.. {
+            let records = batch * BATCH..(batch + 1) * BATCH;
+            let lines: Vec<_> = records.map(|n| record("acme", n, "REQUEST", "INFO").to_string()).collect();
+            let answer = try_send(ingest, deliver(lines.join("\n")).as_bytes()).await;
+            if answer.is_none_or(|answer| answer.status != 200) {
+                return batch;
+            }
+            progress.send_replace(batch + 1);
+        }
+        0
+    });
+    seen.wait_for(|batches| *batches >= 5).await.unwrap();
     drop(serving); // SIGKILL
+    let acknowledged = sender.await.unwrap();
 
     let serving = Serving::start(&mut portcullis(folder.path(), &serve));
-    let api = serving.ready["api"].as_str().unwrap().parse().unwrap();
-    let token = text(&output(folder.path(), &["token"]).stdout);
-    let get = format!(
-        "GET /api/security/events/acme HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n",
-        token.trim()
-    );
-    assert_eq!(send(api, get.as_bytes()).await.json()["count"], 20);
+    let file = rusqlite::Connection::open(folder.path().join("companion.db")).unwrap();
+    let count = |sql: &str| file.query_row(sql, [], |row| row.get::<_, u64>(0)).unwrap();
+    let stored = count("SELECT count(*) FROM security_events");
+    assert!(stored >= acknowledged * BATCH, "{stored} of {acknowledged} batches");
+    assert_eq!(stored % BATCH, 0, "a batch is stored whole or not at all");
+    assert_eq!(stored, count("SELECT sum(events) FROM security_event_counts"));
     assert_eq!(serving.signal("INT").0, Some(0));
 }
 

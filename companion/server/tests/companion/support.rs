@@ -40,6 +40,8 @@ fn settings(folder: &Path, demonstration: bool) -> Settings {
         api: ([127, 0, 0, 1], 0).into(),
         ingest: IngestPlace::Port(([127, 0, 0, 1], 0).into()),
         database: folder.join("companion.db"),
+        max_store_bytes: 1 << 30,
+        retention: Duration::from_secs(90 * 24 * 3600),
         tokens: token_key(),
         ingest_token: Some(Secret::new("t", INGEST_TOKEN.to_owned(), 16).unwrap()),
         registration: match demonstration {
@@ -135,7 +137,12 @@ impl Answer {
 
 /// Sends bytes as they are, so that tests can break the rules, and reads until the end.
 pub async fn send(address: SocketAddr, request: &[u8]) -> Answer {
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    try_send(address, request).await.unwrap()
+}
+
+/// The same to somebody who may be gone: then there is no answer.
+pub async fn try_send(address: SocketAddr, request: &[u8]) -> Option<Answer> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
     // A server that refuses early may close before everything is sent.
     let _ = stream.write_all(request).await;
     let mut bytes = Vec::new();
@@ -143,7 +150,7 @@ pub async fn send(address: SocketAddr, request: &[u8]) -> Answer {
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    Answer { status, head: head.to_owned(), body: body.to_owned() }
+    Some(Answer { status, head: head.to_owned(), body: body.to_owned() })
 }
 
 /// A record as a module sends it.

@@ -7,7 +7,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::storage::StorageError;
 
-const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/sqlite/0001_events.sql")];
+const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/sqlite/0001_schema.sql")];
 
 /// Brings the schema to the newest version.
 pub fn run(connection: &mut Connection, path: &Path) -> Result<(), StorageError> {

@@ -4,8 +4,9 @@
 //! that the cost of a durable commit (`synchronous = FULL`) is shared. Readers use a few read-only
 //! connections and never wait for the writer.
 //!
-//! Limits: 64 batches queued and 4 reads at once; who finds no place within 2 seconds is told `Busy`. Not
-//! done here: retention.
+//! Limits: 64 batches queued and 4 reads at once; who finds no place within 2 seconds is told `Busy`. The file grows to
+//! [`Shape::max_bytes`] or to the end of the disk, whichever comes first; then batches are told `Full`, whole, until
+//! events expire or somebody makes room. Room that expired events leave is used again, and not given back to the disk.
 
 mod migrate;
 mod read;
@@ -16,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
@@ -36,7 +37,26 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 impl From<rusqlite::Error> for StorageError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Failed(error.to_string())
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full,
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// What the store may become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Who adds tenants.
+    pub registration: Registration,
+    /// The largest file, without its write-ahead log.
+    pub max_bytes: u64,
+}
+
+impl Default for Shape {
+    /// Tenants are added by an operator; 10 GiB.
+    fn default() -> Self {
+        Self { registration: Registration::Operator, max_bytes: 10 * 1024 * 1024 * 1024 }
     }
 }
 
@@ -53,7 +73,7 @@ impl SqliteStorage {
     ///
     /// # Errors
     /// [`StorageError::Open`], [`StorageError::Newer`], or a failed migration.
-    pub fn open(path: &Path, registration: Registration) -> Result<Self, StorageError> {
+    pub fn open(path: &Path, shape: Shape) -> Result<Self, StorageError> {
         let opened = |reason: &dyn std::fmt::Display| StorageError::Open {
             place: path.display().to_string(),
             reason: reason.to_string(),
@@ -71,12 +91,13 @@ impl SqliteStorage {
             )
             .map_err(|error| opened(&error))?;
         migrate::run(&mut connection, path)?;
+        limit(&connection, shape.max_bytes).map_err(|error| opened(&error))?;
 
         let readers = Arc::new(Readers::open(path).map_err(|error| opened(&error))?);
         let (commands, queue) = mpsc::channel(QUEUE);
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || write::run(connection, queue, registration))
+            .spawn(move || write::run(connection, queue, shape.registration))
             .map_err(|error| opened(&error))?;
         Ok(Self { commands: Mutex::new(Some(commands)), writer: Mutex::new(Some(writer)), readers })
     }
@@ -140,6 +161,10 @@ impl Storage for SqliteStorage {
 
     fn tenants(&self, after: Option<TenantId>, limit: u32) -> Pending<'_, Vec<TenantId>> {
         Box::pin(self.read(move |connection| read::tenants(connection, after.as_ref(), limit)))
+    }
+
+    fn expire(&self, before: Timestamp, most: u32) -> Pending<'_, u64> {
+        Box::pin(self.command(move |reply| Command::Expire { before, most, reply }))
     }
 
     fn probe(&self, now: Timestamp) -> Pending<'_, ()> {
@@ -211,6 +236,13 @@ fn tune(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.execute_batch(
         "PRAGMA mmap_size = 268435456; PRAGMA cache_size = 1000; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = FALSE;",
     )
+}
+
+/// A maximum below what the file has already keeps it from growing.
+fn limit(connection: &Connection, max_bytes: u64) -> Result<(), rusqlite::Error> {
+    let page_bytes: u64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    let pages = max_bytes.checked_div(page_bytes).unwrap_or(0).clamp(1, u64::from(u32::MAX - 1));
+    connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
 }
 
 /// Events name users and addresses: only the owner reads them. SQLite gives its side files the mode of the

@@ -22,6 +22,8 @@ pub enum Command {
     Append { events: Vec<Event>, reply: Reply<Vec<Outcome>> },
     /// Register a tenant.
     AddTenant { tenant: TenantId, now: Timestamp, reply: Reply<bool> },
+    /// Remove old events.
+    Expire { before: Timestamp, most: u32, reply: Reply<u64> },
     /// Write one row.
     Probe { now: Timestamp, reply: Reply<()> },
 }
@@ -30,10 +32,20 @@ pub enum Command {
 enum Answer {
     Append(Reply<Vec<Outcome>>, Result<Vec<Outcome>, StorageError>),
     AddTenant(Reply<bool>, Result<bool, StorageError>),
+    Expire(Reply<u64>, Result<u64, StorageError>),
     Probe(Reply<()>, Result<(), StorageError>),
 }
 
 impl Answer {
+    fn error(&self) -> Option<StorageError> {
+        match self {
+            Self::Append(_, result) => result.as_ref().err().cloned(),
+            Self::AddTenant(_, result) => result.as_ref().err().cloned(),
+            Self::Expire(_, result) => result.as_ref().err().cloned(),
+            Self::Probe(_, result) => result.as_ref().err().cloned(),
+        }
+    }
+
     /// Tells the asker. One that has gone away is no error: what it asked for is done, and a repetition is a
     /// duplicate.
     fn send(self, failure: Option<&StorageError>) {
@@ -43,6 +55,7 @@ impl Answer {
         match self {
             Self::Append(reply, result) => tell(reply, result, failure),
             Self::AddTenant(reply, result) => tell(reply, result, failure),
+            Self::Expire(reply, result) => tell(reply, result, failure),
             Self::Probe(reply, result) => tell(reply, result, failure),
         }
     }
@@ -70,19 +83,35 @@ fn serve(connection: &mut Connection, group: Vec<Command>, registration: Registr
         Ok(transaction) => transaction,
         Err(error) => return refuse(group, &error.into()),
     };
-    let answers: Vec<Answer> =
-        group.into_iter().map(|command| execute(&mut transaction, command, registration)).collect();
-    let failure = transaction.commit().err().map(StorageError::from);
+    let mut answers: Vec<Answer> = Vec::with_capacity(group.len());
+    let mut group = group.into_iter();
+    let mut failure = None;
+    for command in group.by_ref() {
+        let answer = execute(&mut transaction, command, registration);
+        // Some errors, a full disk among them, make SQLite take the whole transaction back: for everybody in it.
+        failure = transaction.is_autocommit().then(|| answer.error().unwrap_or_else(rolled_back));
+        answers.push(answer);
+        if failure.is_some() {
+            break;
+        }
+    }
+    let failure = failure.or_else(|| transaction.commit().err().map(StorageError::from));
     for answer in answers {
         answer.send(failure.as_ref());
     }
+    refuse(group, &failure.unwrap_or_else(rolled_back));
 }
 
-fn refuse(group: Vec<Command>, error: &StorageError) {
+fn rolled_back() -> StorageError {
+    StorageError::Failed("the transaction was rolled back".to_owned())
+}
+
+fn refuse(group: impl IntoIterator<Item = Command>, error: &StorageError) {
     for command in group {
         let answer = match command {
             Command::Append { reply, .. } => Answer::Append(reply, Err(error.clone())),
             Command::AddTenant { reply, .. } => Answer::AddTenant(reply, Err(error.clone())),
+            Command::Expire { reply, .. } => Answer::Expire(reply, Err(error.clone())),
             Command::Probe { reply, .. } => Answer::Probe(reply, Err(error.clone())),
         };
         answer.send(None);
@@ -95,17 +124,46 @@ fn execute(transaction: &mut Transaction<'_>, command: Command, registration: Re
         Command::AddTenant { tenant, now, reply } => {
             Answer::AddTenant(reply, insert_tenant(transaction, &tenant, "operator", &rfc3339(now)))
         }
+        Command::Expire { before, most, reply } => Answer::Expire(reply, expire(transaction, before, most)),
         Command::Probe { now, reply } => Answer::Probe(reply, probe(transaction, now)),
     }
 }
 
-fn probe(transaction: &Transaction<'_>, now: Timestamp) -> Result<(), StorageError> {
+/// A row is written, and there is room for a batch: rewriting a row alone would succeed in a store that is full.
+fn probe(transaction: &mut Transaction<'_>, now: Timestamp) -> Result<(), StorageError> {
+    const ROOM_BYTES: usize = 64 * 1024;
+    let now = rfc3339(now);
+    let room = transaction.savepoint()?;
+    room.prepare_cached("INSERT INTO store_probe (written_at, ballast) VALUES (?1, zeroblob(?2))")?
+        .execute(params![now, ROOM_BYTES])?;
+    drop(room);
     transaction
         .prepare_cached(
             "INSERT INTO store_probe (id, written_at) VALUES (1, ?1) ON CONFLICT (id) DO UPDATE SET written_at = excluded.written_at",
         )?
-        .execute([rfc3339(now)])?;
+        .execute([now])?;
     Ok(())
+}
+
+/// Events are numbered as they arrive, so the old ones are the first: only they are looked at. A record that came late is
+/// found when its turn comes.
+fn expire(transaction: &mut Transaction<'_>, before: Timestamp, most: u32) -> Result<u64, StorageError> {
+    let savepoint = transaction.savepoint()?;
+    let mut removed: usize = 0;
+    for table in ["security_events", "rate_limiting_logs"] {
+        let rows = savepoint
+            .prepare_cached(&format!(
+                "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} ORDER BY id LIMIT ?1) AND created_at < ?2"
+            ))?
+            .execute(params![most, rfc3339(before)])?;
+        removed = removed.saturating_add(rows);
+    }
+    // Counts of whole minutes: the one that `before` cuts is kept.
+    savepoint
+        .prepare_cached("DELETE FROM security_event_counts WHERE minute < ?1")?
+        .execute([before.as_millisecond().div_euclid(MINUTE_MS)])?;
+    savepoint.commit()?;
+    Ok(u64::try_from(removed).unwrap_or(u64::MAX))
 }
 
 /// Stores one batch whole, or nothing of it; the other batches of the transaction are not touched.
@@ -131,17 +189,7 @@ fn insert(
     registration: Registration,
     counts: &mut Counts,
 ) -> Result<Outcome, StorageError> {
-    let new = store
-        .prepare_cached(
-            "INSERT INTO ingested_records (epoch, sequence) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-        )?
-        .execute(params![event.key.epoch.as_str(), event.key.sequence.as_i64()])?;
-    if new == 0 {
-        return Ok(Outcome::Duplicate);
-    }
     let created_at = rfc3339(event.at);
-    register(store, &event.tenant, registration, &created_at)?;
-
     let mut outcome = Outcome::Stored;
     if let Some(gap) = &event.gap {
         let missing = missing(store, gap)?;
@@ -150,10 +198,11 @@ fn insert(
     }
     let details =
         serde_json::to_string(&event.details).map_err(|error| StorageError::Failed(error.to_string()))?;
-    store
+    let new = store
         .prepare_cached(
-            "INSERT INTO security_events (tenant_id, event_type, severity, user_id, ip_address, user_agent, details, created_at) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO security_events \
+             (tenant_id, event_type, severity, user_id, ip_address, user_agent, details, created_at, epoch, sequence) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING",
         )?
         .execute(params![
             event.tenant.as_str(),
@@ -164,7 +213,13 @@ fn insert(
             event.user_agent,
             details,
             created_at,
+            event.key.epoch.as_str(),
+            event.key.sequence.as_i64(),
         ])?;
+    if new == 0 {
+        return Ok(Outcome::Duplicate);
+    }
+    register(store, &event.tenant, registration, &created_at)?;
     if let Some(excess) = &event.rate_limit {
         insert_excess(store, &event, excess, &created_at)?;
     }
@@ -204,7 +259,7 @@ fn missing(store: &Savepoint<'_>, gap: &Gap) -> Result<u64, StorageError> {
         Gap::VmDied { epoch, from, to } => {
             let arrived: u64 = store
                 .prepare_cached(
-                    "SELECT count(*) FROM ingested_records WHERE epoch = ?1 AND sequence BETWEEN ?2 AND ?3",
+                    "SELECT count(*) FROM security_events WHERE epoch = ?1 AND sequence BETWEEN ?2 AND ?3",
                 )?
                 .query_row(params![epoch.as_str(), from.as_i64(), to.as_i64()], |row| row.get(0))?;
             let span = to.as_i64().saturating_sub(from.as_i64()).saturating_add(1);
