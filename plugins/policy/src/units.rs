@@ -63,7 +63,7 @@ impl std::fmt::Display for Span {
             .rev()
             .find(|(_, factor)| ms >= u128::from(*factor) && ms.is_multiple_of(u128::from(*factor)))
             .copied()
-            .unwrap_or(("ms", 1));
+            .unwrap_or(("s", 1));
         write!(f, "{}{unit}", ms / u128::from(factor))
     }
 }

@@ -316,3 +316,6 @@ fn longest_wait<'c, 'q>(claims: &'c [Claim<'q>], enforce: bool) -> Option<(&'c C
         })
         .max_by_key(|(_, wait_ns)| *wait_ns)
 }
+
+#[cfg(test)]
+mod tests;

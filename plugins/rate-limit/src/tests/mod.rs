@@ -1,0 +1,137 @@
+mod commit;
+mod config;
+mod flood;
+mod gcra;
+mod policy;
+mod set;
+
+use std::time::Duration;
+
+use portcullis_policy::{
+    Actions, ConfigErrors, Context, CorrelationId, Effect, Effects, Event, Headers, Metric, Moment, NoFacts,
+    Policy, Refusal, Request, SharedState, Site, Tenant, User, Verdict, Vocabulary, config as reading,
+};
+
+use crate::{Announcement, RateLimit, Wire};
+
+/// The actions of the default configuration, in its order.
+fn vocabulary() -> Vocabulary {
+    Vocabulary {
+        actions: ["login", "file_upload", "report_generation", "api_call"].map(str::to_owned).to_vec(),
+    }
+}
+
+fn compile(wire: serde_json::Value) -> Result<(RateLimit, ConfigErrors), String> {
+    let mut errors = ConfigErrors::default();
+    let site = Site::root().key("rate_limit");
+    let policy = reading::read::<Wire>(wire, &site, &mut errors)
+        .and_then(|wire| RateLimit::compile(wire, &site, &vocabulary(), &mut errors));
+    assert_eq!(policy.is_none(), errors.has_errors());
+    policy.map(|policy| (policy, errors.clone())).ok_or_else(|| errors.to_string())
+}
+
+fn policy(wire: serde_json::Value) -> RateLimit {
+    compile(wire).unwrap().0
+}
+
+fn request(tenant: &str, user: &str, actions: &[usize]) -> Request {
+    let mut set = Actions::default();
+    actions.iter().for_each(|action| set.insert(*action));
+    Request {
+        tenant: Tenant::new(tenant.as_bytes()).unwrap(),
+        user: User::new(user.as_bytes()),
+        client_ip: Some("203.0.113.7".parse().unwrap()),
+        actions: set,
+        action: String::new(),
+        route: String::new(),
+        correlation_id: CorrelationId::make([0, 0]),
+        method: Vec::new(),
+        path: Vec::new(),
+        host: Vec::new(),
+        scheme: Vec::new(),
+        user_agent: Vec::new(),
+        started: Duration::ZERO,
+        started_wall_ns: 0,
+    }
+}
+
+/// What a policy made of a request and its response.
+#[derive(Debug, Default)]
+struct Answer {
+    refusal: Option<Refusal>,
+    decisions: Vec<portcullis_policy::Decision>,
+    counts: Vec<(&'static str, u64)>,
+    logs: Vec<String>,
+    headers: Vec<(String, String)>,
+}
+
+impl Answer {
+    fn passed(&self) -> bool {
+        self.refusal.is_none()
+    }
+
+    fn count(&self, metric: &Metric) -> u64 {
+        self.counts.iter().filter(|(name, _)| *name == metric.name).map(|(_, by)| by).sum()
+    }
+
+    /// A header of the response, be it the application's or ours.
+    fn header(&self, name: &str) -> Option<&str> {
+        let ours = self.refusal.iter().flat_map(|refusal| &refusal.headers);
+        ours.map(|(key, value)| (*key, value.as_str()))
+            .chain(self.headers.iter().map(|(key, value)| (key.as_str(), value.as_str())))
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value)
+    }
+
+    fn verdicts(&self) -> Vec<Verdict> {
+        self.decisions.iter().map(|decision| decision.verdict).collect()
+    }
+}
+
+/// One request at that time, through to its response.
+fn ask(policy: &RateLimit, shared: &mut dyn SharedState, now: Duration, request: &Request) -> Answer {
+    let mut stream = Announcement::default();
+    let mut effects = Effects::new();
+    let headers = Headers::default();
+    for event in [
+        Event::RequestHeaders { headers: &headers, end_of_stream: true },
+        Event::ResponseHeaders { headers: &headers },
+    ] {
+        let mut context = Context {
+            moment: Moment { now, ..Moment::default() },
+            request,
+            decisions: &[],
+            shared,
+            facts: &mut NoFacts,
+        };
+        policy.on(&mut context, &mut stream, &event, &mut effects);
+    }
+    let mut answer = Answer::default();
+    for effect in effects {
+        match effect {
+            Effect::Refuse(refusal) => assert!(answer.refusal.replace(refusal).is_none()),
+            Effect::Decide(decision) => answer.decisions.push(decision),
+            Effect::Count(metric, by) => answer.counts.push((metric.name, by)),
+            Effect::Log(_, text) => answer.logs.push(text),
+            Effect::SetResponseHeader(name, value) => {
+                answer.headers.push((name.to_string(), String::from_utf8(value.to_vec()).unwrap()));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    answer
+}
+
+/// B + ⌈L·t/W⌉.
+fn promise(limit: u32, window: Duration, burst: u32, span_ns: u64) -> u128 {
+    u128::from(burst) + (u128::from(limit) * u128::from(span_ns)).div_ceil(window.as_nanos())
+}
+
+/// Whether the times of admission, in order, keep the promise in every span.
+fn keeps_promise(times: &[u64], limit: u32, window: Duration, burst: u32) -> bool {
+    times.iter().enumerate().all(|(from, start)| {
+        times.iter().enumerate().skip(from).all(|(to, end)| {
+            (to - from + 1) as u128 <= promise(limit, window, burst, end.saturating_sub(*start))
+        })
+    })
+}
