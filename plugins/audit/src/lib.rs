@@ -1,30 +1,114 @@
-//! The audit policy.
+//! The audit policy: every request leaves one record, whatever became of it.
+//!
+//! For whoever must be able to say later who asked for what, what was decided and why: an operator, an auditor, an
+//! investigator. A record is an OCSF HTTP Activity ([`record`]); it never holds credentials ([`redact`]). What is
+//! written waits in a queue that is bounded in bytes ([`queue`]) until the companion has stored it; what had to be
+//! dropped, or died with its VM ([`ledger`]), is counted and reported as `AUDIT_GAP`. [`trail`] puts these
+//! together for a host, which brings the moments and carries the bytes.
+//!
+//! It deliberately never refuses a request, and does not keep bodies or responses. What it cannot see: a request that
+//! the proxy answers before its filters exist, and what a whole process that is killed had not yet delivered.
+//! Limits: 16 KiB a record, fields cut as [`record`] says; 16 recorded headers.
 
-use portcullis_policy::{ConfigErrors, Context, Effects, Event, Metric, Mode, Policy, Site, Vocabulary};
-use serde::Deserialize;
+mod config;
+pub mod ledger;
+pub mod queue;
+mod record;
+mod redact;
+mod text;
+pub mod trail;
 
-/// The section.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
-pub struct Wire {
-    /// The mode.
-    pub mode: Mode,
-}
+use std::time::Duration;
+
+use portcullis_policy::{
+    ConfigErrors, Context, Effect, Effects, Event, Headers, Metric, Policy, Site, Vocabulary,
+};
+
+pub use config::{Delivery, Wire};
+pub use queue::Limits;
+pub use record::LINE_BYTES;
+pub use trail::{METRICS, Tally, Trail};
+
+use record::Account;
+use redact::Redactor;
+use text::Text;
 
 /// The compiled policy.
 #[derive(Debug)]
-pub struct Audit;
+pub struct Audit {
+    pub(crate) limits: Limits,
+    pub(crate) redactor: Redactor,
+    /// Recorded request headers, lower case.
+    pub(crate) headers: Vec<String>,
+}
+
+impl Audit {
+    /// Bounds of the queue and of its repetitions.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// The recorded headers as the inside of a JSON array (OCSF `http_header` objects).
+    fn write_headers(&self, headers: &Headers<'_>) -> Vec<u8> {
+        let mut out = Text::default();
+        for name in &self.headers {
+            let Some(value) = headers.first(name) else { continue };
+            let before = out.len();
+            out.raw(if before == 0 { "{\"name\":" } else { ",{\"name\":" });
+            out.string(name.as_bytes(), record::HEADER_BYTES);
+            out.raw(",\"value\":");
+            let secret = self.redactor.is_secret(name.as_bytes()) || self.redactor.hides(value);
+            out.string(if secret { b"***" } else { value }, record::HEADER_BYTES);
+            out.raw("}");
+            if out.len() > record::HEADERS_BYTES {
+                out.truncate(before);
+                break;
+            }
+        }
+        out.into_bytes()
+    }
+}
+
+/// What is remembered of a stream until it is over.
+#[derive(Debug, Default)]
+pub struct Seen {
+    headers: Vec<u8>,
+    response: Option<Duration>,
+}
 
 impl Policy for Audit {
     const NAME: &'static str = "audit";
-    const METRICS: &'static [Metric] = &[];
+    const METRICS: &'static [Metric] = METRICS;
     type Wire = Wire;
-    type Stream = ();
+    type Stream = Seen;
 
-    fn compile(_: Wire, _: &Site, _: &Vocabulary, _: &mut ConfigErrors) -> Option<Self> {
-        Some(Self)
+    fn compile(wire: Wire, site: &Site, _: &Vocabulary, errors: &mut ConfigErrors) -> Option<Self> {
+        config::compile(wire, site, errors)
     }
 
-    fn on(&self, _: &mut Context<'_>, (): &mut (), _: &Event<'_>, _: &mut Effects) {}
+    fn on(&self, context: &mut Context<'_>, seen: &mut Seen, event: &Event<'_>, effects: &mut Effects) {
+        match event {
+            Event::RequestHeaders { headers, .. } if !self.headers.is_empty() => {
+                seen.headers = self.write_headers(headers);
+            }
+            Event::ResponseHeaders { .. } => {
+                seen.response = Some(context.moment.now.saturating_sub(context.request.started));
+            }
+            Event::Done { outcome } => {
+                let account = Account {
+                    request: context.request,
+                    decisions: context.decisions,
+                    now: context.moment.now,
+                    outcome,
+                    headers: &seen.headers,
+                    response: seen.response,
+                };
+                effects.push(Effect::Record(record::write(&account, &self.redactor)));
+            }
+            _ => {}
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

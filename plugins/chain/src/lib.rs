@@ -23,6 +23,10 @@ use std::{cell::RefCell, collections::VecDeque, rc::Rc, time::Duration};
 use portcullis_policy::{ConfigErrors, Metric, Site, Vocabulary, limits};
 use serde_json::{Map, Value};
 
+/// The audit policy's queue and ledger, which a host drives.
+#[cfg(feature = "audit")]
+pub use portcullis_audit as audit;
+
 pub use document::{ActionWire, CompanionWire, DocumentWire, RouteWire};
 pub use identity::{AddressFrom, ClientIpWire, SourceWire, TenantWire, Unknown, UserWire};
 pub use matching::{MatchWire, OneOrMany};
@@ -147,6 +151,13 @@ impl Chain {
     /// Where records go.
     pub fn companion(&self) -> &CompanionWire {
         &self.companion
+    }
+
+    /// The audit policy whose queue holds the records of all routes: the defaults', else the first route's that has
+    /// one. `None` when nothing is audited.
+    #[cfg(feature = "audit")]
+    pub fn audit(&self) -> Option<&audit::Audit> {
+        std::iter::once(&self.defaults).chain(&self.routes).find_map(|route| route.set.audit())
     }
 
     /// The route's policies with the metadata's sections laid over; remembered, because it is the same text for every

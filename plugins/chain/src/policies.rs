@@ -93,6 +93,22 @@ policies! {
     audit: portcullis_audit::Audit,
 }
 
+impl Set {
+    /// The audit policy, if the route is audited.
+    #[cfg(feature = "audit")]
+    pub fn audit(&self) -> Option<&portcullis_audit::Audit> {
+        self.audit.as_deref()
+    }
+
+    /// Whether the route's requests leave records.
+    pub fn is_audited(&self) -> bool {
+        #[cfg(feature = "audit")]
+        return self.audit.is_some();
+        #[cfg(not(feature = "audit"))]
+        return false;
+    }
+}
+
 /// Compiles one section; `None` when it has an error, is switched off or is not enabled.
 fn section<P: Policy>(
     sections: &Map<String, Value>,

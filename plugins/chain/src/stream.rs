@@ -46,6 +46,11 @@ impl Stream {
         self.request.as_ref()
     }
 
+    /// Whether its end will leave an audit record; known once its headers were seen.
+    pub fn is_audited(&self) -> bool {
+        self.set.as_ref().is_some_and(|set| set.is_audited())
+    }
+
     /// Whether the chain refused it.
     pub fn is_refused(&self) -> bool {
         self.refused

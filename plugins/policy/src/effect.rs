@@ -95,9 +95,9 @@ pub enum Effect {
     Decide(Decision),
     /// Counts.
     Count(&'static Metric, u64),
-    /// A finished audit record, ready to be queued and shipped: the record's JSON object without its sequence
-    /// numbers, which the queue adds.
-    Record(crate::json::Object),
+    /// A finished audit record: the text of one JSON object (UTF-8, one line), which ends with the three braces of
+    /// `{..., "unmapped": {"portcullis": {...}}}`. Whoever queues it puts epoch and sequence before those.
+    Record(Vec<u8>),
     /// A line for the host's log.
     Log(LogLevel, String),
 }

@@ -25,6 +25,7 @@ pub enum Map {
     /// The response's.
     Response = 2,
     /// Those of the answer to a call of ours.
+    #[cfg(feature = "audit")]
     Call = 6,
 }
 
@@ -35,27 +36,47 @@ pub enum Buffer {
     /// The request's body.
     RequestBody = 0,
     /// The body of the answer to a call of ours.
+    #[cfg(feature = "audit")]
     Call = 4,
     /// The plugin's configuration.
     Configuration = 7,
 }
 
-#[link(wasm_import_module = "env")]
-unsafe extern "C" {
-    fn proxy_log(level: u32, data: *const u8, size: usize) -> u32;
-    fn proxy_get_log_level(level: *mut u32) -> u32;
-    fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
-    fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
-    fn proxy_get_buffer_bytes(kind: u32, start: usize, max: usize, data: *mut *mut u8, size: *mut usize) -> u32;
-    fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
-    fn proxy_replace_header_map_value(map: u32, k: *const u8, kn: usize, v: *const u8, vn: usize) -> u32;
-    fn proxy_add_header_map_value(map: u32, k: *const u8, kn: usize, v: *const u8, vn: usize) -> u32;
-    fn proxy_remove_header_map_value(map: u32, k: *const u8, kn: usize) -> u32;
-    fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize) -> u32;
-    fn proxy_get_shared_data(k: *const u8, kn: usize, data: *mut *mut u8, size: *mut usize, cas: *mut u32) -> u32;
-    fn proxy_set_shared_data(k: *const u8, kn: usize, v: *const u8, vn: usize, cas: u32) -> u32;
-    fn proxy_define_metric(kind: u32, name: *const u8, size: usize, id: *mut u32) -> u32;
-    fn proxy_increment_metric(id: u32, by: i64) -> u32;
+/// Declares imports of the host. Off wasm there is no host: every call is answered as not offered, so that the crate's
+/// own tests link.
+macro_rules! host {
+    ($module:literal $(fn $name:ident($($argument:ident: $kind:ty),* $(,)?);)*) => {
+        #[cfg(target_arch = "wasm32")]
+        #[link(wasm_import_module = $module)]
+        unsafe extern "C" {
+            $(fn $name($($argument: $kind),*) -> u32;)*
+        }
+        $(
+            #[cfg(not(target_arch = "wasm32"))]
+            unsafe fn $name($(_: $kind),*) -> u32 {
+                Status::UNIMPLEMENTED.0
+            }
+        )*
+    };
+}
+
+host! { "env"
+    fn proxy_log(level: u32, data: *const u8, size: usize);
+    fn proxy_get_log_level(level: *mut u32);
+    fn proxy_get_current_time_nanoseconds(time: *mut u64);
+    fn proxy_set_tick_period_milliseconds(period: u32);
+    fn proxy_get_buffer_bytes(kind: u32, start: usize, max: usize, data: *mut *mut u8, size: *mut usize);
+    fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize);
+    fn proxy_replace_header_map_value(map: u32, k: *const u8, kn: usize, v: *const u8, vn: usize);
+    fn proxy_add_header_map_value(map: u32, k: *const u8, kn: usize, v: *const u8, vn: usize);
+    fn proxy_remove_header_map_value(map: u32, k: *const u8, kn: usize);
+    fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize);
+    fn proxy_get_shared_data(k: *const u8, kn: usize, data: *mut *mut u8, size: *mut usize, cas: *mut u32);
+    fn proxy_set_shared_data(k: *const u8, kn: usize, v: *const u8, vn: usize, cas: u32);
+    fn proxy_define_metric(kind: u32, name: *const u8, size: usize, id: *mut u32);
+    fn proxy_increment_metric(id: u32, by: i64);
+    fn proxy_set_effective_context(id: u32);
+    fn proxy_done();
     fn proxy_send_local_response(
         status: u32,
         details: *const u8,
@@ -65,7 +86,7 @@ unsafe extern "C" {
         headers: *const u8,
         headers_size: usize,
         grpc_status: i32,
-    ) -> u32;
+    );
     fn proxy_http_call(
         upstream: *const u8,
         upstream_size: usize,
@@ -77,12 +98,11 @@ unsafe extern "C" {
         trailers_size: usize,
         timeout_ms: u32,
         token: *mut u32,
-    ) -> u32;
+    );
 }
 
-#[link(wasm_import_module = "wasi_snapshot_preview1")]
-unsafe extern "C" {
-    fn clock_time_get(clock: u32, precision: u64, time: *mut u64) -> u32;
+host! { "wasi_snapshot_preview1"
+    fn clock_time_get(clock: u32, precision: u64, time: *mut u64);
 }
 
 fn check(status: u32) -> Result<(), Status> {
@@ -186,7 +206,8 @@ pub fn shared_data(key: &[u8]) -> Result<(Vec<u8>, u32), Status> {
     let mut cas = 0;
     let version = &raw mut cas;
     // SAFETY: pointers and sizes belong together; the host writes one pointer and two integers.
-    let bytes = filled(|data, size| unsafe { proxy_get_shared_data(key.as_ptr(), key.len(), data, size, version) })?;
+    let bytes =
+        filled(|data, size| unsafe { proxy_get_shared_data(key.as_ptr(), key.len(), data, size, version) })?;
     Ok((bytes, cas))
 }
 
@@ -226,24 +247,41 @@ pub fn send_local_response(status: u16, details: &str, headers: &[u8], body: &[u
     })
 }
 
-/// Whether the host offers calls to other services at all: a call that cannot be carried out tells by its status.
-pub fn offers_http_calls() -> bool {
+/// Calls another service; the number under which the answer will come. `headers` is a serialized map.
+pub fn http_call(upstream: &[u8], headers: &[u8], body: &[u8], timeout_ms: u32) -> Result<u32, Status> {
     let mut token = 0;
-    let none = crate::map::serialize(&[]);
-    // SAFETY: pointers and sizes belong together; the host only reads, and refuses the empty upstream.
-    let status = unsafe {
+    let trailers = crate::map::serialize(&[]);
+    // SAFETY: pointers and sizes belong together; the host only reads, and writes one integer.
+    check(unsafe {
         proxy_http_call(
-            none.as_ptr(),
-            0,
-            none.as_ptr(),
-            none.len(),
-            none.as_ptr(),
-            0,
-            none.as_ptr(),
-            none.len(),
-            1,
+            upstream.as_ptr(),
+            upstream.len(),
+            headers.as_ptr(),
+            headers.len(),
+            body.as_ptr(),
+            body.len(),
+            trailers.as_ptr(),
+            trailers.len(),
+            timeout_ms,
             &raw mut token,
         )
-    };
-    Status(status) != Status::UNIMPLEMENTED
+    })
+    .map(|()| token)
+}
+
+/// Whether the host offers calls to other services at all: one that cannot be carried out tells by its status.
+pub fn offers_http_calls() -> bool {
+    http_call(b"", &crate::map::serialize(&[]), b"", 1) != Err(Status::UNIMPLEMENTED)
+}
+
+/// Lets the following calls count for another context than the one whose callback runs.
+pub fn set_effective_context(id: u32) -> Result<(), Status> {
+    // SAFETY: no memory is passed.
+    check(unsafe { proxy_set_effective_context(id) })
+}
+
+/// Says that a context that asked for time to finish has finished.
+pub fn done() -> Result<(), Status> {
+    // SAFETY: no memory is passed.
+    check(unsafe { proxy_done() })
 }

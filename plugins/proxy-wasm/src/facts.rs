@@ -18,7 +18,8 @@ impl Facts for Properties {
                 b"route_metadata\0filter_metadata\0portcullis\0config",
             ]),
             Fact::JwtClaim(claim) => {
-                let mut path = b"metadata\0filter_metadata\0envoy.filters.http.jwt_authn\0jwt_payload\0".to_vec();
+                let mut path =
+                    b"metadata\0filter_metadata\0envoy.filters.http.jwt_authn\0jwt_payload\0".to_vec();
                 path.extend_from_slice(claim.as_bytes());
                 first(&[&path])
             }

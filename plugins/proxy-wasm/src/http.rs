@@ -1,13 +1,9 @@
 //! One HTTP stream: callbacks in, events to the chain, effects out.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use portcullis_chain::{Ports, Stream};
-use portcullis_policy::{Effect, Effects, Event, LogLevel, Outcome, Refusal};
-use proxy_wasm::{
-    traits::{Context, HttpContext},
-    types::Action,
-};
+use portcullis_policy::{Effect, Effects, Event, Headers, LogLevel, Moment, Outcome, Refusal};
 
 use crate::{
     abi::{self, Buffer, Map},
@@ -15,6 +11,16 @@ use crate::{
     map,
     worker::Worker,
 };
+
+/// What the host is told after a callback; the numbers are the ABI's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Action {
+    /// Go on.
+    Continue = 0,
+    /// Hold the stream back.
+    Pause = 1,
+}
 
 /// How far the inspection of the request's body has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,41 +33,49 @@ enum Body {
 
 /// A stream's context.
 pub struct Exchange {
+    id: u32,
     worker: Rc<Worker>,
     stream: Stream,
     body: Body,
     /// Bytes at the front of the host's body buffer that the chain has seen already: those that it was asked to keep.
     seen: usize,
     refused: bool,
+    /// What follows the headers is no body: a tunnel's bytes.
+    tunnel: bool,
+    /// The audit ledger counts on a record.
+    promised: bool,
     outcome: Outcome,
 }
 
 impl Exchange {
     /// A new stream.
-    pub fn new(worker: Rc<Worker>) -> Self {
+    pub fn new(id: u32, worker: Rc<Worker>) -> Self {
         Self {
+            id,
             worker,
             stream: Stream::default(),
             body: Body::Pass,
             seen: 0,
             refused: false,
+            tunnel: false,
+            promised: false,
             outcome: Outcome::default(),
         }
     }
 
     fn on(&mut self, event: &Event<'_>) {
         let mut effects = Effects::new();
+        let moment = self.worker.clock.moment();
         self.worker.with_chain(|chain, shared| {
-            let moment = self.worker.clock.moment();
             let mut ports = Ports { facts: &mut Properties, shared };
             chain.on(&mut self.stream, &mut ports, moment, event, &mut effects);
         });
         for effect in effects {
-            self.carry_out(effect);
+            self.carry_out(effect, moment);
         }
     }
 
-    fn carry_out(&mut self, effect: Effect) {
+    fn carry_out(&mut self, effect: Effect, moment: Moment) {
         let done = match effect {
             Effect::SetRequestHeader(name, value) => self.set(Map::Request, name.as_bytes(), &value, false),
             Effect::RemoveRequestHeader(name) => abi::remove_header(Map::Request, name.as_bytes()),
@@ -69,7 +83,9 @@ impl Exchange {
             Effect::AddResponseHeader(name, value) => self.set(Map::Response, name.as_bytes(), &value, true),
             Effect::RemoveResponseHeader(name) => abi::remove_header(Map::Response, name.as_bytes()),
             Effect::InspectRequestBody => {
-                self.body = Body::Inspect;
+                if !self.tunnel {
+                    self.body = Body::Inspect;
+                }
                 Ok(())
             }
             Effect::ReleaseRequestBody => {
@@ -83,7 +99,9 @@ impl Exchange {
                 Ok(())
             }
             Effect::Record(record) => {
-                self.worker.record(record);
+                self.promise();
+                self.promised = false;
+                self.worker.record(&record, moment, self.id);
                 Ok(())
             }
             Effect::Log(level, text) => {
@@ -124,12 +142,49 @@ impl Exchange {
         if self.refused || hold { Action::Pause } else { Action::Continue }
     }
 
-    fn body_event(&mut self, size: usize, end_of_stream: bool) -> Action {
+    /// Counts on a record, before anything can go wrong.
+    fn promise(&mut self) {
+        if !self.promised {
+            self.promised = self.worker.begin();
+        }
+    }
+
+    /// No record will come.
+    fn release(&mut self) {
+        if std::mem::take(&mut self.promised) {
+            self.worker.withdraw();
+        }
+    }
+
+    /// The request's headers have arrived.
+    pub fn request_headers(&mut self, end_of_stream: bool) -> Action {
+        self.promise();
+        let bytes = self.worker.header_map(Map::Request);
+        let headers = map::parse(&bytes);
+        self.worker.provoke(&headers);
+        self.outcome.request_bytes = length(headers.first("content-length"));
+        self.tunnel = is_tunnel(&headers);
+        self.on(&Event::RequestHeaders { headers: &headers, end_of_stream });
+        if end_of_stream {
+            self.body = Body::Pass;
+        }
+        if !self.stream.is_audited() {
+            self.release();
+        }
+        self.answer(true)
+    }
+
+    /// The host's buffer holds so many bytes of the request's body.
+    pub fn request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
         if self.refused {
             return Action::Pause;
         }
         if self.body == Body::Pass {
             return Action::Continue;
+        }
+        if size < self.seen {
+            // A host that does not keep what it was asked to keep: all of this is new.
+            self.seen = 0;
         }
         let fresh = size.saturating_sub(self.seen);
         let chunk = if fresh == 0 {
@@ -150,34 +205,15 @@ impl Exchange {
         }
         self.answer(false)
     }
-}
 
-impl Context for Exchange {}
-
-impl HttpContext for Exchange {
-    fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
-        let bytes = self.worker.header_map(Map::Request);
-        let headers = map::parse(&bytes);
-        self.worker.provoke(&headers);
-        self.outcome.request_bytes = length(headers.first("content-length"));
-        self.on(&Event::RequestHeaders { headers: &headers, end_of_stream });
-        if end_of_stream {
-            self.body = Body::Pass;
-        }
-        self.answer(true)
-    }
-
-    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
-        self.body_event(size, end_of_stream)
-    }
-
-    fn on_http_request_trailers(&mut self, _: usize) -> Action {
-        // Trailers end a body whose last piece did not say so.
+    /// Trailers end a body whose last piece did not say so.
+    pub fn request_trailers(&mut self) -> Action {
         let seen = self.seen;
-        self.body_event(seen, true)
+        self.request_body(seen, true)
     }
 
-    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+    /// The response's headers are about to leave: the upstream's, the proxy's or our own.
+    pub fn response_headers(&mut self) -> Action {
         let bytes = self.worker.header_map(Map::Response);
         let headers = map::parse(&bytes);
         self.outcome.status = headers.first(":status").and_then(number);
@@ -186,19 +222,23 @@ impl HttpContext for Exchange {
         Action::Continue
     }
 
-    fn on_log(&mut self) {
+    /// The stream is over.
+    pub fn log(&mut self) {
         let mut outcome = std::mem::take(&mut self.outcome);
-        if outcome.status.is_none() {
-            // The host answered before its filters ran: it alone knows how.
+        let unseen = outcome.status.is_none();
+        if unseen {
+            // The host answered before its filters ran: it alone knows how. 0 is nothing at all.
             let code = abi::property(b"response\0code").ok().and_then(|bytes| little_endian(&bytes));
-            outcome.status = code.and_then(|code| u16::try_from(code).ok());
-            outcome.details = abi::property(b"response\0code_details").unwrap_or_default();
-        } else if !self.refused && outcome.status.is_some_and(|status| status >= 500) {
+            outcome.status = code.and_then(|code| u16::try_from(code).ok()).filter(|code| *code > 0);
+        }
+        if unseen || (!self.refused && outcome.status.is_some_and(|status| status >= 500)) {
             outcome.details = abi::property(b"response\0code_details").unwrap_or_default();
         }
         if self.stream.request().is_none() {
             let bytes = abi::header_map(Map::Request).unwrap_or_default();
             let headers = map::parse(&bytes);
+            let total = abi::property(b"request\0duration").ok().and_then(|bytes| little_endian(&bytes));
+            outcome.total = total.map(Duration::from_nanos);
             self.worker.with_chain(|chain, shared| {
                 let moment = self.worker.clock.moment();
                 let mut ports = Ports { facts: &mut Properties, shared };
@@ -206,10 +246,32 @@ impl HttpContext for Exchange {
             });
         }
         self.on(&Event::Done { outcome: &outcome });
+        self.release();
+    }
+
+    /// The context is gone, whether its end was logged or not.
+    pub fn forget(&mut self) {
+        self.release();
     }
 }
 
-fn number(bytes: &[u8]) -> Option<u16> {
+/// Whether bytes after the headers belong to another protocol: after CONNECT (RFC 9110, 9.3.6; WebSocket over HTTP/2 is one
+/// of these, RFC 8441), or after a GET that asks to upgrade and has no body of its own. Any other request keeps its body
+/// inspected, whatever it asks for: an upstream that ignores `upgrade` would read it as a body.
+fn is_tunnel(headers: &Headers<'_>) -> bool {
+    match headers.first(":method") {
+        Some(b"CONNECT") => true,
+        Some(b"GET") => {
+            headers.first("upgrade").is_some()
+                && headers.first("transfer-encoding").is_none()
+                && headers.first("content-length").is_none_or(|length| length == b"0")
+        }
+        _ => false,
+    }
+}
+
+/// A whole number in digits.
+pub fn number(bytes: &[u8]) -> Option<u16> {
     std::str::from_utf8(bytes).ok()?.parse().ok()
 }
 

@@ -1,22 +1,28 @@
 //! The proxy-wasm adapter: brings a host's callbacks to the chain as events, and carries out its effects.
 //!
 //! This is the only crate that names host calls. It decides nothing. It defends itself against its host: header bytes
-//! of any kind, sizes that lie, calls that are refused or not offered; none of them may trap, because a trap stops the
-//! VM for every tenant. What a host does not offer is probed once at start, done without, and said in its log.
+//! of any kind, sizes that lie, calls that are refused or not offered, contexts that nobody announced, callbacks within
+//! callbacks; none of them may trap, because a trap stops the VM for every tenant. What a host does not offer is probed
+//! once at start, done without, and said in its log. There is no SDK: it panics on most of these.
 //!
-//! Costs, in host calls per plain GET: see `host-tests`, which prints and bounds them.
+//! Host calls for a plain GET with the default configuration, in the order in which they are made:
+//!
+//! | callback | calls |
+//! |---|---|
+//! | request headers | all headers; the monotonic clock; audit: one write of shared data; then what identity, routes and limits ask: each configured fact a property, each limit a read and a write of shared data |
+//! | response headers | all headers; the clock; one per header that is set or removed |
+//! | log | the clock; for a stream of which nothing else was seen, also its headers, status and details |
+//!
+//! Counters and records go out on ticks, every 500 ms, or when a batch is full.
 
 mod abi;
 mod clock;
 #[cfg(feature = "audit")]
 mod delivery;
+mod exports;
 mod facts;
 mod http;
 mod map;
 mod metrics;
 mod shared;
 mod worker;
-
-proxy_wasm::main! {{
-    proxy_wasm::set_root_context(|_| Box::new(worker::Root::default()));
-}}

@@ -12,7 +12,7 @@ use crate::{
 
 /// Stores only if the key does not exist: no stored value ever has this version, so on an existing key it mismatches;
 /// and a host that takes a non-zero version on a missing key creates it.
-const CREATE: u32 = u32::MAX;
+pub const CREATE: u32 = u32::MAX;
 
 /// The slots of one instance.
 pub enum Slots {
@@ -30,9 +30,7 @@ pub enum Slots {
 impl Slots {
     /// Probes the host; the second value is false when it has no shared data.
     pub fn open(instance: &[u8], clock: &Clock) -> (Self, bool) {
-        let mut prefix = b"portcullis.".to_vec();
-        prefix.extend_from_slice(instance.get(..64).unwrap_or(instance));
-        prefix.push(b'.');
+        let prefix = prefix(instance);
         match shared_seed(&prefix, clock) {
             Some(seed) => (Self::Shared { prefix, seed }, true),
             None => (Self::Local(LocalSlots::new(clock.random())), false),
@@ -46,6 +44,11 @@ impl Slots {
         key.extend_from_slice(&slot.to_le_bytes());
         key
     }
+}
+
+/// What all keys of an instance begin with.
+pub fn prefix(instance: &[u8]) -> Vec<u8> {
+    [b"portcullis.", instance.get(..64).unwrap_or(instance), b"."].concat()
 }
 
 /// The seed that the first worker drew; whoever comes later reads it.

@@ -3,29 +3,35 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    time::Duration,
 };
 
 use portcullis_chain::Chain;
-use portcullis_policy::{Headers, LogLevel, Metric, SharedState};
-use proxy_wasm::{
-    traits::{Context, HttpContext, RootContext},
-    types::ContextType,
-};
+use portcullis_policy::{Headers, LogLevel, Metric, Moment, SharedState};
 
+#[cfg(feature = "audit")]
+use crate::delivery::{Delivery, Word};
 use crate::{
     abi::{self, Buffer, Map, Status},
     clock::Clock,
-    http::{self, Exchange},
+    http,
     metrics::Counters,
     shared::Slots,
 };
 
 /// How often counters are handed over, records shipped and the wall clock measured.
 const TICK_MS: u32 = 500;
+/// How long a worker that ends waits for its records to be stored.
+const FAREWELL: Duration = Duration::from_secs(10);
 
 const HOST_REFUSED: Metric = Metric {
     name: "portcullis_host_calls_refused_total",
     help: "Host calls that the host refused; what they were for did not happen.",
+};
+#[cfg(feature = "audit")]
+const UNDELIVERED: Metric = Metric {
+    name: "portcullis_audit_undeliverable_total",
+    help: "Audit records that went nowhere, because the host has no ticks or no calls.",
 };
 const UNSAFE_VALUES: Metric = Metric {
     name: "portcullis_unsafe_header_values_total",
@@ -35,6 +41,8 @@ const UNSAFE_VALUES: Metric = Metric {
 /// A VM's state for one instance of the module. Everything is behind cells: callbacks are never nested, but a
 /// borrow that is refused must not be a panic either.
 pub struct Worker {
+    /// The root context's number.
+    id: u32,
     chain: RefCell<Option<Rc<Chain>>>,
     shared: RefCell<Slots>,
     /// Time and randomness.
@@ -43,23 +51,27 @@ pub struct Worker {
     pub counters: Counters,
     holds_headers: bool,
     log_level: Cell<u32>,
+    /// Set when the host wants the worker to end: until then it may wait.
+    ends: Cell<Option<Duration>>,
     #[cfg(feature = "audit")]
-    delivery: RefCell<Option<crate::delivery::Delivery>>,
+    delivery: RefCell<Option<Delivery>>,
 }
 
 impl Worker {
-    fn start() -> Self {
+    /// Probes the host.
+    pub fn start(id: u32) -> Self {
         let (clock, random) = Clock::new();
-        let instance = abi::property(b"plugin_root_id").unwrap_or_default();
-        let (slots, is_shared) = Slots::open(&instance, &clock);
+        let (slots, is_shared) = Slots::open(&instance(), &clock);
         let holds = std::env::var("PORTCULLIS_HOLD_HEADERS").is_ok_and(|value| value == "true");
         let worker = Self {
+            id,
             chain: RefCell::default(),
             shared: RefCell::new(slots),
             clock,
             counters: Counters::default(),
             holds_headers: holds,
             log_level: Cell::new(abi::log_level()),
+            ends: Cell::default(),
             #[cfg(feature = "audit")]
             delivery: RefCell::default(),
         };
@@ -72,8 +84,20 @@ impl Worker {
         worker
     }
 
-    fn configure(&self, bytes: &[u8]) -> bool {
-        let (chain, warnings) = match Chain::from_json(bytes) {
+    /// Reads the configuration of so many bytes; false when it cannot be used.
+    pub fn configure(&self, size: usize) -> bool {
+        let bytes = match abi::buffer(Buffer::Configuration, 0, size) {
+            Ok(bytes) => bytes,
+            Err(_) if size == 0 => Vec::new(),
+            Err(status) => {
+                self.log(
+                    LogLevel::Error,
+                    &format!("configuration: the host refuses it with status {}", status.0),
+                );
+                return false;
+            }
+        };
+        let (chain, warnings) = match Chain::from_json(&bytes) {
             Ok(compiled) => compiled,
             Err(errors) => {
                 for error in errors.iter() {
@@ -88,6 +112,8 @@ impl Worker {
         let ticks = abi::set_tick_period(TICK_MS).is_ok();
         let mut metrics = portcullis_chain::metrics();
         metrics.extend([&HOST_REFUSED, &UNSAFE_VALUES]);
+        #[cfg(feature = "audit")]
+        metrics.push(&UNDELIVERED);
         if !self.counters.define(&metrics, ticks) {
             self.log(LogLevel::Warn, "the host has no metrics: nothing is counted");
         }
@@ -99,15 +125,25 @@ impl Worker {
 
     #[cfg(feature = "audit")]
     fn open_delivery(&self, chain: &Chain, ticks: bool) {
+        let Some(limits) = chain.audit().map(|audit| audit.limits()) else { return };
         if !ticks || !abi::offers_http_calls() {
             self.log(LogLevel::Warn, "the host has no ticks or no calls: audit records are not delivered");
             return;
         }
-        let mut delivery = self.delivery.borrow_mut();
+        let variable = &chain.companion().token_env;
+        if std::env::var(variable).is_ok_and(|token| token.trim().is_empty())
+            || std::env::var(variable).is_err()
+        {
+            let text = format!(
+                "the variable {variable} is not set: the companion will refuse audit records unless it listens on a socket"
+            );
+            self.log(LogLevel::Warn, &text);
+        }
+        let Ok(mut delivery) = self.delivery.try_borrow_mut() else { return };
         match delivery.as_mut() {
             // A new configuration keeps the records that wait.
-            Some(delivery) => delivery.configure(chain),
-            None => *delivery = Some(crate::delivery::Delivery::new(chain, &self.clock)),
+            Some(delivery) => delivery.configure(chain, limits),
+            None => *delivery = Some(Delivery::new(chain, limits, &instance(), self.clock.random())),
         }
     }
 
@@ -131,20 +167,6 @@ impl Worker {
     pub fn holds_headers(&self) -> bool {
         self.holds_headers
     }
-
-    /// Queues an audit record.
-    #[cfg(feature = "audit")]
-    pub fn record(&self, record: portcullis_chain::audit::Record) {
-        if let Ok(mut delivery) = self.delivery.try_borrow_mut()
-            && let Some(delivery) = delivery.as_mut()
-        {
-            delivery.push(record, &self.clock, &self.counters);
-        }
-    }
-
-    /// Without the audit policy there are no records.
-    #[cfg(not(feature = "audit"))]
-    pub fn record<T>(&self, _: T) {}
 
     /// Counts a host call that was refused.
     pub fn host_refused(&self, status: Status) {
@@ -180,59 +202,125 @@ impl Worker {
     #[cfg(not(feature = "panic-on-request"))]
     pub fn provoke(&self, _: &Headers<'_>) {}
 
-    fn tick(&self) {
+    /// Regular work.
+    pub fn tick(&self) {
         self.clock.adjust();
         self.log_level.set(abi::log_level());
         #[cfg(feature = "audit")]
-        if let Ok(mut delivery) = self.delivery.try_borrow_mut()
-            && let Some(delivery) = delivery.as_mut()
         {
-            delivery.tick(&self.clock, &self.counters);
+            let moment = self.clock.moment();
+            self.deliver(|delivery| delivery.tick(moment));
+            let late = self.ends.get().is_some_and(|end| moment.now >= end);
+            if self.ends.get().is_some() && (late || self.waiting() == 0) {
+                self.ends.set(None);
+                self.leave();
+                let _ = abi::done();
+            }
+        }
+        self.counters.flush();
+    }
+
+    /// The host wants the worker to end; false when it asks for time to deliver what waits.
+    pub fn finish(&self) -> bool {
+        #[cfg(feature = "audit")]
+        if self.waiting() > 0 {
+            let moment = self.clock.moment();
+            self.ends.set(Some(moment.now.saturating_add(FAREWELL)));
+            self.deliver(|delivery| delivery.send(moment));
+            self.counters.flush();
+            return false;
+        }
+        self.counters.flush();
+        true
+    }
+
+    /// The worker ends now.
+    pub fn leave(&self) {
+        #[cfg(feature = "audit")]
+        {
+            let waiting = self.waiting();
+            if waiting > 0 {
+                let text = format!(
+                    "{waiting} audit records were not delivered; other workers will report them missing"
+                );
+                self.log(LogLevel::Error, &text);
+            }
+            self.deliver(|delivery| {
+                delivery.leave();
+                None
+            });
         }
         self.counters.flush();
     }
 }
 
-/// The root context of an instance in one VM.
-#[derive(Default)]
-pub struct Root {
-    worker: Option<Rc<Worker>>,
-}
-
-impl Root {
-    fn worker(&mut self) -> &Rc<Worker> {
-        self.worker.get_or_insert_with(|| Rc::new(Worker::start()))
+/// Audit records.
+#[cfg(feature = "audit")]
+impl Worker {
+    /// A request begins that will leave a record; false when nothing is recorded.
+    pub fn begin(&self) -> bool {
+        self.with_delivery(Delivery::begin).is_some()
     }
-}
 
-impl Context for Root {
-    #[cfg(feature = "audit")]
-    fn on_http_call_response(&mut self, token: u32, headers: usize, body: usize, _: usize) {
-        let worker = self.worker();
-        if let Ok(mut delivery) = worker.delivery.try_borrow_mut()
-            && let Some(delivery) = delivery.as_mut()
-        {
-            delivery.answered(token, headers > 0, body, &worker.clock, &worker.counters);
+    /// It will not after all.
+    pub fn withdraw(&self) {
+        self.with_delivery(Delivery::withdraw);
+    }
+
+    /// Its record, from the context `stream`.
+    pub fn record(&self, text: &[u8], moment: Moment, stream: u32) {
+        match self.with_delivery(|delivery| delivery.record(text, moment)) {
+            Some(true) if abi::set_effective_context(self.id).is_ok() => {
+                self.deliver(|delivery| delivery.send(moment));
+                let _ = abi::set_effective_context(stream);
+            }
+            Some(_) => {}
+            None => self.counters.add(&UNDELIVERED, 1),
         }
     }
+
+    /// An answer of the companion.
+    pub fn answered(&self, token: u32, has_headers: bool, body: usize) {
+        let moment = self.clock.moment();
+        self.deliver(|delivery| delivery.answered(token, has_headers, body, moment));
+    }
+
+    fn waiting(&self) -> u64 {
+        self.with_delivery(|delivery| delivery.waiting()).unwrap_or(0)
+    }
+
+    fn deliver(&self, work: impl FnOnce(&mut Delivery) -> Word) {
+        let word = self.with_delivery(|delivery| {
+            let word = work(delivery);
+            delivery.count(&self.counters);
+            word
+        });
+        if let Some(Some((level, text))) = word {
+            self.log(level, &text);
+        }
+    }
+
+    fn with_delivery<T>(&self, work: impl FnOnce(&mut Delivery) -> T) -> Option<T> {
+        self.delivery.try_borrow_mut().ok()?.as_mut().map(work)
+    }
 }
 
-impl RootContext for Root {
-    fn on_configure(&mut self, size: usize) -> bool {
-        let bytes = abi::buffer(Buffer::Configuration, 0, size).unwrap_or_default();
-        self.worker().configure(&bytes)
+/// Without the audit policy there are no records.
+#[cfg(not(feature = "audit"))]
+impl Worker {
+    /// Nothing is recorded.
+    pub fn begin(&self) -> bool {
+        false
     }
 
-    fn on_tick(&mut self) {
-        self.worker().tick();
-    }
+    /// Nothing to withdraw.
+    pub fn withdraw(&self) {}
 
-    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
-        let worker = self.worker.clone().unwrap_or_else(|| Rc::new(Worker::start()));
-        Some(Box::new(Exchange::new(worker)))
-    }
+    /// Nothing to record.
+    pub fn record(&self, _: &[u8], _: Moment, _: u32) {}
+}
 
-    fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::HttpContext)
-    }
+/// The instance's name, which tells apart modules that share the host's data.
+fn instance() -> Vec<u8> {
+    abi::property(b"plugin_root_id").unwrap_or_default()
 }
