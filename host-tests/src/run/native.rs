@@ -1,0 +1,238 @@
+//! The chain itself, without a module: what `plugins/proxy-wasm` does with callbacks, done with events.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use portcullis_chain::{Chain, Ports, Stream};
+use portcullis_policy::{
+    Effect, Effects, Event, Fact, Facts, Headers, LocalSlots, Metric, Moment, Outcome, Refusal,
+};
+use serde_json::Value;
+
+use super::{CaseHost, edge_request, upstream_answer};
+use crate::{
+    case::{self, RequestWire, UpstreamWire},
+    expect::Observed,
+    host::{HeaderMap, Options, Process, local_reply},
+};
+
+/// A chain that serves.
+pub struct Native {
+    chain: Chain,
+    slots: LocalSlots,
+    process: Process,
+    facts: case::Facts,
+    body_bytes: usize,
+}
+
+impl Native {
+    /// Compiles a configuration.
+    ///
+    /// # Errors
+    /// Every problem of the configuration.
+    pub fn start(configuration: &[u8], facts: &case::Facts) -> Result<Self, String> {
+        let (chain, _) = Chain::from_json(configuration).map_err(|errors| errors.to_string())?;
+        let process = Process::new(1);
+        Ok(Self {
+            chain,
+            slots: LocalSlots::new(process.random()),
+            process,
+            facts: facts.clone(),
+            body_bytes: Options::default().body_bytes,
+        })
+    }
+}
+
+impl CaseHost for Native {
+    fn at(&mut self, since_start: Duration) -> Result<(), String> {
+        self.process.set_time(since_start);
+        Ok(())
+    }
+
+    fn exchange(&mut self, request: &RequestWire, upstream: &UpstreamWire) -> Result<Observed, String> {
+        let (headers, pieces) = edge_request(request, self.facts.source());
+        let mut exchange = Exchange {
+            host: self,
+            stream: Stream::default(),
+            request: headers,
+            response: HeaderMap::new(),
+            body: Vec::new(),
+            inspecting: false,
+            refused: None,
+            seen: Observed::default(),
+            problem: None,
+        };
+        exchange.request(&pieces);
+        exchange.answer(upstream);
+        exchange.done();
+        let Exchange { response, body, mut seen, problem, .. } = exchange;
+        seen.status = response.status();
+        seen.headers = response;
+        seen.body = body;
+        problem.map_or(Ok(seen), Err)
+    }
+}
+
+struct Exchange<'a> {
+    host: &'a mut Native,
+    stream: Stream,
+    request: HeaderMap,
+    response: HeaderMap,
+    body: Vec<u8>,
+    inspecting: bool,
+    refused: Option<Refusal>,
+    seen: Observed,
+    problem: Option<String>,
+}
+
+/// What the adapter counts by itself.
+const UNSAFE_VALUES: &str = "portcullis_unsafe_header_values_total";
+
+impl Exchange<'_> {
+    fn on(&mut self, event: &Event<'_>) {
+        let mut effects = Effects::new();
+        let process = &self.host.process;
+        let moment = Moment {
+            now: Duration::from_nanos(process.monotonic_ns()),
+            wall_ns: process.wall_ns(),
+            random: [process.random(), process.random()],
+        };
+        let mut known = Known(&self.host.facts);
+        let mut ports = Ports { facts: &mut known, shared: &mut self.host.slots };
+        self.host.chain.on(&mut self.stream, &mut ports, moment, event, &mut effects);
+        for effect in effects {
+            self.carry_out(effect);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::SetRequestHeader(name, value) => {
+                if self.is_safe(&value) {
+                    self.request.replace(name.as_bytes(), &value);
+                }
+            }
+            Effect::RemoveRequestHeader(name) => self.request.remove(name.as_bytes()),
+            Effect::SetResponseHeader(name, value) => {
+                if self.is_safe(&value) {
+                    self.response.replace(name.as_bytes(), &value);
+                }
+            }
+            Effect::AddResponseHeader(name, value) => {
+                if self.is_safe(&value) {
+                    self.response.add(name.as_bytes(), &value);
+                }
+            }
+            Effect::RemoveResponseHeader(name) => self.response.remove(name.as_bytes()),
+            Effect::InspectRequestBody => self.inspecting = true,
+            Effect::ReleaseRequestBody => self.inspecting = false,
+            Effect::Refuse(refusal) => {
+                self.inspecting = false;
+                self.refused.get_or_insert(refusal);
+            }
+            Effect::Decide(_) | Effect::Log(..) => {}
+            Effect::Count(Metric { name, .. }, by) => self.count(name, by),
+            Effect::Record(text) => match serde_json::from_slice::<Value>(&text) {
+                Ok(record) => self.seen.records.push(record),
+                Err(error) => self.problem = Some(format!("a record is not JSON: {error}")),
+            },
+        }
+    }
+
+    fn count(&mut self, name: &str, by: u64) {
+        let counters: &mut BTreeMap<String, u64> = &mut self.seen.metrics;
+        let counter = counters.entry(name.to_owned()).or_default();
+        *counter = counter.saturating_add(by);
+    }
+
+    fn is_safe(&mut self, value: &[u8]) -> bool {
+        let safe = !value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0));
+        if !safe {
+            self.count(UNSAFE_VALUES, 1);
+        }
+        safe
+    }
+
+    /// The request, until it has arrived or is answered in the application's place.
+    fn request(&mut self, pieces: &[Vec<u8>]) {
+        let map = self.request.clone();
+        let headers = Headers::new(map.iter().collect());
+        self.on(&Event::RequestHeaders { headers: &headers, end_of_stream: pieces.is_empty() });
+        let mut held: usize = 0;
+        for (number, piece) in pieces.iter().enumerate() {
+            if self.refused.is_some() || !self.inspecting {
+                break;
+            }
+            let waiting = held > 0;
+            held = held.saturating_add(piece.len());
+            // A proxy looks before it shows what it has kept together with what is new.
+            if waiting && held > self.host.body_bytes {
+                return self.too_large();
+            }
+            let end_of_stream = number.saturating_add(1) == pieces.len();
+            self.on(&Event::RequestBody { chunk: piece, end_of_stream });
+            if self.refused.is_none() && self.inspecting && !end_of_stream && held > self.host.body_bytes {
+                return self.too_large();
+            }
+        }
+        if let Some(refusal) = self.refused.clone() {
+            let reply = self.stream.reply(&refusal);
+            let headers: HeaderMap = reply.headers.iter().map(|(name, value)| (*name, value)).collect();
+            self.local(reply.status, &headers, reply.body);
+        }
+    }
+
+    fn too_large(&mut self) {
+        self.local(413, &HeaderMap::new(), b"Payload Too Large".to_vec());
+    }
+
+    /// A reply of the proxy's or of our own passes the response policies too.
+    fn local(&mut self, status: u16, headers: &HeaderMap, body: Vec<u8>) {
+        self.response = local_reply(u32::from(status), headers, &body);
+        self.body = body;
+        self.respond();
+    }
+
+    fn respond(&mut self) {
+        let map = self.response.clone();
+        let headers = Headers::new(map.iter().collect());
+        self.on(&Event::ResponseHeaders { headers: &headers });
+    }
+
+    fn answer(&mut self, upstream: &UpstreamWire) {
+        if self.response.is_empty() {
+            self.seen.upstream = Some(self.request.clone());
+            self.response = upstream_answer(upstream);
+            self.body.clone_from(&upstream.body.0);
+            self.respond();
+        }
+    }
+
+    fn done(&mut self) {
+        let number = |map: &HeaderMap| std::str::from_utf8(map.first("content-length")?).ok()?.parse().ok();
+        let outcome = Outcome {
+            status: self.response.status(),
+            request_bytes: number(&self.request),
+            response_bytes: number(&self.response),
+            ..Outcome::default()
+        };
+        self.on(&Event::Done { outcome: &outcome });
+    }
+}
+
+/// A case's facts.
+struct Known<'a>(&'a case::Facts);
+
+impl Facts for Known<'_> {
+    fn fact(&mut self, fact: Fact<'_>) -> Option<Vec<u8>> {
+        let text = |text: &Option<String>| text.as_ref().map(|text| text.clone().into_bytes());
+        match fact {
+            Fact::SourceAddress => Some(self.0.source().as_bytes().to_vec()),
+            Fact::RouteName => text(&self.0.route_name),
+            Fact::VirtualHost => text(&self.0.virtual_host),
+            Fact::RouteMetadata => text(&self.0.route_metadata),
+            Fact::JwtClaim(claim) => self.0.jwt_claims.get(claim).map(|value| value.clone().into_bytes()),
+            Fact::PeerSubject => text(&self.0.peer_subject),
+            Fact::FilterMark(filter) => self.0.marks().contains(&filter).then(|| b"ran".to_vec()),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The built module under wasmtime.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::{Value, json};
+
+use super::{CaseHost, edge_request, upstream_answer};
+use crate::{
+    case::{self, RequestWire, UpstreamWire},
+    expect::Observed,
+    host::{CallAnswer, HeaderMap, HostError, Message, Module, Options, Process, Properties, Request, Vm},
+};
+
+/// A module that serves, and a companion that takes its records.
+pub struct Wasm {
+    vm: Vm,
+    process: Process,
+    properties: Properties,
+    source: String,
+    counted: BTreeMap<String, u64>,
+}
+
+/// How `envoy/bootstrap.yaml` loads the module.
+#[must_use]
+pub fn options() -> Options {
+    Options {
+        environment: vec![
+            ("PORTCULLIS_HOLD_HEADERS".to_owned(), "true".to_owned()),
+            ("PORTCULLIS_INGEST_TOKEN".to_owned(), "token-of-the-tests".to_owned()),
+        ],
+        holds_headers: true,
+        ..Options::default()
+    }
+}
+
+/// What Envoy would know, from what a case says.
+#[must_use]
+pub fn properties(facts: &case::Facts) -> Properties {
+    let mut properties = Properties::new().with(&["source", "address"], facts.source());
+    let mut set = |path: &[&str], value: &Option<String>| {
+        if let Some(value) = value {
+            properties.set(path, value.into());
+        }
+    };
+    set(&["xds", "route_name"], &facts.route_name);
+    set(&["xds", "virtual_host_name"], &facts.virtual_host);
+    set(&["xds", "route_metadata", "filter_metadata", "portcullis", "config"], &facts.route_metadata);
+    set(&["connection", "subject_peer_certificate"], &facts.peer_subject);
+    for mark in facts.marks() {
+        properties.set(&["metadata", "filter_metadata", mark], "ran".into());
+    }
+    for (claim, value) in &facts.jwt_claims {
+        let filter = "envoy.filters.http.jwt_authn";
+        properties.set(&["metadata", "filter_metadata", filter, "jwt_payload", claim], value.into());
+    }
+    properties
+}
+
+impl Wasm {
+    /// Starts a module with a configuration.
+    ///
+    /// # Errors
+    /// When it traps or refuses the configuration.
+    pub fn start(module: &Module, configuration: &[u8], facts: &case::Facts) -> Result<Self, HostError> {
+        let process = Process::new(1);
+        let vm = Vm::serve(module, &process, &options(), configuration)?;
+        let properties = properties(facts);
+        Ok(Self { vm, process, properties, source: facts.source().to_owned(), counted: BTreeMap::new() })
+    }
+
+    /// A tick, after which counters are handed over and records delivered.
+    fn records(&mut self) -> Result<Vec<Value>, String> {
+        let mut records = Vec::new();
+        self.vm.tick().map_err(|error| error.to_string())?;
+        loop {
+            let calls = self.vm.take_calls();
+            if calls.is_empty() {
+                return Ok(records);
+            }
+            for call in calls {
+                let lines = records_of(&call.body)?;
+                let receipt = receipt(lines.len());
+                records.extend(lines);
+                self.vm.answer(call.token, receipt).map_err(|error| error.to_string())?;
+            }
+        }
+    }
+}
+
+/// The records of a delivery.
+///
+/// # Errors
+/// When a line is not JSON.
+pub fn records_of(body: &[u8]) -> Result<Vec<Value>, String> {
+    let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines
+        .map(|line| serde_json::from_slice(line).map_err(|error| format!("a record is not JSON: {error}")))
+        .collect()
+}
+
+/// What the companion says when it has stored so many records.
+#[must_use]
+pub fn receipt(stored: usize) -> CallAnswer {
+    let body = json!({"stored": stored, "duplicates": 0, "rejected": 0, "errors": []}).to_string();
+    let headers = HeaderMap::new().with(":status", "200").with("content-type", "application/json");
+    CallAnswer::Answered(Message {
+        headers: Some(headers),
+        body: body.into_bytes(),
+        trailers: None,
+        complete: true,
+    })
+}
+
+impl CaseHost for Wasm {
+    fn at(&mut self, since_start: Duration) -> Result<(), String> {
+        self.process.set_time(since_start);
+        Ok(())
+    }
+
+    fn exchange(&mut self, request: &RequestWire, upstream: &UpstreamWire) -> Result<Observed, String> {
+        let (headers, pieces) = edge_request(request, &self.source);
+        let request = Request { headers, pieces, properties: self.properties.clone(), ..Request::default() };
+        let answer = Message {
+            headers: Some(upstream_answer(upstream)),
+            body: upstream.body.0.clone(),
+            trailers: None,
+            complete: true,
+        };
+        let outcome = self.vm.exchange(&request, &answer).map_err(|error| {
+            let log: Vec<String> = self.process.log().into_iter().map(|line| line.text).collect();
+            format!("{error}\n{}", log.join("\n"))
+        })?;
+        let records = self.records()?;
+        let counted = self.process.metrics();
+        let grown = counted.iter().map(|(name, value)| {
+            let before = self.counted.get(name).copied().unwrap_or(0);
+            (name.clone(), value.saturating_sub(before))
+        });
+        let metrics = grown.filter(|(_, by)| *by > 0).collect();
+        self.counted = counted;
+        let headers = outcome.downstream.headers.unwrap_or_default();
+        Ok(Observed {
+            status: headers.status(),
+            headers,
+            body: outcome.downstream.body,
+            upstream: outcome.upstream.headers,
+            records,
+            metrics,
+        })
+    }
+}
