@@ -200,13 +200,15 @@ impl Ledger {
         taken
     }
 
-    /// Frees the slots whose report is settled.
-    pub fn release(&mut self, board: &mut dyn Board, is_settled: impl Fn(u64) -> bool) {
+    /// Frees the slots whose report is settled. If it was lost, they are only let go: their beat stops, and they will
+    /// be reported again.
+    pub fn release(&mut self, board: &mut dyn Board, is_settled: impl Fn(u64) -> bool, lost: bool) {
         self.adopted.retain(|adopted| {
             if !is_settled(adopted.position) {
                 return true;
             }
-            if let Ok(Some((bytes, version))) = board.read(adopted.slot)
+            if !lost
+                && let Ok(Some((bytes, version))) = board.read(adopted.slot)
                 && Entry::decode(&bytes).is_some_and(|entry| entry.epoch == adopted.entry.epoch)
             {
                 let _ = board.replace(adopted.slot, &[], Some(version));

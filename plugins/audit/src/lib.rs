@@ -17,6 +17,8 @@ mod record;
 mod redact;
 mod text;
 pub mod trail;
+#[cfg(test)]
+mod trail_board;
 
 use std::time::Duration;
 

@@ -93,6 +93,8 @@ pub struct Settled {
     pub told: u64,
     /// Reported losses whose report is lost.
     pub untold: u64,
+    /// Reports of gaps were among what is lost.
+    pub reports_lost: bool,
     /// The batch is kept and will be sent again.
     pub again: bool,
     /// The life whose records up to `sequence` are accounted for.
@@ -107,8 +109,45 @@ struct Batch {
     epoch: u64,
     sequence: u64,
     lines: u64,
-    gaps: u64,
+    reports: Vec<Report>,
+}
+
+/// A line that reports a gap.
+#[derive(Debug)]
+struct Report {
+    /// Where it begins.
+    at: usize,
     tells: u64,
+    /// It has a number of the batch's life.
+    numbered: bool,
+}
+
+impl Batch {
+    fn records(&self) -> u64 {
+        self.lines.saturating_sub(u64::try_from(self.reports.len()).unwrap_or(u64::MAX))
+    }
+
+    fn tells(&self) -> u64 {
+        self.reports.iter().map(|report| report.tells).fold(0, u64::saturating_add)
+    }
+
+    /// Cuts it in two at a line's border; the second half.
+    fn split_off(&mut self, at: usize) -> Self {
+        let text = self.text.split_off(at);
+        let first = self.reports.partition_point(|report| report.at < at);
+        let mut reports = self.reports.split_off(first);
+        for report in &mut reports {
+            report.at = report.at.saturating_sub(at);
+        }
+        let lines = u64::try_from(text.iter().filter(|byte| **byte == b'\n').count()).unwrap_or(u64::MAX);
+        self.lines = self.lines.saturating_sub(lines);
+        let strange =
+            u64::try_from(reports.iter().filter(|report| !report.numbered).count()).unwrap_or(u64::MAX);
+        let second = Self { text, epoch: self.epoch, sequence: self.sequence, lines, reports };
+        // Numbers are in order and without holes.
+        self.sequence = self.sequence.saturating_sub(lines.saturating_sub(strange));
+        second
+    }
 }
 
 /// The queue.
@@ -194,13 +233,15 @@ impl Queue {
             self.batches.push_back(Batch { epoch: mark.epoch, ..Batch::default() });
         }
         let batch = self.batches.back_mut()?;
+        if mark.gap {
+            let at = batch.text.len();
+            batch.reports.push(Report { at, tells: mark.tells, numbered: mark.sequence > 0 });
+        }
         for piece in pieces {
             batch.text.extend_from_slice(piece);
         }
         batch.lines = batch.lines.saturating_add(1);
         batch.sequence = batch.sequence.max(mark.sequence);
-        batch.gaps = batch.gaps.saturating_add(u64::from(mark.gap));
-        batch.tells = batch.tells.saturating_add(mark.tells);
         self.bytes = self.bytes.saturating_add(bytes);
         self.pushed = self.pushed.saturating_add(1);
         Some(self.pushed)
@@ -249,7 +290,7 @@ impl Queue {
     fn stored(&mut self, rejected: u64, now: Duration, random: u64) -> Settled {
         let Some(batch) = self.take_first() else { return Settled::default() };
         let rejected = rejected.min(batch.lines);
-        let records = batch.lines.saturating_sub(batch.gaps);
+        let records = batch.records();
         // Which lines were rejected is not known: records first, then reports.
         let told = rejected <= records;
         if rejected == batch.lines {
@@ -259,8 +300,9 @@ impl Queue {
         Settled {
             delivered: batch.lines.saturating_sub(rejected),
             refused: rejected.min(records),
-            told: if told { batch.tells } else { 0 },
-            untold: if told { 0 } else { batch.tells },
+            told: if told { batch.tells() } else { 0 },
+            untold: if told { 0 } else { batch.tells() },
+            reports_lost: !told,
             again: false,
             epoch: batch.epoch,
             sequence: batch.sequence,
@@ -270,8 +312,9 @@ impl Queue {
     fn drop_first(&mut self) -> Settled {
         let Some(batch) = self.take_first() else { return Settled::default() };
         Settled {
-            refused: batch.lines.saturating_sub(batch.gaps),
-            untold: batch.tells,
+            refused: batch.records(),
+            untold: batch.tells(),
+            reports_lost: !batch.reports.is_empty(),
             epoch: batch.epoch,
             sequence: batch.sequence,
             ..Settled::default()
@@ -309,19 +352,7 @@ impl Queue {
         let Some(at) = (half..end).find(border).or_else(|| (0..half).rev().find(border)) else {
             return false;
         };
-        let rest = first.text.split_off(at.saturating_add(1));
-        let lines = u64::try_from(first.text.iter().filter(|byte| **byte == b'\n').count()).unwrap_or(1);
-        // Where reports and the highest number stand is not known: they count with the second half, which is
-        // settled after the first.
-        let second = Batch {
-            text: rest,
-            epoch: first.epoch,
-            sequence: std::mem::take(&mut first.sequence),
-            lines: first.lines.saturating_sub(lines),
-            gaps: std::mem::take(&mut first.gaps),
-            tells: std::mem::take(&mut first.tells),
-        };
-        first.lines = lines;
+        let second = first.split_off(at.saturating_add(1));
         self.batches.insert(1, second);
         true
     }

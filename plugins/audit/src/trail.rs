@@ -49,7 +49,7 @@ const GAPS: usize = 4;
 const RETRIES: usize = 5;
 
 /// Every record ends with these.
-const BRACES: &[u8] = b"}}}";
+pub(crate) const BRACES: &[u8] = b"}}}";
 const LINE_END: &[u8] = b"}}}\n";
 /// Numbers of reports on another life begin here: it will not have handed out so many.
 const REPORTS_FROM: u64 = 1 << 62;
@@ -183,7 +183,7 @@ impl Trail {
         self.count(RETRIES, u64::from(done.again));
         if !done.again {
             let queue = &self.queue;
-            self.ledger.release(board, |position| queue.is_settled(position));
+            self.ledger.release(board, |position| queue.is_settled(position), done.reports_lost);
             self.note(board);
         }
     }
