@@ -37,9 +37,9 @@ e2e: build ## Run the end-to-end tests alone
 	@$(XTASK) wasm --for-tests
 	@cargo test --release --package portcullis-tests
 
-bench: build ## Measure what Portcullis adds to a request
+bench: build ## Measure what Portcullis adds to a request; ARGS=--help tells what can be chosen
 	@$(XTASK) wasm
-	@cargo bench --package portcullis-tests
+	@$(XTASK) bench -- $(ARGS)
 
 wasm: cargo ## Build the modules into dist/ and print their sizes
 	@$(XTASK) wasm

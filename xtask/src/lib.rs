@@ -4,7 +4,7 @@
 //!
 //! - [`layout`] knows where things lie, and what to do when one is missing;
 //! - [`ports`], [`process`], [`http`], [`secrets`] and [`clock`] are small and know nothing of Portcullis;
-//! - [`bootstrap`] renders `envoy/bootstrap.yaml`;
+//! - [`bootstrap`] renders `envoy/bootstrap.yaml`, [`local_reply`] what Envoy's own replies carry;
 //! - [`stack`] starts, watches and stops the companion, the upstream and Envoy;
 //! - [`upstream`] is the demonstration application behind Envoy;
 //! - [`reference`] renders the configuration's schema for people;
@@ -17,6 +17,7 @@ pub mod clock;
 pub mod commands;
 pub mod http;
 pub mod layout;
+pub mod local_reply;
 pub mod ports;
 pub mod process;
 pub mod reference;

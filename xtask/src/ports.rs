@@ -106,6 +106,10 @@ pub fn holder(port: u16) -> Option<String> {
         return None;
     }
     for process in fs::read_dir("/proc").ok()?.flatten() {
+        // `self` and its like are other names of processes that stand there under their numbers.
+        if !process.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            continue;
+        }
         let Ok(handles) = fs::read_dir(process.path().join("fd")) else { continue };
         let holds = handles
             .flatten()

@@ -148,7 +148,8 @@ impl Process {
                 Ok(()) => {}
                 Err(error) if self.ended().is_some() => drop(error),
                 Err(error) => {
-                    return Err(error).with_context(|| format!("cannot signal process {}", self.identity.pid));
+                    return Err(error)
+                        .with_context(|| format!("cannot signal process {}", self.identity.pid));
                 }
             }
             if Deadline::after(patience).poll(|| self.ended()).is_some() {

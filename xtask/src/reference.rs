@@ -88,7 +88,8 @@ fn describe(page: &mut String, definition: &Value) {
     } else if let Some(choices) = definition["oneOf"].as_array() {
         for choice in choices {
             let text = choice["description"].as_str().unwrap_or_default();
-            let values = choice.get("const").into_iter().chain(choice["enum"].as_array().into_iter().flatten());
+            let values =
+                choice.get("const").into_iter().chain(choice["enum"].as_array().into_iter().flatten());
             let values: Vec<String> = values.map(code).collect();
             let _ = writeln!(page, "- {}{}", values.join(", "), after_colon(text));
         }
@@ -133,7 +134,9 @@ fn kind(value: &Value) -> String {
     }
     let name = match &value["type"] {
         Value::String(name) => name.as_str(),
-        Value::Array(names) => names.iter().filter_map(Value::as_str).find(|name| *name != "null").unwrap_or("any"),
+        Value::Array(names) => {
+            names.iter().filter_map(Value::as_str).find(|name| *name != "null").unwrap_or("any")
+        }
         _ => "any",
     };
     match name {

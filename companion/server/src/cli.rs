@@ -43,6 +43,8 @@ pub enum Command {
         after_help = "Exit code: 0 it is good (warnings may be printed), 1 it is not, 2 it could not be read."
     )]
     Check(CheckArgs),
+    /// Print the JSON Schema of the module configuration, for editors and other tools
+    Schema,
     /// Print a bearer token for the API
     #[command(
         after_help = "The key is SECRET_KEY, or DATA_DIR/secret-key which `serve --demonstration` makes."

@@ -1,5 +1,6 @@
 //! The subcommands, as the Makefile calls them.
 
+pub mod bench;
 pub mod docs;
 pub mod install;
 pub mod stack;
@@ -59,6 +60,8 @@ enum Command {
     Wasm(WasmArgs),
     /// Install and build what the tests need, run all of them, and count them
     Test,
+    /// Measure what Portcullis adds to a request
+    Bench(BenchArgs),
     /// Check what neither compiler nor linter does: paths in Markdown, sizes of files, make commands in the README
     Tidy,
     /// Write the configuration's reference and JSON Schema, made from the types
@@ -150,6 +153,13 @@ struct WasmArgs {
 }
 
 #[derive(Debug, Args)]
+struct BenchArgs {
+    /// Handed on to the benchmark: see `make bench ARGS=--help`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 struct UpstreamArgs {
     /// The port on loopback; 0: any free one
     #[arg(long, default_value_t = 0)]
@@ -170,7 +180,13 @@ impl Cli {
             Command::Install(args) if args.wasm_target_only => install::wasm_target(&layout),
             Command::Install(_) => install::all(&layout),
             Command::Wasm(args) => wasm::build(&layout, wasm::Which::new(args.whole_only, args.for_tests)),
-            Command::Test => test::all(&layout),
+            // Its last line is the count, whatever the count is.
+            Command::Test => match test::all(&layout) {
+                Ok(true) => Ok(()),
+                Ok(false) => return ExitCode::FAILURE,
+                Err(error) => Err(error),
+            },
+            Command::Bench(args) => bench::measure(&layout, &args.arguments),
             Command::Docs => docs::write(&layout),
             Command::Tidy => tidy::report(&layout),
             Command::Upstream(args) => crate::upstream::serve(args.port),

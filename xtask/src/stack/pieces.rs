@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
 use super::{Options, Piece, loopback, statistic};
-use crate::{bootstrap, clock::Deadline, http, secrets::Secrets};
+use crate::{bootstrap, clock::Deadline, http, local_reply, secrets::Secrets};
 
 /// How long one question may take.
 const QUESTION: Duration = Duration::from_secs(2);
@@ -84,6 +84,7 @@ pub(super) fn bootstrap(options: &Options) -> Result<Value> {
         None => options.layout.module()?,
     };
     let upstream = options.upstream_address();
+    let config = options.config.text(&options.layout)?;
     let values: Map<String, Value> = [
         ("LISTEN_ADDRESS", json!(options.listen.to_string())),
         ("ENVOY_PORT", json!(options.ports.envoy)),
@@ -91,7 +92,8 @@ pub(super) fn bootstrap(options: &Options) -> Result<Value> {
         ("INGEST_PORT", json!(options.ports.ingest)),
         ("ACCESS_LOG", json!(options.access_log())),
         ("MODULE", json!(module)),
-        ("MODULE_CONFIG", json!(options.config.text(&options.layout)?)),
+        ("LOCAL_REPLY_HEADERS", local_reply::headers_to_add(&config)),
+        ("MODULE_CONFIG", json!(config)),
         ("UPSTREAM_HOST", json!(upstream.host)),
         ("UPSTREAM_PORT", json!(upstream.port)),
     ]

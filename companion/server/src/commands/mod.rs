@@ -15,6 +15,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => return check::run(&args),
+        Command::Schema => schema(),
         Command::Token(args) => token::run(&args),
         Command::Tenant(args) => tenant::run(&args),
         Command::Version => print(&format!("portcullis {}", env!("CARGO_PKG_VERSION"))),
@@ -26,6 +27,10 @@ pub fn run(cli: Cli) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn schema() -> anyhow::Result<()> {
+    print(&serde_json::to_string_pretty(&portcullis_chain::schema())?)
 }
 
 /// Prints a line; a reader that has gone away ends the command as it would end any other.

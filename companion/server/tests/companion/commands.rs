@@ -263,3 +263,18 @@ fn a_configuration_is_checked_as_the_module_would() {
     child.stdin.take().unwrap().write_all(b"{}").unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn the_schema_and_the_check_cover_every_policy() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema: Value = serde_json::from_slice(&output(folder.path(), &["schema"]).stdout).unwrap();
+    for section in ["headers", "rate_limit", "sanitize", "audit"] {
+        assert!(schema["properties"][section].is_object(), "{section}");
+        let document = format!("{{\"{section}\": {{\"no_such_key\": 1}}}}");
+        std::fs::write(folder.path().join("config.json"), document).unwrap();
+        let checked = output(folder.path(), &["check", "config.json"]);
+        assert_eq!(checked.status.code(), Some(1), "{section}");
+        let expected = format!("error: {section}.no_such_key");
+        assert!(text(&checked.stdout).starts_with(&expected), "{}", text(&checked.stdout));
+    }
+}

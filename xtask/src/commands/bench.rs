@@ -1,0 +1,21 @@
+//! `make bench`: runs the benchmark of `tests/` with the Envoy of this checkout.
+
+use anyhow::Result;
+
+use super::{cargo, succeed};
+use crate::layout::Layout;
+
+/// Builds it and runs it to its end.
+///
+/// # Errors
+/// When Envoy is missing, or the benchmark fails.
+pub fn measure(layout: &Layout, arguments: &[String]) -> Result<()> {
+    let mut command = cargo(layout);
+    command
+        .args(["run", "--quiet", "--release", "--package", "portcullis-tests", "--bin", "bench", "--"])
+        .arg("--dist")
+        .arg(layout.dist())
+        .args(arguments)
+        .env("ENVOY", layout.envoy()?);
+    succeed(&mut command, "the benchmark did not come to its end: see above")
+}
