@@ -37,7 +37,7 @@ impl Envoy {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .with_context(|| format!("{}: not to be started; run `make envoy`", binary.display()))?;
+            .with_context(|| format!("{}: cannot be started; `make tools` installs it, ENVOY= names your own", binary.display()))?;
         let mut envoy = Self { child, port, folder };
         let deadline = Instant::now() + Duration::from_secs(30);
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
