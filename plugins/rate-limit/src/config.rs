@@ -59,7 +59,7 @@ pub struct RuleWire {
     pub name: String,
     /// The actions that count: a name or a list. Left out: every request counts.
     #[serde(default)]
-    pub action: Option<OneOrMany>,
+    pub action: Option<ActionNames>,
     /// Who has a quota of their own: any of `tenant`, `user`, `client_ip`; `[]` is one quota for all. A user is one
     /// of the tenant's only if `tenant` is named too. A request without a user counts for its client address.
     #[serde(default = "per_tenant")]
@@ -80,7 +80,7 @@ pub struct RuleWire {
 #[derive(Debug, Clone, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(untagged)]
-pub enum OneOrMany {
+pub enum ActionNames {
     /// One name.
     One(String),
     /// Several.
@@ -105,7 +105,7 @@ fn defaults(vocabulary: &Vocabulary) -> Vec<RuleWire> {
     .filter(|(action, ..)| vocabulary.actions.iter().any(|known| known == action))
     .map(|(action, per, limit)| RuleWire {
         name: action.to_owned(),
-        action: Some(OneOrMany::One(action.to_owned())),
+        action: Some(ActionNames::One(action.to_owned())),
         per,
         limit,
         window: Span(Duration::from_secs(60)),
@@ -222,15 +222,15 @@ fn compile_rule(
 type Listed = (Option<Vec<usize>>, Option<Vec<String>>);
 
 fn actions(
-    wire: Option<OneOrMany>,
+    wire: Option<ActionNames>,
     site: &Site,
     vocabulary: &Vocabulary,
     errors: &mut ConfigErrors,
 ) -> Listed {
     let mut names = match wire {
         None => return (None, None),
-        Some(OneOrMany::One(name)) => vec![name],
-        Some(OneOrMany::Many(names)) => names,
+        Some(ActionNames::One(name)) => vec![name],
+        Some(ActionNames::Many(names)) => names,
     };
     if names.is_empty() {
         errors.error(site, "names no action", "name one, or leave `action` out to count every request");

@@ -3,7 +3,8 @@
 //! The slot follows from what is counted (the actions) and for whom (tenant, user, address), the entry within the slot
 //! also from the rule's name and window. So limits over several windows on the same thing share a slot, and cost one
 //! load and one store; limits on different things do not crowd one slot. Everything follows from the configuration's
-//! text, so counts outlive a configuration update, unless the rule's name, actions, `per` or window change.
+//! text, so counts outlive a configuration update, unless the rule's name, actions, `per` or window change (or the
+//! burst, so much that another floor applies: see [`crate::set`]).
 
 use std::{net::IpAddr, time::Duration};
 

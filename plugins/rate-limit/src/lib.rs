@@ -29,7 +29,7 @@ use portcullis_policy::{
     Site, Verdict, Vocabulary, json::Value,
 };
 
-pub use config::{NAME_BYTES, OnError, OneOrMany, RULES, RuleWire, Wire};
+pub use config::{ActionNames, NAME_BYTES, OnError, RULES, RuleWire, Wire};
 pub use key::Per;
 
 use commit::{Claim, Cost, Failure};
