@@ -1,24 +1,35 @@
 //! What a detector reports: a family, how sure it is, and where.
 
+use serde::Deserialize;
+
 /// A kind of attack. The code is stable: it is the reason that clients, records and configurations name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[repr(u8)]
 pub enum Family {
     /// Text that becomes part of an SQL statement.
+    #[serde(rename = "sql-injection")]
     Sql,
     /// Text that becomes markup or script in a page.
+    #[serde(rename = "xss")]
     Xss,
     /// A file name that leaves its folder, or names a file that no client should.
+    #[serde(rename = "path-traversal")]
     Path,
     /// Text that becomes a command of an operating system's shell.
+    #[serde(rename = "command-injection")]
     Command,
     /// A lookup that a logging library would resolve (JNDI).
+    #[serde(rename = "jndi-lookup")]
     Lookup,
     /// A line break that starts a header of its own.
+    #[serde(rename = "header-injection")]
     Header,
     /// An external or recursive XML entity.
+    #[serde(rename = "xml-entity")]
     Entity,
     /// Source text of a server-side language.
+    #[serde(rename = "code-injection")]
     Code,
 }
 

@@ -1,30 +1,138 @@
-//! The sanitize policy.
+//! The sanitize policy: finds attacks in what a request brings along, and refuses it.
+//!
+//! Defends the application against text that was meant to be data and becomes a program: SQL injection, cross-site
+//! scripting, path traversal, command injection, JNDI lookups, header injection, XML entities. Path, query, cookies,
+//! headers and body are cut into names and values; each is decoded the way applications do ([`decode`]) and read by
+//! small tokenizers of the languages that attackers speak ([`sql`], [`html`], [`shell`], [`path`], [`lookup`]). A
+//! finding has a confidence; the configured sensitivity says how much of it is needed.
+//!
+//! It deliberately has no list of payloads: words in prose are no attack, structure is. It does not look into files that
+//! are uploaded, does not replace parameterized statements and escaping in the application, and does not change a
+//! request: it passes or is refused. A value that an application puts together from several parameters is seen in parts.
+//!
+//! Limits: bodies are inspected up to `body_max_bytes` (decoded and encoded alike), with a declared answer beyond; a value
+//! is decoded at most [`decode::ROUNDS`] times; 64 exclusions; names in records are cut at 64 bytes. All work is linear in
+//! the bytes of the request.
 
-use portcullis_policy::{ConfigErrors, Context, Effects, Event, Metric, Mode, Policy, Site, Vocabulary};
-use serde::Deserialize;
+mod body;
+mod bytes;
+mod config;
+mod decode;
+mod detect;
+mod finding;
+mod head;
+mod html;
+mod inspector;
+mod lookup;
+mod marks;
+mod path;
+mod place;
+mod report;
+mod shell;
+mod sql;
 
-/// The section.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
-pub struct Wire {
-    /// The mode.
-    pub mode: Mode,
-}
+use portcullis_policy::{
+    ConfigErrors, Context, Effect, Effects, Event, Headers, Metric, Policy, Site, Vocabulary,
+};
+
+pub use config::{Answer, ExclusionWire, PlacesWire, Wire};
+pub use detect::{Scope, inspect as inspect_value};
+pub use finding::{Families, Family, Finding};
+pub use place::Place;
+pub use report::{BLOCKED, DETECTED, INSPECTED, OVERSIZE, UNDECODABLE};
+
+use body::Body;
+use config::Config;
+use inspector::Inspector;
+use report::Uninspected;
 
 /// The compiled policy.
 #[derive(Debug)]
-pub struct Sanitize;
+pub struct Sanitize {
+    config: Config,
+}
+
+/// What the policy remembers of one stream: the body, while it is collected.
+#[derive(Debug, Default)]
+pub struct Stream {
+    body: Option<Box<Body>>,
+}
 
 impl Policy for Sanitize {
     const NAME: &'static str = "sanitize";
-    const METRICS: &'static [Metric] = &[];
+    const METRICS: &'static [Metric] = report::METRICS;
     type Wire = Wire;
-    type Stream = ();
+    type Stream = Stream;
 
-    fn compile(_: Wire, _: &Site, _: &Vocabulary, _: &mut ConfigErrors) -> Option<Self> {
-        Some(Self)
+    fn compile(wire: Wire, site: &Site, _: &Vocabulary, errors: &mut ConfigErrors) -> Option<Self> {
+        Config::compile(wire, site, errors).map(|config| Self { config })
     }
 
-    fn on(&self, _: &mut Context<'_>, (): &mut (), _: &Event<'_>, _: &mut Effects) {}
+    fn on(&self, _: &mut Context<'_>, stream: &mut Stream, event: &Event<'_>, effects: &mut Effects) {
+        match event {
+            Event::RequestHeaders { headers, end_of_stream } => {
+                self.head(stream, headers, *end_of_stream, effects);
+            }
+            Event::RequestBody { chunk, end_of_stream } => {
+                let Some(body) = &mut stream.body else { return };
+                let full = body.add(chunk);
+                if full || *end_of_stream {
+                    let refused = self.body(body, effects);
+                    stream.body = None;
+                    if !refused && !end_of_stream {
+                        effects.push(Effect::ReleaseRequestBody);
+                    }
+                }
+            }
+            Event::ResponseHeaders { .. } | Event::Done { .. } => stream.body = None,
+        }
+    }
 }
+
+impl Sanitize {
+    fn head(&self, stream: &mut Stream, headers: &Headers<'_>, ends: bool, effects: &mut Effects) {
+        let mut inspector = Inspector::new(&self.config);
+        let flow = head::inspect(&self.config, headers, &mut inspector);
+        conclude(&inspector, effects);
+        if flow.is_break() || ends || !self.config.places.body {
+            return;
+        }
+        stream.body = Body::expected(headers, self.config.window).map(Box::new);
+        if stream.body.is_some() {
+            effects.push(Effect::InspectRequestBody);
+        }
+    }
+
+    /// Inspects a collected body; whether it was refused.
+    fn body(&self, body: &Body, effects: &mut Effects) -> bool {
+        let config = &self.config;
+        let mut inspector = Inspector::new(config);
+        let (flow, seen) = body.inspect(&mut inspector);
+        conclude(&inspector, effects);
+        if flow.is_break() {
+            return true;
+        }
+        let before = effects.len();
+        if seen.undecodable {
+            let allowed = config.on_error == Answer::Allow;
+            report::uninspected(Uninspected::Undecodable, allowed, config.enforce, effects);
+        } else if seen.oversize {
+            let allowed = config.on_oversize == Answer::Allow;
+            report::uninspected(Uninspected::Oversize, allowed, config.enforce, effects);
+        }
+        effects.iter().skip(before).any(|effect| matches!(effect, Effect::Refuse(_)))
+    }
+}
+
+/// Counts what was inspected, and decides on what was found.
+fn conclude(inspector: &Inspector<'_>, effects: &mut Effects) {
+    if inspector.inspected > 0 {
+        effects.push(Effect::Count(&INSPECTED, inspector.inspected));
+    }
+    if let Some(found) = &inspector.found {
+        report::attack(found, effects);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,8 @@ pub fn lookup(value: &[u8]) -> Option<Finding> {
             return Some(Finding::new(Family::Lookup, 98, "jndi", index));
         }
         // `${lower:j}`, `${env:X:-j}`, `${::-j}`: only a lookup inside of a lookup has a reason to build letters.
-        let builds = starts(rest, b"lower:") || starts(rest, b"upper:") || starts(rest, b"::-") || defaulted(rest);
+        let builds =
+            starts(rest, b"lower:") || starts(rest, b"upper:") || starts(rest, b"::-") || defaulted(rest);
         nested += u32::from(builds);
         index = match find(value, b"${", index + 2) {
             Some(next) => next,
@@ -23,7 +24,8 @@ pub fn lookup(value: &[u8]) -> Option<Finding> {
         };
     }
     let inside = from(value, first + 2);
-    let glued = starts(inside, b"${") || at(inside, 0).is_ascii_alphabetic() && starts(from(inside, word_end(inside, 0)), b"${");
+    let glued = starts(inside, b"${")
+        || at(inside, 0).is_ascii_alphabetic() && starts(from(inside, word_end(inside, 0)), b"${");
     (nested >= 2 || nested == 1 && glued).then(|| Finding::new(Family::Lookup, 92, "nested-lookup", first))
 }
 
@@ -62,15 +64,26 @@ pub fn header_break(value: &[u8]) -> Option<Finding> {
 /// A header that an attacker wants to set, or a status line.
 fn is_header(line: &[u8]) -> bool {
     const WANTED: [&[u8]; 12] = [
-        b"set-cookie", b"location", b"content-type", b"content-length", b"transfer-encoding", b"host", b"refresh",
-        b"x-forwarded-", b"access-control-", b"content-disposition", b"bcc", b"x-xss-protection",
+        b"set-cookie",
+        b"location",
+        b"content-type",
+        b"content-length",
+        b"transfer-encoding",
+        b"host",
+        b"refresh",
+        b"x-forwarded-",
+        b"access-control-",
+        b"content-disposition",
+        b"bcc",
+        b"x-xss-protection",
     ];
     if starts(line, b"http/1.") && at(line, 8) == b' ' {
         return true;
     }
     WANTED.iter().any(|name| {
         let mut end = name.len();
-        while starts(line, name) && name.ends_with(b"-") && (is_word(at(line, end)) || at(line, end) == b'-') {
+        while starts(line, name) && name.ends_with(b"-") && (is_word(at(line, end)) || at(line, end) == b'-')
+        {
             end += 1;
         }
         starts(line, name) && at(line, end) == b':'
@@ -93,14 +106,21 @@ mod tests {
         ] {
             assert!(lookup(attack.as_bytes()).is_some(), "{attack}");
         }
-        for fine in ["${name}", "${HOME}/x", "costs $5 {net}", "jndi: see below", "${a} and ${b:-c}", "${env:PATH}"] {
+        for fine in
+            ["${name}", "${HOME}/x", "costs $5 {net}", "jndi: see below", "${a} and ${b:-c}", "${env:PATH}"]
+        {
             assert!(lookup(fine.as_bytes()).is_none(), "{fine}");
         }
     }
 
     #[test]
     fn headers_behind_a_break() {
-        for attack in ["x\r\nSet-Cookie: a=b", "x\nLocation:http://x", "x\r\n\r\nHTTP/1.1 200 OK", "a\rX-Forwarded-Host: b"] {
+        for attack in [
+            "x\r\nSet-Cookie: a=b",
+            "x\nLocation:http://x",
+            "x\r\n\r\nHTTP/1.1 200 OK",
+            "a\rX-Forwarded-Host: b",
+        ] {
             assert!(header_break(attack.as_bytes()).is_some(), "{attack}");
         }
         for fine in ["line\nline: two", "Dear host,\r\nthe location is: here", "a\nhosts: b"] {

@@ -94,12 +94,65 @@ const fn class(byte: u8) -> u32 {
 
 /// SQL without quotes needs one of these words to be worth a look; sorted.
 const SQL_WORDS: &[&str] = &[
-    "alter", "and", "ascii", "attach", "begin", "benchmark", "between", "call", "case", "char", "chr", "concat",
-    "copy", "create", "declare", "delete", "div", "drop", "elt", "exec", "execute", "extractvalue", "from", "grant",
-    "group", "having", "if", "iif", "in", "insert", "into", "is", "length", "like", "limit", "load_file",
-    "make_set", "merge", "or", "order", "pg_sleep", "procedure", "regexp", "rename", "rlike", "select", "shutdown",
-    "sleep", "substr", "substring", "table", "truncate", "union", "update", "updatexml", "version", "waitfor",
-    "where", "xor",
+    "alter",
+    "and",
+    "ascii",
+    "attach",
+    "begin",
+    "benchmark",
+    "between",
+    "call",
+    "case",
+    "char",
+    "chr",
+    "concat",
+    "copy",
+    "create",
+    "declare",
+    "delete",
+    "div",
+    "drop",
+    "elt",
+    "exec",
+    "execute",
+    "extractvalue",
+    "from",
+    "grant",
+    "group",
+    "having",
+    "if",
+    "iif",
+    "in",
+    "insert",
+    "into",
+    "is",
+    "length",
+    "like",
+    "limit",
+    "load_file",
+    "make_set",
+    "merge",
+    "or",
+    "order",
+    "pg_sleep",
+    "procedure",
+    "regexp",
+    "rename",
+    "rlike",
+    "select",
+    "shutdown",
+    "sleep",
+    "substr",
+    "substring",
+    "table",
+    "truncate",
+    "union",
+    "update",
+    "updatexml",
+    "version",
+    "waitfor",
+    "where",
+    "xor",
 ];
 
 /// For each first letter, which second letters a watched word may have.
@@ -166,7 +219,18 @@ impl Marks {
         self.any(QUOTE)
             || self.any(SQL_WORD)
                 && self.any(
-                    SPACE | LINE | CONTROL | PAREN | OPERATOR | SEMI | EQUALS | PIPE | AMP | ANGLE | SLASH | BACKSLASH,
+                    SPACE
+                        | LINE
+                        | CONTROL
+                        | PAREN
+                        | OPERATOR
+                        | SEMI
+                        | EQUALS
+                        | PIPE
+                        | AMP
+                        | ANGLE
+                        | SLASH
+                        | BACKSLASH,
                 )
     }
 

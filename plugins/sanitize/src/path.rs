@@ -56,8 +56,29 @@ const FILES: &[(&str, &str)] = &[
 
 /// Folders at the root of a Unix system; a climb that reaches one of them meant to. Sorted.
 const ROOTS: &[&str] = &[
-    "apache", "apache2", "bin", "boot", "dev", "etc", "home", "inetpub", "lib", "opt", "private", "proc", "program files",
-    "root", "sbin", "sys", "usr", "var", "volumes", "web-inf", "windows", "winnt", "xampp",
+    "apache",
+    "apache2",
+    "bin",
+    "boot",
+    "dev",
+    "etc",
+    "home",
+    "inetpub",
+    "lib",
+    "opt",
+    "private",
+    "proc",
+    "program files",
+    "root",
+    "sbin",
+    "sys",
+    "usr",
+    "var",
+    "volumes",
+    "web-inf",
+    "windows",
+    "winnt",
+    "xampp",
 ];
 
 fn finding(confidence: u8, why: &'static str, at: usize) -> Option<Finding> {
@@ -96,7 +117,8 @@ fn schemes(value: &[u8]) -> Option<Finding> {
     let rest = from(value, start);
     let colon = between(rest, 0, 20).iter().position(|b| *b == b':')?;
     let scheme = between(rest, 0, colon);
-    let wrappers = ["expect", "file", "glob", "jar", "netdoc", "ogg", "phar", "php", "rar", "ssh2", "zip", "zlib"];
+    let wrappers =
+        ["expect", "file", "glob", "jar", "netdoc", "ogg", "phar", "php", "rar", "ssh2", "zip", "zlib"];
     let slashes = starts(from(rest, colon), b"://") || starts(from(rest, colon), b":/");
     if slashes && listed(&wrappers, scheme) && scheme.len() > 2 {
         return finding(if starts(from(rest, colon), b"://") { 85 } else { 60 }, "file-scheme", start);
@@ -133,7 +155,7 @@ fn separator(value: &[u8], index: usize) -> (usize, bool) {
         b'0' if at(value, index + 1) | 32 == b'x' && starts(from(value, index + 2), b"5c") => (4, true),
         0xc0 | 0xc1 => {
             let extra = if at(value, index + 1) == b'%' { 3 } else { 1 };
-            let dot = matches!(at(value, index + 1), b'.' | 0x2e | 0x5e | 0xae | 0xee | 0xfe);
+            let dot = matches!(at(value, index + 1), b'.' | 0x5e | 0xae | 0xee | 0xfe);
             if dot { (0, false) } else { (1 + extra, true) }
         }
         // Private characters that old servers mapped to a separator (U+F025, U+EFC8).
@@ -192,12 +214,17 @@ impl<'a> Walk<'a> {
         }
         let name = self.sensitive?;
         let alone = !self.prose && !value.iter().any(|b| is_space(*b));
-        let rooted = matches!(at(value, 0), b'/' | b'\\') || at(value, 1) == b':' || self.odd > 0 || at(value, 0) == b'.';
+        let rooted = matches!(at(value, 0), b'/' | b'\\')
+            || at(value, 1) == b':'
+            || self.odd > 0
+            || at(value, 0) == b'.';
         if self.odd > 1 {
             return finding(85, "system-file", 0);
         }
         match (alone, rooted) {
-            (true, true) if self.parts > 1 => finding(if name.is_empty() { 75 } else { 88 }, "system-file", 0),
+            (true, true) if self.parts > 1 => {
+                finding(if name.is_empty() { 75 } else { 88 }, "system-file", 0)
+            }
             (true, _) if self.parts > 1 => finding(60, "system-file", 0),
             _ => finding(45, "system-file", 0),
         }
@@ -217,7 +244,9 @@ fn climbs(part: &[u8]) -> bool {
     while index < part.len() {
         let (step, dot) = match at(part, index) {
             b'.' => (1, true),
-            b'?' | b' ' | b'"' | b'\'' | 1..=0x1f if dots > 0 || part.len() <= 4 => (1, at(part, index) == b'?'),
+            b'?' | b' ' | b'"' | b'\'' | 1..=0x1f if dots > 0 || part.len() <= 4 => {
+                (1, at(part, index) == b'?')
+            }
             0xc0 | 0xc1 if matches!(at(part, index + 1), b'.' | 0x5e | 0xae | 0xee | 0xfe) => (2, true),
             b'0' if starts(from(part, index), b"0x2e") => (4, true),
             b'x' if starts(from(part, index), b"x2e") => (3, true),
@@ -230,16 +259,21 @@ fn climbs(part: &[u8]) -> bool {
 }
 
 fn sensitive(folder: &[u8], part: &[u8]) -> Option<&'static str> {
-    let name_end = part.iter().position(|b| matches!(b, 0 | b'?' | b'#' | b'%' | b';' | b'"' | b'\'' | b' ')).unwrap_or(part.len());
+    let name_end = part
+        .iter()
+        .position(|b| matches!(b, 0 | b'?' | b'#' | b'%' | b';' | b'"' | b'\'' | b' '))
+        .unwrap_or(part.len());
     let name = between(part, 0, name_end);
     // `c:boot.ini`, `file=boot.ini`.
     let name = name.rsplit(|b| matches!(b, b':' | b'=')).next().unwrap_or(name);
-    let mut at_index = FILES.partition_point(|(entry, _)| crate::bytes::compare(entry.as_bytes(), name).is_lt());
+    let mut at_index =
+        FILES.partition_point(|(entry, _)| crate::bytes::compare(entry.as_bytes(), name).is_lt());
     while let Some((entry, wanted)) = FILES.get(at_index) {
         if !entry.as_bytes().eq_ignore_ascii_case(name) {
             return None;
         }
-        let folder = folder.rsplit(|b| matches!(b, b':' | b'=' | b' ' | b'"' | b'\'')).next().unwrap_or(folder);
+        let folder =
+            folder.rsplit(|b| matches!(b, b':' | b'=' | b' ' | b'"' | b'\'')).next().unwrap_or(folder);
         if wanted.is_empty() || folder.eq_ignore_ascii_case(wanted.as_bytes()) {
             return Some(wanted);
         }

@@ -11,27 +11,121 @@ use crate::finding::{Family, Finding, surer};
 
 /// Commands whose name is no word of ordinary text. Sorted.
 const PLAIN: &[&str] = &[
-    "arp", "awk", "bash", "busybox", "bzip2", "certutil", "chmod", "chown", "cmd", "cscript", "csh", "curl", "dig",
-    "dmesg", "egrep", "fgrep", "finger", "ftp", "gcc", "getent", "getfacl", "grep", "gunzip", "gzip", "hostname", "id",
-    "ifconfig", "ipconfig", "iwr", "ksh", "lp", "ls", "lsb_release", "lsof", "lua", "lynx", "mkdir", "mkfifo", "mshta",
-    "mv", "nc", "ncat", "net1", "netcat", "netstat", "nmap", "nohup", "nslookup", "perl", "pgrep", "php", "pidof",
-    "ping", "pkill", "powershell", "printenv", "printf", "ps", "pwd", "python", "python2", "python3", "regsvr32",
-    "rm", "rmdir", "rsync", "ruby", "rundll32", "scp", "sed", "sh", "socat", "ssh", "sudo", "systeminfo", "tar",
-    "taskkill", "tasklist", "tcpdump", "telnet", "tftp", "traceroute", "uname", "useradd", "vim", "wget", "whoami",
-    "wmic", "wscript", "xargs", "xxd", "zsh",
+    "arp",
+    "awk",
+    "bash",
+    "busybox",
+    "bzip2",
+    "certutil",
+    "chmod",
+    "chown",
+    "cmd",
+    "cscript",
+    "csh",
+    "curl",
+    "dig",
+    "dmesg",
+    "egrep",
+    "fgrep",
+    "finger",
+    "ftp",
+    "gcc",
+    "getent",
+    "getfacl",
+    "grep",
+    "gunzip",
+    "gzip",
+    "hostname",
+    "id",
+    "ifconfig",
+    "ipconfig",
+    "iwr",
+    "ksh",
+    "lp",
+    "ls",
+    "lsb_release",
+    "lsof",
+    "lua",
+    "lynx",
+    "mkdir",
+    "mkfifo",
+    "mshta",
+    "mv",
+    "nc",
+    "ncat",
+    "net1",
+    "netcat",
+    "netstat",
+    "nmap",
+    "nohup",
+    "nslookup",
+    "perl",
+    "pgrep",
+    "php",
+    "pidof",
+    "ping",
+    "pkill",
+    "powershell",
+    "printenv",
+    "printf",
+    "ps",
+    "pwd",
+    "python",
+    "python2",
+    "python3",
+    "regsvr32",
+    "rm",
+    "rmdir",
+    "rsync",
+    "ruby",
+    "rundll32",
+    "scp",
+    "sed",
+    "sh",
+    "socat",
+    "ssh",
+    "sudo",
+    "systeminfo",
+    "tar",
+    "taskkill",
+    "tasklist",
+    "tcpdump",
+    "telnet",
+    "tftp",
+    "traceroute",
+    "uname",
+    "useradd",
+    "vim",
+    "wget",
+    "whoami",
+    "wmic",
+    "wscript",
+    "xargs",
+    "xxd",
+    "zsh",
 ];
 
 /// Commands that are words of ordinary text too. Sorted.
 const WORDY: &[&str] = &[
-    "at", "base64", "cat", "copy", "cp", "cut", "date", "del", "dir", "echo", "env", "eval", "exec", "expr", "export", "file",
-    "find", "head", "host", "kill", "last", "less", "locate", "mail", "make", "man", "more", "move", "net", "node",
-    "nice", "open", "rev", "set", "sleep", "sort", "source", "start", "stat", "strings", "su", "tail", "tee", "test",
-    "time", "timeout", "top", "touch", "type", "ver", "w", "watch", "wc", "which", "who",
+    "at", "base64", "cat", "copy", "cp", "cut", "date", "del", "dir", "echo", "env", "eval", "exec", "expr",
+    "export", "file", "find", "head", "host", "kill", "last", "less", "locate", "mail", "make", "man",
+    "more", "move", "net", "node", "nice", "open", "rev", "set", "sleep", "sort", "source", "start", "stat",
+    "strings", "su", "tail", "tee", "test", "time", "timeout", "top", "touch", "type", "ver", "w", "watch",
+    "wc", "which", "who",
 ];
 
 /// Functions of programming languages that run a command. Sorted.
 const RUNNERS: &[&str] = &[
-    "check_output", "exec", "execsync", "fsockopen", "passthru", "pcntl_exec", "popen", "proc_open", "shell_exec", "spawn",
+    "check_output",
+    "exec",
+    "execsync",
+    "fsockopen",
+    "passthru",
+    "pcntl_exec",
+    "popen",
+    "proc_open",
+    "shell_exec",
+    "spawn",
     "system",
 ];
 
@@ -78,7 +172,9 @@ fn opening(value: &[u8], lead: usize) -> Option<Finding> {
     let command = Command::read(value, rest_start)?;
     match (command.kind, command.argument) {
         (Kind::Absolute, _) => finding(if command.ends { 72 } else { 78 }, "command", lead),
-        (_, Argument::Strong) if lead == rest_start || command.kind == Kind::Plain => finding(74, "command", lead),
+        (_, Argument::Strong) if lead == rest_start || command.kind == Kind::Plain => {
+            finding(74, "command", lead)
+        }
         _ => None,
     }
 }
@@ -92,7 +188,9 @@ fn shell_function(rest: &[u8]) -> bool {
 fn separated(value: &[u8], index: usize) -> Option<Finding> {
     let separator = at(value, index);
     let mut start = index + 1;
-    while matches!(at(value, start), b';' | b'|' | b'&' | b'\r' | b'\n' | b'(' | b'{' | b'!') || is_space(at(value, start)) {
+    while matches!(at(value, start), b';' | b'|' | b'&' | b'\r' | b'\n' | b'(' | b'{' | b'!')
+        || is_space(at(value, start))
+    {
         start += 1;
         if start > index + 32 {
             return None;
@@ -100,7 +198,10 @@ fn separated(value: &[u8], index: usize) -> Option<Finding> {
     }
     let run = between(value, index, start);
     let doubled = starts(run, b"&&") || starts(run, b"||");
-    if at(value, start) == b'[' && is_space(at(value, start + 1)) && find(between(value, start, start + 80), b" ]", 0).is_some() {
+    if at(value, start) == b'['
+        && is_space(at(value, start + 1))
+        && find(between(value, start, start + 80), b" ]", 0).is_some()
+    {
         return finding(72, "shell-test", index);
     }
     if assignment_of_substitution(value, start) {
@@ -111,11 +212,23 @@ fn separated(value: &[u8], index: usize) -> Option<Finding> {
     let confidence = match (command.kind, command.argument) {
         (Kind::Absolute, _) => 88,
         (_, Argument::Strong) => {
-            if line && command.kind == Kind::Wordy { 60 } else { 82 }
+            if line && command.kind == Kind::Wordy {
+                60
+            } else {
+                82
+            }
         }
         (Kind::Plain, Argument::None) if command.ends && !line => {
             // `a|id`, `;ls`; but `ls` in a list of three words is one of them.
-            if doubled || index == 0 || command.end >= value.len() || matches!(at(value, command.end), b';' | b'|' | b'&' | b'#') { 76 } else { 55 }
+            if doubled
+                || index == 0
+                || command.end >= value.len()
+                || matches!(at(value, command.end), b';' | b'|' | b'&' | b'#')
+            {
+                76
+            } else {
+                55
+            }
         }
         (Kind::Plain, Argument::Weak) if !line && separator != b'&' => 55,
         (Kind::Wordy, Argument::None) if index == 0 && command.ends && command.end >= value.len() => 60,
@@ -126,7 +239,9 @@ fn separated(value: &[u8], index: usize) -> Option<Finding> {
 
 fn assignment_of_substitution(value: &[u8], start: usize) -> bool {
     let end = word_end(between(value, start, start + 40), 0) + start;
-    end > start && at(value, end) == b'=' && (starts(from(value, end + 1), b"$(") || at(value, end + 1) == b'`')
+    end > start
+        && at(value, end) == b'='
+        && (starts(from(value, end + 1), b"$(") || at(value, end + 1) == b'`')
 }
 
 /// `$(...)`, `${IFS}`, `$((1+1))`.
@@ -192,7 +307,9 @@ fn runner(value: &[u8], open: usize) -> Option<Finding> {
     match (quoted, command) {
         (true, Some(_)) => finding(88, "command-function", start),
         (true, None) => finding(72, "command-function", start),
-        _ if at(value, argument) == b'$' || starts(from(value, argument), b"print(") => finding(75, "command-function", start),
+        _ if at(value, argument) == b'$' || starts(from(value, argument), b"print(") => {
+            finding(75, "command-function", start)
+        }
         _ => None,
     }
 }
@@ -241,11 +358,16 @@ impl Command {
         let mut length = 0;
         let mut end = start;
         let mut noise = 0;
-        let absolute = matches!(at(value, start), b'/' | b'.') || at(value, start + 1) == b':' && at(value, start + 2) == b'\\';
+        let mut quotes = 0;
+        let absolute = matches!(at(value, start), b'/' | b'.')
+            || at(value, start + 1) == b':' && at(value, start + 2) == b'\\';
         while length < name.len() {
             let byte = at(value, end);
-            let part = is_word(byte) || absolute && matches!(byte, b'/' | b'.' | b'-' | b'?' | b'*' | b':' | b'\\') || byte == b'.';
-            let skip = length > 0 && matches!(byte, b'\'' | b'"' | b'\\' | b'^') && is_word(at(value, end + 1));
+            let part = is_word(byte)
+                || absolute && matches!(byte, b'/' | b'.' | b'-' | b'?' | b'*' | b':' | b'\\')
+                || byte == b'.';
+            let skip =
+                length > 0 && matches!(byte, b'\'' | b'"' | b'\\' | b'^') && is_word(at(value, end + 1));
             if part {
                 if let Some(slot) = name.get_mut(length) {
                     *slot = byte;
@@ -253,10 +375,15 @@ impl Command {
                 length += 1;
             } else if skip {
                 noise += 1;
+                quotes += usize::from(matches!(byte, b'\'' | b'"'));
             } else {
                 break;
             }
             end += 1;
+        }
+        // A shell wants quotes in pairs: `I'd` is a contraction.
+        if quotes % 2 == 1 {
+            return None;
         }
         let word = between(&name, 0, length);
         let kind = kind_of(word, absolute)?;
@@ -296,7 +423,8 @@ fn strip_exe(word: &[u8]) -> &[u8] {
 
 fn argument(value: &[u8], end: usize) -> Argument {
     let next = at(value, end);
-    if matches!(next, b'<' | b'>') || starts(from(value, end), b"$ifs") || starts(from(value, end), b"${ifs") {
+    if matches!(next, b'<' | b'>') || starts(from(value, end), b"$ifs") || starts(from(value, end), b"${ifs")
+    {
         return Argument::Strong;
     }
     // `cmd/c`, `ping%20`, `{cat,/etc/passwd}`.
@@ -339,15 +467,21 @@ fn number_ends(value: &[u8], start: usize) -> bool {
         end += 1;
     }
     let after = skip_space(between(value, 0, end + 16), end);
-    after >= value.len() || matches!(at(value, after), b';' | b'|' | b'&' | b'#' | b'`' | b')' | b'>' | b'\'' | b'"')
+    after >= value.len()
+        || matches!(at(value, after), b';' | b'|' | b'&' | b'#' | b'`' | b')' | b'>' | b'\'' | b'"')
 }
 
 /// A URL, or a file with a path or an ending that names a secret.
 fn address(value: &[u8], start: usize) -> bool {
     let word = between(value, start, start + 64);
-    let length = word.iter().position(|b| is_space(*b) || matches!(b, b';' | b'|' | b'&')).unwrap_or(word.len());
+    let length =
+        word.iter().position(|b| is_space(*b) || matches!(b, b';' | b'|' | b'&')).unwrap_or(word.len());
     let word = between(word, 0, length);
-    find(word, b"://", 0).is_some() || starts(word, b"etc/") || [&b"view"[..], b"user", b"localgroup"].iter().any(|w| word.eq_ignore_ascii_case(w) && length + start >= value.len())
+    find(word, b"://", 0).is_some()
+        || starts(word, b"etc/")
+        || [&b"view"[..], b"user", b"localgroup"]
+            .iter()
+            .any(|w| word.eq_ignore_ascii_case(w) && length + start >= value.len())
 }
 
 #[cfg(test)]

@@ -186,7 +186,18 @@ mod tests {
 
     #[test]
     fn what_is_no_encoding_stays() {
-        for text in ["100%", "50% off", "a&b", "AT&T", "&notaname;", "\\u12", "\\xz", "C:\\users", "Grüße 世界 🙂", "%zz"] {
+        for text in [
+            "100%",
+            "50% off",
+            "a&b",
+            "AT&T",
+            "&notaname;",
+            "\\u12",
+            "\\xz",
+            "C:\\users",
+            "Grüße 世界 🙂",
+            "%zz",
+        ] {
             assert_eq!(peeled(text.as_bytes()), text);
         }
         assert_eq!(&*percent(b"a+b%20c%2", true), b"a b c%2");

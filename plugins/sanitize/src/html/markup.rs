@@ -6,23 +6,93 @@ use crate::finding::{Family, Finding, surer};
 
 /// Elements that run script, load a document, or change what others load, by themselves. Sorted.
 const ACTIVE: &[&str] = &[
-    "animate", "animatemotion", "animatetransform", "applet", "base", "bgsound", "embed", "foreignobject", "frame",
-    "frameset", "iframe", "ilayer", "import", "isindex", "layer", "link", "listener", "math", "meta", "object", "param",
-    "portal", "script", "set", "style", "svg", "vmlframe", "xml", "xss",
+    "animate",
+    "animatemotion",
+    "animatetransform",
+    "applet",
+    "base",
+    "bgsound",
+    "embed",
+    "foreignobject",
+    "frame",
+    "frameset",
+    "iframe",
+    "ilayer",
+    "import",
+    "isindex",
+    "layer",
+    "link",
+    "listener",
+    "math",
+    "meta",
+    "object",
+    "param",
+    "portal",
+    "script",
+    "set",
+    "style",
+    "svg",
+    "vmlframe",
+    "xml",
+    "xss",
 ];
 
 /// Elements that a value has little reason to hold, but that do nothing alone. Sorted.
 const ODD: &[&str] = &[
-    "audio", "body", "button", "details", "dialog", "form", "head", "html", "image", "img", "input", "keygen",
-    "marquee", "noembed", "noscript", "plaintext", "select", "source", "template", "textarea", "title", "use", "video",
+    "audio",
+    "body",
+    "button",
+    "details",
+    "dialog",
+    "form",
+    "head",
+    "html",
+    "image",
+    "img",
+    "input",
+    "keygen",
+    "marquee",
+    "noembed",
+    "noscript",
+    "plaintext",
+    "select",
+    "source",
+    "template",
+    "textarea",
+    "title",
+    "use",
+    "video",
     "xmp",
 ];
 
 /// Attributes that hold a URL which is followed or loaded. Sorted.
 const URLS: &[&str] = &[
-    "action", "background", "cite", "code", "codebase", "content", "data", "dynsrc", "folder", "formaction", "from",
-    "href", "icon", "lowsrc", "manifest", "poster", "profile", "src", "srcdoc", "srcset", "to", "url", "usemap",
-    "values", "xlink:href", "xml:base",
+    "action",
+    "background",
+    "cite",
+    "code",
+    "codebase",
+    "content",
+    "data",
+    "dynsrc",
+    "folder",
+    "formaction",
+    "from",
+    "href",
+    "icon",
+    "lowsrc",
+    "manifest",
+    "poster",
+    "profile",
+    "src",
+    "srcdoc",
+    "srcset",
+    "to",
+    "url",
+    "usemap",
+    "values",
+    "xlink:href",
+    "xml:base",
 ];
 
 /// Bytes of an attribute's value that are looked at; what lies behind is read as further attributes.
@@ -35,24 +105,26 @@ fn finding(confidence: u8, why: &'static str, at: usize) -> Option<Finding> {
 /// Walks all tags of a value.
 pub(super) fn tags(value: &[u8]) -> Option<Finding> {
     let mut found = None;
-    let mut index = 0;
-    while let Some(byte) = value.get(index) {
-        if *byte == b'<' {
-            found = surer(found, tag(value, index));
-            if found.is_some_and(|f| f.confidence >= 90) {
-                break;
-            }
+    // Tags may overlap, as an attribute's value may hold a `<` that another parser takes for a tag. Ordinary markup reads
+    // each byte once or twice; what needs more is made to be hard to read.
+    let mut budget = value.len().saturating_mul(8).saturating_add(8192);
+    for index in value.iter().enumerate().filter(|(_, byte)| **byte == b'<').map(|(index, _)| index) {
+        found = surer(found, tag(value, index, &mut budget));
+        if budget == 0 {
+            return surer(found, finding(75, "tangled-markup", index));
         }
-        index += 1;
+        if found.is_some_and(|f: Finding| f.confidence >= 90) {
+            break;
+        }
     }
     found
 }
 
-fn tag(value: &[u8], start: usize) -> Option<Finding> {
+fn tag(value: &[u8], start: usize, budget: &mut usize) -> Option<Finding> {
     let first = at(value, start + 1);
     match first {
-        b'!' | b'?' | b'%' => return declaration(value, start),
-        b'/' => return closing(value, start),
+        b'!' | b'?' | b'%' => return declaration(value, start, budget),
+        b'/' => return closing(value, start, budget),
         b'a'..=b'z' | b'A'..=b'Z' => {}
         // Old parsers and careless filters let these stand before a tag's name.
         _ if is_space(first) || first < 0x20 || first == b'<' => {
@@ -76,7 +148,7 @@ fn tag(value: &[u8], start: usize) -> Option<Finding> {
     } else {
         return None;
     };
-    surer(own, attributes(value, name_end))
+    surer(own, attributes(value, name_end, budget))
 }
 
 fn name_end(value: &[u8], start: usize) -> usize {
@@ -87,7 +159,7 @@ fn name_end(value: &[u8], start: usize) -> usize {
     end
 }
 
-fn declaration(value: &[u8], start: usize) -> Option<Finding> {
+fn declaration(value: &[u8], start: usize, budget: &mut usize) -> Option<Finding> {
     let rest = from(value, start);
     if starts(rest, b"<!entity") || starts(rest, b"<!doctype") && doctype_declares(rest) {
         return Some(Finding::new(Family::Entity, 92, "entity-declaration", start));
@@ -107,26 +179,27 @@ fn declaration(value: &[u8], start: usize) -> Option<Finding> {
     }
     // `<%div` and `<!x` are tags to some parsers.
     let name = skip_space(value, start + 2);
-    at(value, name).is_ascii_alphabetic().then(|| attributes(value, name_end(value, name))).flatten()
+    at(value, name).is_ascii_alphabetic().then(|| attributes(value, name_end(value, name), budget)).flatten()
 }
 
 fn doctype_declares(rest: &[u8]) -> bool {
     let head = between(rest, 0, 512);
     let end = head.iter().position(|b| matches!(b, b'>' | b'[')).unwrap_or(head.len());
-    find(between(head, 0, end), b"system", 0).is_some_and(|index| !starts(from(head, index + 6), b"\" \"about:"))
+    find(between(head, 0, end), b"system", 0)
+        .is_some_and(|index| !starts(from(head, index + 6), b"\" \"about:"))
 }
 
-fn closing(value: &[u8], start: usize) -> Option<Finding> {
+fn closing(value: &[u8], start: usize, budget: &mut usize) -> Option<Finding> {
     let name = between(value, start + 2, name_end(value, start + 2));
     let escapes = ["iframe", "noscript", "script", "style", "svg", "template", "textarea", "title", "xmp"];
     if listed(&escapes, name) {
         return finding(75, "closing-element", start);
     }
-    attributes(value, start + 2 + name.len())
+    attributes(value, start + 2 + name.len(), budget)
 }
 
-/// Reads attributes up to the tag's end.
-fn attributes(value: &[u8], start: usize) -> Option<Finding> {
+/// Reads attributes up to the tag's end, or until the budget of bytes is used up.
+fn attributes(value: &[u8], start: usize, budget: &mut usize) -> Option<Finding> {
     let mut found = None;
     let mut index = start;
     // A tag that never ends still counts: the page behind the value ends it.
@@ -147,17 +220,23 @@ fn attributes(value: &[u8], start: usize) -> Option<Finding> {
         }
         let (content, end) = attribute_value(value, skip_space(value, equals + 1));
         found = surer(found, attribute(name, content, index));
-        if found.is_some_and(|f| f.confidence >= 90) {
+        let end = end.max(index + 1);
+        *budget = budget.saturating_sub(end - index);
+        if *budget == 0 || found.is_some_and(|f| f.confidence >= 90) {
             break;
         }
-        index = end.max(index + 1);
+        index = end;
     }
     found
 }
 
 fn attribute_name(value: &[u8], start: usize) -> (&[u8], usize) {
     let mut end = start;
-    while end < value.len() && !matches!(at(value, end), b'=' | b'>' | b'/' | b'<') && !is_space(at(value, end)) && at(value, end) >= 0x20 {
+    while end < value.len()
+        && !matches!(at(value, end), b'=' | b'>' | b'/' | b'<')
+        && !is_space(at(value, end))
+        && at(value, end) >= 0x20
+    {
         end += 1;
     }
     (between(value, start, end), end)
@@ -165,7 +244,9 @@ fn attribute_name(value: &[u8], start: usize) -> (&[u8], usize) {
 
 fn skip_junk(value: &[u8], start: usize) -> usize {
     let mut index = start;
-    while index < value.len() && (is_space(at(value, index)) || at(value, index) < 0x20 || at(value, index) == b'/') {
+    while index < value.len()
+        && (is_space(at(value, index)) || at(value, index) < 0x20 || at(value, index) == b'/')
+    {
         index += 1;
     }
     index
@@ -204,11 +285,17 @@ fn attribute(name: &[u8], content: &[u8], at_index: usize) -> Option<Finding> {
 /// `onload`, `onclick` and whatever else browsers will call a handler.
 fn is_handler(name: &[u8]) -> bool {
     let letters = name.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
-    starts(name, b"on") && letters >= 5 && letters <= 40 || starts(name, b"fscommand") || starts(name, b"seeksegmenttime")
+    starts(name, b"on") && (5..=40).contains(&letters)
+        || starts(name, b"fscommand")
+        || starts(name, b"seeksegmenttime")
 }
 
 /// A style that runs or loads script.
 fn styled(content: &[u8]) -> bool {
+    // One of these stands in everything that is looked for; most styles leave here.
+    if !content.iter().any(|b| matches!(b, b'(' | b':' | b'@' | b'-')) {
+        return false;
+    }
     let mut plain = Vec::new();
     let mut index = 0;
     // CSS comments and backslashes vanish inside of words.
@@ -223,16 +310,24 @@ fn styled(content: &[u8]) -> bool {
         }
         index += 1;
     }
-    ["expression(", "javascript:", "vbscript:", "behavior:", "behaviour:", "-moz-binding", "-o-link", "@import"]
-        .iter()
-        .any(|word| find(&plain, word.as_bytes(), 0).is_some())
+    [
+        "expression(",
+        "javascript:",
+        "vbscript:",
+        "behavior:",
+        "behaviour:",
+        "-moz-binding",
+        "-o-link",
+        "@import",
+    ]
+    .iter()
+    .any(|word| find(&plain, word.as_bytes(), 0).is_some())
 }
 
 /// Whether the value is a URL whose scheme runs script: white space and control characters in it do not count.
 pub(super) fn script_url(value: &[u8]) -> bool {
     let mut scheme = [0_u8; 16];
-    let mut length = 0;
-    for byte in value.iter().filter(|b| **b > b' ' && **b < 0x7f) {
+    for (length, byte) in value.iter().filter(|b| **b > b' ' && **b < 0x7f).enumerate() {
         if *byte == b':' {
             let name = scheme.get(..length).unwrap_or_default();
             return match name {
@@ -244,7 +339,6 @@ pub(super) fn script_url(value: &[u8]) -> bool {
         }
         let Some(slot) = scheme.get_mut(length) else { return false };
         *slot = byte.to_ascii_lowercase();
-        length += 1;
     }
     false
 }
@@ -269,7 +363,9 @@ pub(super) fn attributes_outside(value: &[u8]) -> Option<Finding> {
             found = surer(found, lone_attribute(value, index, broke));
         }
         broke |= matches!(byte, b'"' | b'\'' | b'`');
-        fresh = is_space(*byte) || matches!(byte, b'"' | b'\'' | b'`' | b'/' | b';' | b'?' | b'&') || *byte < 0x20;
+        fresh = is_space(*byte)
+            || matches!(byte, b'"' | b'\'' | b'`' | b'/' | b';' | b'?' | b'&')
+            || *byte < 0x20;
         index += 1;
     }
     found
@@ -277,7 +373,11 @@ pub(super) fn attributes_outside(value: &[u8]) -> Option<Finding> {
 
 fn lone_attribute(value: &[u8], index: usize, broke: bool) -> Option<Finding> {
     let rest = from(value, index);
-    if !starts(rest, b"on") && !starts(rest, b"style") && !starts(rest, b"src") && !starts(rest, b"formaction") {
+    if !starts(rest, b"on")
+        && !starts(rest, b"style")
+        && !starts(rest, b"src")
+        && !starts(rest, b"formaction")
+    {
         return None;
     }
     let (name, after) = attribute_name(between(value, 0, index + 48), index);

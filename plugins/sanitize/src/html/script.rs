@@ -7,14 +7,46 @@ use crate::marks::{self, Marks};
 
 /// Functions that payloads call to show that they run, or that run a string. Sorted.
 const CALLS: &[&str] = &[
-    "alert", "atob", "confirm", "eval", "execscript", "expression", "fetch", "function", "import", "msgbox", "print",
-    "prompt", "setimmediate", "setinterval", "settimeout", "unescape",
+    "alert",
+    "atob",
+    "confirm",
+    "eval",
+    "execscript",
+    "expression",
+    "fetch",
+    "function",
+    "import",
+    "msgbox",
+    "print",
+    "prompt",
+    "setimmediate",
+    "setinterval",
+    "settimeout",
+    "unescape",
 ];
 
 /// Objects whose members payloads reach for, and the members. Sorted pairs.
 const MEMBERS: &[(&str, &[&str])] = &[
     ("array", &["from"]),
-    ("document", &["body", "cookie", "createelement", "defaultview", "documentelement", "domain", "execcommand", "getelementbyid", "location", "queryselector", "referrer", "url", "write", "writeln"]),
+    (
+        "document",
+        &[
+            "body",
+            "cookie",
+            "createelement",
+            "defaultview",
+            "documentelement",
+            "domain",
+            "execcommand",
+            "getelementbyid",
+            "location",
+            "queryselector",
+            "referrer",
+            "url",
+            "write",
+            "writeln",
+        ],
+    ),
     ("frames", &["alert"]),
     ("globalthis", &["alert", "eval"]),
     ("localstorage", &["getitem", "setitem"]),
@@ -24,7 +56,10 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("self", &["alert", "location"]),
     ("string", &["fromcharcode", "fromcodepoint"]),
     ("top", &["alert", "location"]),
-    ("window", &["alert", "confirm", "eval", "execscript", "location", "name", "open", "prompt", "settimeout"]),
+    (
+        "window",
+        &["alert", "confirm", "eval", "execscript", "location", "name", "open", "prompt", "settimeout"],
+    ),
 ];
 
 fn finding(confidence: u8, why: &'static str, at: usize) -> Option<Finding> {
@@ -56,7 +91,10 @@ pub(super) fn detect(value: &[u8], marks: Marks) -> Option<Finding> {
 
 /// `javascript:` and its like, at the value's start or inside of a URL's parts.
 fn schemes(value: &[u8]) -> Option<Finding> {
-    let start = value.iter().position(|b| !is_space(*b) && *b >= 0x20 && !matches!(b, b'"' | b'\'' | b'(')).unwrap_or(0);
+    let start = value
+        .iter()
+        .position(|b| !is_space(*b) && *b >= 0x20 && !matches!(b, b'"' | b'\'' | b'('))
+        .unwrap_or(0);
     let value = from(value, start);
     if script_url(value) {
         let colon = value.iter().position(|b| *b == b':').unwrap_or(0);
@@ -79,7 +117,8 @@ fn schemes(value: &[u8]) -> Option<Finding> {
 
 fn call_at_start(code: &[u8]) -> bool {
     let end = word_end(code, 0);
-    end > 0 && matches!(at(code, end), b'(' | b'`' | b'.' | b'[') || matches!(at(code, 0), b'/' | b'"' | b'\'' | b'`')
+    end > 0 && matches!(at(code, end), b'(' | b'`' | b'.' | b'[')
+        || matches!(at(code, 0), b'/' | b'"' | b'\'' | b'`')
 }
 
 /// What is known of the text before a word.
@@ -128,15 +167,21 @@ fn word_at(value: &[u8], word: &[u8], start: usize, end: usize, around: Around) 
     if matches!(next, b'(' | b'`') && (after == end || next == b'(') && listed(CALLS, word) {
         return call(value, word, start, after, around);
     }
-    if next == b'=' && at(value, after + 1) != b'=' && (word.eq_ignore_ascii_case(b"location") || word.eq_ignore_ascii_case(b"onerror")) {
+    if next == b'='
+        && at(value, after + 1) != b'='
+        && (word.eq_ignore_ascii_case(b"location") || word.eq_ignore_ascii_case(b"onerror"))
+    {
         let target = from(value, skip_few(value, after + 1));
         let target = target.strip_prefix(b"'").or_else(|| target.strip_prefix(b"\"")).unwrap_or(target);
-        if script_url(between(target, 0, 64)) || around.quoted && (word.len() == 8 || is_code(between(target, 0, 64))) {
+        if script_url(between(target, 0, 64))
+            || around.quoted && (word.len() == 8 || is_code(between(target, 0, 64)))
+        {
             return finding(80, "script", start);
         }
     }
     if word.eq_ignore_ascii_case(b"constructor") || word.eq_ignore_ascii_case(b"__proto__") {
-        let reached = matches!(at(value, start.wrapping_sub(1)), b'.' | b'[' | b'\'' | b'"') && around.marks.any(marks::PAREN);
+        let reached = matches!(at(value, start.wrapping_sub(1)), b'.' | b'[' | b'\'' | b'"')
+            && around.marks.any(marks::PAREN);
         return reached.then(|| Finding::new(Family::Xss, 75, "constructor", start));
     }
     member(value, word, start, after)
@@ -147,7 +192,11 @@ fn member(value: &[u8], word: &[u8], start: usize, after: usize) -> Option<Findi
     let (_, members) = MEMBERS.get(found)?;
     let (open, member_start) = match at(value, after) {
         b'.' => (false, skip_few(value, after + 1)),
-        b'[' => (true, skip_few(value, after + 1) + usize::from(matches!(at(value, skip_few(value, after + 1)), b'"' | b'\'' | b'`'))),
+        b'[' => (
+            true,
+            skip_few(value, after + 1)
+                + usize::from(matches!(at(value, skip_few(value, after + 1)), b'"' | b'\'' | b'`')),
+        ),
         _ => return None,
     };
     let end = word_end(value, member_start);
@@ -155,9 +204,22 @@ fn member(value: &[u8], word: &[u8], start: usize, after: usize) -> Option<Findi
     if !listed(members, name) {
         return open.then(|| Finding::new(Family::Xss, 55, "member", start));
     }
-    let used = matches!(at(value, skip_few(value, end)), b'(' | b'=' | b';' | b'[' | b')' | b'+' | b'"' | b'\'' | b']' | b'`' | b',' | b'/' | b'\\');
+    let used = matches!(
+        at(value, skip_few(value, end)),
+        b'(' | b'=' | b';' | b'[' | b')' | b'+' | b'"' | b'\'' | b']' | b'`' | b',' | b'/' | b'\\'
+    );
     let alone = start == 0 && end == value.len();
-    finding(if used { 75 } else if alone { 70 } else { 45 }, "member", start)
+    finding(
+        if used {
+            75
+        } else if alone {
+            70
+        } else {
+            45
+        },
+        "member",
+        start,
+    )
 }
 
 /// A call of a known function: what stands around it tells a payload from text about a payload.
@@ -168,8 +230,10 @@ fn call(value: &[u8], word: &[u8], start: usize, open: usize, around: Around) ->
     let last = before.iter().rev().find(|b| !is_space(**b)).copied().unwrap_or(0);
     let inside = skip_few(value, open + 1);
     let argument = at(value, inside);
-    let plain_argument = matches!(argument, b'0'..=b'9' | b'\'' | b'"' | b'`' | b'/' | b')' | b'\\' | b'$' | b'[' | b'(')
-        || argument.is_ascii_alphabetic() && !is_space(at(value, word_end(between(value, 0, inside + 40), inside)));
+    let plain_argument =
+        matches!(argument, b'0'..=b'9' | b'\'' | b'"' | b'`' | b'/' | b')' | b'\\' | b'$' | b'[' | b'(')
+            || argument.is_ascii_alphabetic()
+                && !is_space(at(value, word_end(between(value, 0, inside + 40), inside)));
     if !plain_argument {
         return None;
     }
@@ -178,7 +242,11 @@ fn call(value: &[u8], word: &[u8], start: usize, open: usize, around: Around) ->
     let confidence = match (generic, broke, start == around.lead) {
         (false, true, _) if around.quoted || last == b'=' || last == b':' => 85,
         (false, true, _) | (false, _, true) => 75,
-        (true, true, _) if around.quoted && around.marks.any(marks::BRACE | marks::SEMI) && word.len() == 8 => 75,
+        (true, true, _)
+            if around.quoted && around.marks.any(marks::BRACE | marks::SEMI) && word.len() == 8 =>
+        {
+            75
+        }
         (true, ..) => return None,
         _ => 50,
     };

@@ -1,111 +1,10 @@
 //! Reads tokens as the continuation of an SQL expression and notes what it does.
 
 use super::lexer::{Kind, Lexer, Token};
+use super::run::{Entry, Operand, Pending, Run};
+use super::statement::{boolean_mode, is_statement};
 use super::words::Word;
-use crate::bytes::{at, between, starts};
-
-/// What the last operand was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Operand {
-    /// None yet.
-    #[default]
-    None,
-    /// A number or string: known without the database.
-    Constant,
-    /// A column, table or whatever a name may be.
-    Name,
-    /// A variable.
-    Variable,
-    /// A function's result.
-    Call,
-}
-
-/// The operator between the last operand and the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Pending {
-    #[default]
-    None,
-    Compare,
-    Logic,
-    Arith,
-    /// A comma or a clause's word.
-    Clause,
-}
-
-/// What a grammatical run of tokens holds.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Run {
-    /// It begins behind a quote that the value closed.
-    pub quoted: bool,
-    /// It begins behind a semicolon.
-    pub stacked: bool,
-    pub first: Operand,
-    pub logic: u16,
-    pub compare: u16,
-    pub arith: u16,
-    /// Two constants were compared: a condition whose outcome the attacker knows.
-    pub constants: bool,
-    /// The operator before the last operand compared or combined.
-    pub joined: bool,
-    pub calls: u16,
-    pub numbers: u16,
-    pub texts: u16,
-    pub names: u16,
-    pub variables: u16,
-    pub commas: u16,
-    pub star: bool,
-    pub select: bool,
-    pub subselect: bool,
-    pub union: bool,
-    pub from: bool,
-    pub condition: bool,
-    pub order: bool,
-    pub having: bool,
-    pub outfile: bool,
-    pub alias: bool,
-    pub case: bool,
-    pub known: u16,
-    pub weapon: bool,
-    pub reveal: u16,
-    pub catalogue: bool,
-    /// A statement of its own that changes things or runs code.
-    pub statement: bool,
-    /// Parentheses that were closed before anything else happened.
-    pub closed: bool,
-    /// A word or sign broke the grammar.
-    pub broken: bool,
-    /// The last token is a string that the statement's own quote will close.
-    pub open: bool,
-    /// The rest of the statement was commented out; whether nothing follows.
-    pub tail: Option<bool>,
-    /// An operator still waited for its operand.
-    pub dangling: bool,
-    /// A semicolon ended it: more may follow.
-    pub more: bool,
-    /// Tokens that kept the grammar.
-    pub length: u32,
-    last: Operand,
-    pending: Pending,
-    operand: bool,
-    in_from: bool,
-    after_right: bool,
-    after_compare_word: bool,
-    after_left: bool,
-    list_start: bool,
-}
-
-/// How the text before a run left the statement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Entry {
-    /// The value stands bare.
-    Bare,
-    /// A quote that the value closed stands before.
-    Broke,
-    /// A semicolon stands before.
-    Stacked,
-    /// `UNION SELECT` stands before.
-    Union,
-}
+use crate::bytes::{at, between, is_space};
 
 enum Step {
     Go,
@@ -227,7 +126,9 @@ impl Run {
                 self.complete(Operand::Constant)
             }
             Kind::Open => {
+                let rest = between(lexer.value(), token.start + 1, token.end);
                 self.open = self.length > 0;
+                self.sentence = is_space(at(rest, 0)) && rest.iter().any(u8::is_ascii_alphabetic);
                 self.complete(Operand::Constant);
                 return Some(Step::Stop);
             }
@@ -257,7 +158,13 @@ impl Run {
         Some(Step::Go)
     }
 
-    fn operand_word(&mut self, word: Word, token: Token, lexer: &mut Lexer<'_>, after_word: bool) -> Option<Step> {
+    fn operand_word(
+        &mut self,
+        word: Word,
+        token: Token,
+        lexer: &mut Lexer<'_>,
+        after_word: bool,
+    ) -> Option<Step> {
         match word {
             Word::Prefix => {
                 self.known += 1;
@@ -290,8 +197,12 @@ impl Run {
                 self.catalogue = true;
                 self.name(lexer);
             }
-            Word::Function | Word::Reveal | Word::Weapon | Word::Thing | Word::Suffix | Word::End => self.name(lexer),
-            Word::Verb | Word::Exec | Word::Waitfor | Word::If if self.length == 0 || self.pending == Pending::None => {
+            Word::Function | Word::Reveal | Word::Weapon | Word::Thing | Word::Suffix | Word::End => {
+                self.name(lexer)
+            }
+            Word::Verb | Word::Exec | Word::Waitfor | Word::If
+                if self.length == 0 || self.pending == Pending::None =>
+            {
                 return Some(self.statement_at(token, lexer));
             }
             _ => return None,
@@ -326,7 +237,8 @@ impl Run {
         if self.first == Operand::None {
             self.first = operand;
         }
-        if self.pending == Pending::Compare && operand == Operand::Constant && self.last == Operand::Constant {
+        if self.pending == Pending::Compare && operand == Operand::Constant && self.last == Operand::Constant
+        {
             self.constants = true;
         }
         self.joined |= matches!(self.pending, Pending::Compare | Pending::Logic | Pending::Arith);
@@ -369,7 +281,9 @@ impl Run {
                 self.after_right = true;
                 Step::Go
             }
-            Kind::Dot if self.last == Operand::Name || self.last == Operand::Call => self.expect(Pending::Clause),
+            Kind::Dot if self.last == Operand::Name || self.last == Operand::Call => {
+                self.expect(Pending::Clause)
+            }
             Kind::Cast => self.expect(Pending::Clause),
             Kind::Name => self.alias(after_right, lexer),
             Kind::Word(word) => self.operator_word(word, token, lexer, after_right),
@@ -461,7 +375,8 @@ impl Run {
                     return self.expect(Pending::Clause);
                 }
                 Kind::Number => {
-                    self.statement |= self.first == Operand::Constant && matches!(lexer.clone().next().kind, Kind::Comma);
+                    self.statement |=
+                        self.first == Operand::Constant && matches!(lexer.clone().next().kind, Kind::Comma);
                     return self.violate();
                 }
                 _ => return self.violate(),
@@ -485,7 +400,13 @@ impl Run {
         let next = lexer.clone().next().kind;
         let ends = matches!(
             next,
-            Kind::Comma | Kind::Right | Kind::End | Kind::Tail(_) | Kind::Semi | Kind::Word(_) | Kind::Compare
+            Kind::Comma
+                | Kind::Right
+                | Kind::End
+                | Kind::Tail(_)
+                | Kind::Semi
+                | Kind::Word(_)
+                | Kind::Compare
         );
         if allowed && ends && self.length > 0 { Step::Go } else { self.violate() }
     }
@@ -496,59 +417,5 @@ impl Run {
             self.statement = true;
         }
         self.violate()
-    }
-}
-
-fn boolean_mode(lexer: &mut Lexer<'_>) -> bool {
-    let mut ahead = lexer.clone();
-    let (first, second) = (ahead.next(), ahead.next());
-    let words = between(lexer.value(), first.start, second.end);
-    let found = starts(words, b"boolean") && words.to_ascii_lowercase().ends_with(b"mode");
-    if found {
-        *lexer = ahead;
-    }
-    found
-}
-
-/// Whether what follows a statement's first word is a statement rather than prose.
-fn is_statement(word: &[u8], mut ahead: Lexer<'_>) -> bool {
-    let value = ahead.value();
-    let (first, second, third) = (ahead.next(), ahead.next(), ahead.next());
-    let text = |token: Token| between(value, token.start, token.end);
-    let is = |token: Token, words: &[&str]| words.iter().any(|w| text(token).eq_ignore_ascii_case(w.as_bytes()));
-    let ends = |token: Token| matches!(token.kind, Kind::End | Kind::Tail(_) | Kind::Semi | Kind::Word(Word::End));
-    let name = |token: Token| matches!(token.kind, Kind::Name | Kind::Word(_));
-    let objects = [
-        "table", "database", "view", "user", "function", "index", "schema", "procedure", "trigger", "login", "role",
-        "type", "temporary", "temp", "or", "alias", "proc", "global", "column", "session", "system",
-    ];
-    match word.to_ascii_lowercase().as_slice() {
-        b"insert" | b"merge" => is(first, &["into"]) && name(second) && !name(third) || is(first, &["into"]) && is(third, &["values", "select", "set"]),
-        b"delete" => is(first, &["from"]) && name(second) && (ends(third) || is(third, &["where"]) || third.kind == Kind::Dot),
-        b"update" => name(first) && (is(second, &["set"]) || second.kind == Kind::Dot || is(ahead.next(), &["set"])),
-        b"drop" | b"create" | b"alter" | b"truncate" | b"rename" => {
-            is(first, &objects) && name(second) && (!name(third) || third.kind != Kind::Name || is(second, &["replace", "if"]))
-        }
-        b"declare" => first.kind == Kind::Variable,
-        b"begin" => matches!(first.kind, Kind::Word(Word::Verb | Word::Exec | Word::Select | Word::Weapon | Word::Waitfor)),
-        b"shutdown" => ends(first) || is(first, &["with", "end"]),
-        b"grant" | b"revoke" => is(second, &["to", "on", "from"]) || second.kind == Kind::Comma,
-        b"load" => is(first, &["data", "xml"]) || first.kind == Kind::Text,
-        b"attach" => is(first, &["database"]),
-        b"handler" => is(second, &["open", "read"]),
-        b"do" => matches!(first.kind, Kind::Word(Word::Weapon)) && second.kind == Kind::Left,
-        b"copy" => is(second, &["from", "to"]) || first.kind == Kind::Left,
-        b"show" => is(first, &["tables", "databases", "grants", "variables", "columns"]) && (ends(second) || is(second, &["from", "like", "for"])),
-        b"use" => name(first) && second.kind == Kind::Semi,
-        b"exec" | b"execute" | b"call" => {
-            starts(text(first), b"xp_")
-                || starts(text(first), b"sp_")
-                || matches!(first.kind, Kind::Left | Kind::Variable | Kind::Text | Kind::Word(Word::Weapon))
-                || is(first, &["as", "immediate"])
-                || name(first) && matches!(second.kind, Kind::Dot | Kind::Text | Kind::Left | Kind::Variable)
-        }
-        b"waitfor" => is(first, &["delay", "time"]) && !name(second),
-        b"if" => first.kind == Kind::Left && matches!(second.kind, Kind::Left | Kind::Number | Kind::Text | Kind::Word(_)),
-        _ => false,
     }
 }

@@ -210,7 +210,10 @@ impl<'a> Lexer<'a> {
     fn bracket(&mut self, start: usize) -> Token {
         let rest = between(self.value, start + 1, start + 66);
         let named = rest.iter().position(|b| *b == b']').filter(|length| {
-            *length > 0 && between(rest, 0, *length).iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b' '))
+            *length > 0
+                && between(rest, 0, *length)
+                    .iter()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b' '))
         });
         match named {
             Some(length) => self.token(Kind::Name, start, start + length + 2),
@@ -256,7 +259,8 @@ impl<'a> Lexer<'a> {
     fn dollar(&mut self, start: usize) -> Token {
         // PostgreSQL's `$$text$$` and `$tag$text$tag$`.
         let mut end = start + 1;
-        while end < start + 18 && (at(self.value, end).is_ascii_alphanumeric() || at(self.value, end) == b'_') {
+        while end < start + 18 && (at(self.value, end).is_ascii_alphanumeric() || at(self.value, end) == b'_')
+        {
             end += 1;
         }
         if at(self.value, end) == b'$' {
@@ -271,17 +275,28 @@ impl<'a> Lexer<'a> {
 
     fn word(&mut self, start: usize) -> Token {
         let mut end = start;
-        while at(self.value, end).is_ascii_alphanumeric() || matches!(at(self.value, end), b'_' | b'$' | 0x80..=0xff) {
+        while is_name(at(self.value, end)) && !self.no_break_space(end) {
             end += 1;
         }
         let word = between(self.value, start, end);
         // N'text', x'41', b'01', q'[text]'.
-        if word.len() == 1 && matches!(at(self.value, end), b'\'') && matches!(at(word, 0) | 32, b'n' | b'x' | b'b' | b'e')
+        if word.len() == 1
+            && matches!(at(self.value, end), b'\'')
+            && matches!(at(word, 0) | 32, b'n' | b'x' | b'b' | b'e')
         {
             return self.string(b'\'', end);
         }
         let kind = lookup(word).map_or(Kind::Name, Kind::Word);
         self.token(kind, start, end)
+    }
+
+    /// A no-break space, which MySQL takes for white space: in UTF-8, or in Latin 1 behind ASCII.
+    fn no_break_space(&self, index: usize) -> bool {
+        match at(self.value, index) {
+            0xc2 => at(self.value, index + 1) == 0xa0,
+            0xa0 => index == 0 || at(self.value, index - 1) < 0x80,
+            _ => false,
+        }
     }
 
     /// How long the marker of a comment to the line's end is, if one starts here. MySQL wants white space behind `--`
@@ -295,7 +310,10 @@ impl<'a> Lexer<'a> {
         }
         let rest = from(self.value, start + 2);
         let next = at(rest, 0);
-        if rest.is_empty() || is_space(next) || matches!(next, 0 | b'+' | b'-' | b'%' | b'/' | b')' | b'\'' | b'"' | b';') {
+        if rest.is_empty()
+            || is_space(next)
+            || matches!(next, 0 | b'+' | b'-' | b'%' | b'/' | b')' | b'\'' | b'"' | b';')
+        {
             return Some(2);
         }
         // With little behind it, it is a comment in every other dialect and was meant as one.
@@ -322,9 +340,10 @@ impl<'a> Lexer<'a> {
         let (next, third) = (at(self.value, start + 1), at(self.value, start + 2));
         let (kind, length) = match (byte, next, third) {
             (b'<', b'=', b'>') | (b'!', b'~', b'*') => (Kind::Compare, 3),
-            (b'<', b'=' | b'>', _) | (b'>' | b'!' | b'=' | b':' | b'^', b'=', _) | (b'~', b'*', _) | (b'!', b'~' | b'<' | b'>', _) => {
-                (Kind::Compare, 2)
-            }
+            (b'<', b'=' | b'>', _)
+            | (b'>' | b'!' | b'=' | b':' | b'^', b'=', _)
+            | (b'~', b'*', _)
+            | (b'!', b'~' | b'<' | b'>', _) => (Kind::Compare, 2),
             (b'<', b'<', _) | (b'>', b'>', _) | (b'-', b'>', _) => (Kind::Arith, 2),
             (b'&', b'&', _) | (b'|', b'|', _) => (Kind::Logic, 2),
             (b':', b':', _) => (Kind::Cast, 2),
@@ -340,4 +359,8 @@ impl<'a> Lexer<'a> {
         };
         self.token(kind, start, start + length)
     }
+}
+
+const fn is_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..=0xff)
 }

@@ -10,12 +10,14 @@
 
 mod grammar;
 mod lexer;
+mod run;
 mod score;
+mod statement;
 mod words;
 
 use crate::finding::{Family, Finding, surer};
-use grammar::{Entry, Run};
 use lexer::{Lexer, Quote};
+use run::{Entry, Run};
 
 /// Looks for SQL that would run. Linear in the value's length.
 pub fn detect(value: &[u8]) -> Option<Finding> {

@@ -1,7 +1,7 @@
 //! How sure a grammatical run makes us.
 
-use super::grammar::{Operand, Run};
 use super::lexer::Lexer;
+use super::run::{Operand, Run};
 
 impl Run {
     /// The confidence and the structure behind it; 0 for nothing.
@@ -35,6 +35,11 @@ impl Run {
         best
     }
 
+    /// `this "or" that`: a quoted word of logic, and a sentence that goes on.
+    fn is_sentence(&self) -> bool {
+        self.sentence && self.length <= 2
+    }
+
     /// Conditions: tautologies, blind probes.
     fn score_conditions(
         &self,
@@ -54,7 +59,7 @@ impl Run {
         offer(self.logic > 0 && self.compare > 0 && out && hard, 75, "condition");
         offer(self.logic > 0 && probe && out, 75, "probe");
         offer(self.logic > 0 && tail && hard && whole, 78, "condition-comment");
-        offer(self.logic > 0 && q && (self.open || tail) && whole, 88, "condition");
+        offer(self.logic > 0 && q && (self.open || tail) && whole && !self.is_sentence(), 88, "condition");
         offer(self.logic > 0 && q && whole && hard, 60, "condition");
         offer(self.constants && q && (tail || self.open), 85, "known-condition");
         offer(self.constants && self.closed, 75, "known-condition");
@@ -76,7 +81,7 @@ impl Run {
             offer(joins > 0 && tail && whole && self.calls + self.variables > 0, 72, "comment");
             return;
         }
-        offer(joins > 0 && self.open && whole, 78, "string-break");
+        offer(joins > 0 && self.open && whole && !self.is_sentence(), 78, "string-break");
         offer(joins > 0 && tail && whole, 78, "string-break");
         offer(joins > 0 && self.subselect, 90, "subselect");
         offer(joins > 0 && self.reveal > 0, 85, "string-break");
@@ -91,7 +96,11 @@ impl Run {
             return;
         }
         let told = self.calls > 0 || self.star || self.variables > 0 || self.catalogue;
-        offer(out && (told || self.numbers > 0) && (self.quoted || self.stacked || self.subselect), 88, "select");
+        offer(
+            out && (told || self.numbers > 0) && (self.quoted || self.stacked || self.subselect),
+            88,
+            "select",
+        );
         offer(told && (self.from || self.reveal + self.known > 0), 80, "select");
         offer(self.numbers > 1 && self.commas > 0, 75, "select");
         offer(self.from && self.compare > 0 && (self.numbers + self.texts > 0), 80, "select");

@@ -72,8 +72,9 @@ pub enum Word {
 }
 
 use Word::{
-    Arith, As, By, Case, Catalogue, Compare, Constant, End, Exec, From, Function, Glue, Having, If, Into, Limit, Logic,
-    Not, Order, Outfile, Prefix, Procedure, Reveal, Select, Suffix, Thing, Union, Verb, Waitfor, Weapon, When, Where,
+    Arith, As, By, Case, Catalogue, Compare, Constant, End, Exec, From, Function, Glue, Having, If, Into,
+    Limit, Logic, Not, Order, Outfile, Prefix, Procedure, Reveal, Select, Suffix, Thing, Union, Verb,
+    Waitfor, Weapon, When, Where,
 };
 
 /// Sorted, lower case.

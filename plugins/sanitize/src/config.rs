@@ -1,0 +1,297 @@
+//! What an operator writes, and what becomes of it.
+
+use std::collections::BTreeMap;
+
+use portcullis_policy::{ConfigErrors, Mode, Site};
+use serde::Deserialize;
+
+use crate::finding::{Families, Family};
+use crate::place::Place;
+
+/// What becomes of a request whose body cannot be inspected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    /// It passes, and is counted.
+    Allow,
+    /// It is refused.
+    Deny,
+}
+
+/// Which parts of a request are inspected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct PlacesWire {
+    /// The path.
+    pub path: bool,
+    /// Names and values of the query.
+    pub query: bool,
+    /// Names and values of cookies.
+    pub cookies: bool,
+    /// Values of all other headers, except those that carry only protocol.
+    pub headers: bool,
+    /// The body: forms, JSON, XML, multipart fields and file names, text.
+    pub body: bool,
+}
+
+impl Default for PlacesWire {
+    fn default() -> Self {
+        Self { path: true, query: true, cookies: true, headers: true, body: true }
+    }
+}
+
+/// A part of requests that is not inspected. At least one of `place` and `name` is given.
+#[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ExclusionWire {
+    /// Where it stands; left out: anywhere.
+    pub place: Option<Place>,
+    /// The parameter's, cookie's, header's, field's or key's name, case ignored; a `*` at the end stands for any rest.
+    /// Left out: all of that place.
+    pub name: Option<String>,
+    /// What is not looked for; left out: nothing is.
+    #[serde(default)]
+    pub families: Vec<Family>,
+}
+
+/// The section `sanitize`.
+#[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Wire {
+    /// `monitor` refuses nothing; it decides, counts and records what `enforce` would refuse.
+    pub mode: Mode,
+    /// 1 to 4. What counts as an attack, by the confidence of the finding: 1 from 85 (only what has no other use),
+    /// 2 from 70 (attacks as they are seen in the wild; ordinary text passes), 3 from 55 (blocks some text about code),
+    /// 4 from 40 (for interfaces that take names and numbers only).
+    pub sensitivity: u8,
+    /// A mode for single families; a family that is left out has the mode of the section. The more lenient of the two
+    /// applies.
+    pub families: BTreeMap<Family, Mode>,
+    /// Which parts of a request are inspected.
+    pub places: PlacesWire,
+    /// Bytes of a body that are inspected, decoded or not, 1024 to 524288. The host holds them back until then, so this
+    /// must be less than the host's own buffer limit (Envoy's default is 1 MiB).
+    pub body_max_bytes: u32,
+    /// What becomes of a body that is longer: `allow` inspects its first `body_max_bytes` and lets the rest pass,
+    /// `deny` answers 413.
+    pub on_oversize: Answer,
+    /// What becomes of a body whose `content-encoding` or charset is unknown or broken: `deny` answers 415.
+    pub on_error: Answer,
+    /// What is not inspected; at most 64.
+    pub exclusions: Vec<ExclusionWire>,
+}
+
+impl Default for Wire {
+    fn default() -> Self {
+        Self {
+            mode: Mode::default(),
+            sensitivity: 2,
+            families: BTreeMap::new(),
+            places: PlacesWire::default(),
+            body_max_bytes: 64 * 1024,
+            on_oversize: Answer::Allow,
+            on_error: Answer::Deny,
+            exclusions: Vec::new(),
+        }
+    }
+}
+
+/// Exclusions in one section. More: a configuration error.
+const EXCLUSIONS: usize = 64;
+/// Bytes of a name in an exclusion. More: a configuration error.
+const NAME_BYTES: usize = 128;
+/// What `body_max_bytes` may be.
+const WINDOW: std::ops::RangeInclusive<u32> = 1024..=512 * 1024;
+
+/// The compiled form.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// What is looked for at all.
+    pub families: Families,
+    /// What is refused rather than noted.
+    pub enforced: Families,
+    /// The confidence from which a finding counts.
+    pub threshold: u8,
+    pub places: PlacesWire,
+    pub window: usize,
+    pub on_oversize: Answer,
+    pub on_error: Answer,
+    /// The section's mode is `enforce`.
+    pub enforce: bool,
+    exclusions: Vec<Exclusion>,
+}
+
+#[derive(Debug, Clone)]
+struct Exclusion {
+    place: Option<Place>,
+    name: Option<Vec<u8>>,
+    prefix: bool,
+    families: Families,
+}
+
+impl Exclusion {
+    fn applies(&self, place: Place, name: &[u8]) -> bool {
+        if self.place.is_some_and(|own| own != place) {
+            return false;
+        }
+        match &self.name {
+            None => true,
+            Some(own) if self.prefix => {
+                name.get(..own.len()).is_some_and(|start| start.eq_ignore_ascii_case(own))
+            }
+            Some(own) => name.eq_ignore_ascii_case(own),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the wire form; `None` when it has an error.
+    pub(crate) fn compile(wire: Wire, site: &Site, errors: &mut ConfigErrors) -> Option<Self> {
+        let before = errors.error_count();
+        let threshold = match wire.sensitivity {
+            1 => 85,
+            3 => 55,
+            4 => 40,
+            other => {
+                if other != 2 {
+                    errors.error(&site.key("sensitivity"), other.to_string(), "must be 1 to 4");
+                }
+                70
+            }
+        };
+        if !WINDOW.contains(&wire.body_max_bytes) {
+            let remedy = format!("must be {} to {}", WINDOW.start(), WINDOW.end());
+            errors.error(&site.key("body_max_bytes"), wire.body_max_bytes.to_string(), remedy);
+        }
+        let (mut families, mut enforced) = (Families::NONE, Families::NONE);
+        for family in Family::ALL {
+            let own = wire.families.get(&family).copied().unwrap_or(wire.mode);
+            if own != Mode::Off && wire.mode != Mode::Off {
+                families = families.with(family);
+            }
+            if own == Mode::Enforce && wire.mode == Mode::Enforce {
+                enforced = enforced.with(family);
+            }
+        }
+        let exclusions = exclusions(wire.exclusions, &site.key("exclusions"), errors);
+        (errors.error_count() == before).then_some(Self {
+            families,
+            enforced,
+            threshold,
+            places: wire.places,
+            window: usize::try_from(wire.body_max_bytes).unwrap_or(usize::MAX),
+            on_oversize: wire.on_oversize,
+            on_error: wire.on_error,
+            enforce: wire.mode == Mode::Enforce,
+            exclusions,
+        })
+    }
+
+    /// What is looked for in a value of that place and name.
+    pub(crate) fn families_for(&self, place: Place, name: &[u8]) -> Families {
+        let excluded = self.exclusions.iter().filter(|exclusion| exclusion.applies(place, name));
+        excluded.fold(self.families, |families, exclusion| families.without(exclusion.families))
+    }
+}
+
+fn exclusions(list: Vec<ExclusionWire>, site: &Site, errors: &mut ConfigErrors) -> Vec<Exclusion> {
+    if list.len() > EXCLUSIONS {
+        errors.error(site, format!("has {} entries", list.len()), format!("at most {EXCLUSIONS}"));
+    }
+    let mut compiled = Vec::new();
+    for (index, wire) in list.into_iter().take(EXCLUSIONS).enumerate() {
+        let site = site.index(index);
+        if wire.place.is_none() && wire.name.is_none() {
+            errors.error(&site, "names nothing", "give `place`, `name` or both");
+        }
+        let mut name = wire.name.map(String::into_bytes);
+        if name.as_ref().is_some_and(|name| name.is_empty() || name.len() > NAME_BYTES) {
+            errors.error(&site.key("name"), "is empty or too long", format!("1 to {NAME_BYTES} bytes"));
+        }
+        let prefix = name.as_ref().is_some_and(|name| name.ends_with(b"*"));
+        if prefix && let Some(name) = &mut name {
+            name.pop();
+        }
+        let families = match wire.families.as_slice() {
+            [] => Families::EVERY,
+            some => some.iter().fold(Families::NONE, |set, family| set.with(*family)),
+        };
+        compiled.push(Exclusion { place: wire.place, name, prefix, families });
+    }
+    compiled
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_policy::config;
+    use serde_json::json;
+
+    use super::*;
+
+    fn compile(wire: serde_json::Value) -> Result<Config, String> {
+        let mut errors = ConfigErrors::default();
+        let site = Site::root().key("sanitize");
+        let wire = config::read::<Wire>(wire, &site, &mut errors);
+        wire.and_then(|wire| Config::compile(wire, &site, &mut errors)).ok_or_else(|| errors.to_string())
+    }
+
+    #[test]
+    fn the_more_lenient_mode_applies() {
+        let config = compile(json!({"families": {"xss": "monitor", "sql-injection": "off"}})).unwrap();
+        assert!(!config.families.contains(Family::Sql) && config.families.contains(Family::Xss));
+        assert!(!config.enforced.contains(Family::Xss) && config.enforced.contains(Family::Path));
+        let config = compile(json!({"mode": "monitor", "families": {"xss": "enforce"}})).unwrap();
+        assert!(config.families.contains(Family::Xss) && !config.enforced.contains(Family::Xss));
+        let config = compile(json!({"mode": "off", "families": {"xss": "enforce"}})).unwrap();
+        assert_eq!(config.families, Families::NONE);
+    }
+
+    #[test]
+    fn exclusions_name_place_parameter_and_family() {
+        let config = compile(json!({"exclusions": [
+            {"place": "query", "name": "q", "families": ["sql-injection"]},
+            {"name": "html_*"},
+            {"place": "cookie"}
+        ]}))
+        .unwrap();
+        let left = |place, name: &str| config.families_for(place, name.as_bytes());
+        assert!(!left(Place::Query, "Q").contains(Family::Sql));
+        assert!(
+            left(Place::Query, "q").contains(Family::Xss) && left(Place::Query, "qq").contains(Family::Sql)
+        );
+        assert!(left(Place::Form, "q").contains(Family::Sql));
+        assert_eq!(left(Place::Json, "html_body"), Families::NONE);
+        assert_eq!(left(Place::Cookie, "any"), Families::NONE);
+        assert!(left(Place::Json, "html").contains(Family::Xss));
+    }
+
+    #[test]
+    fn each_error_names_key_and_remedy() {
+        for (wire, part) in [
+            (json!({"sensitivity": 5}), "sanitize.sensitivity: 5; must be 1 to 4"),
+            (json!({"body_max_bytes": 10}), "sanitize.body_max_bytes: 10; must be 1024 to 524288"),
+            (
+                json!({"exclusions": [{}]}),
+                "sanitize.exclusions[0]: names nothing; give `place`, `name` or both",
+            ),
+            (json!({"exclusions": [{"name": ""}]}), "sanitize.exclusions[0].name: is empty or too long"),
+            (
+                json!({"exclusions": vec![json!({"name": "a"}); 65]}),
+                "sanitize.exclusions: has 65 entries; at most 64",
+            ),
+            (
+                json!({"places": {"cookie": false}}),
+                "sanitize.places.cookie: is not a known key; did you mean `cookies`?",
+            ),
+            (json!({"families": {"sql": "off"}}), "sql"),
+            (json!({"on_error": "refuse"}), "sanitize.on_error: `refuse` is not known here"),
+        ] {
+            let problems = compile(wire.clone()).unwrap_err();
+            assert!(problems.contains(part), "{wire}: {problems}");
+        }
+    }
+}

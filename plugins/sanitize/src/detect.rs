@@ -1,0 +1,137 @@
+//! One value through all detectors: as it is, and in the forms in which an application may come to see it.
+
+use std::borrow::Cow;
+
+use crate::decode::{self, base64};
+use crate::finding::{Families, Family, Finding, surer};
+use crate::marks::{self, Marks};
+use crate::{html, lookup, path, shell, sql};
+
+/// From here on, no further detector is asked.
+const SURE: u8 = 85;
+
+/// How a value is read.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope {
+    /// What is looked for.
+    pub families: Families,
+    /// The value is the request's own path: climbing out of it is an attack, whatever it reaches.
+    pub is_path: bool,
+}
+
+impl Scope {
+    /// Everything, in a value that is not the path.
+    pub const EVERY: Self = Self { families: Families::EVERY, is_path: false };
+}
+
+/// Inspects one value, from which the encoding of its place (percent escapes, JSON escapes) was already taken. Linear in
+/// its length; allocates only when there is something to decode.
+pub fn inspect(value: &[u8], scope: Scope) -> Option<Finding> {
+    let marks = Marks::of(value);
+    let mut found = None;
+    if !marks.is_plain() {
+        found = form(value, marks, scope);
+        if is_sure(found) {
+            return found;
+        }
+        if marks.may_be_encoded()
+            && let Some(peeled) = decode::peel(value)
+        {
+            found = surer(found, form(&peeled, Marks::of(&peeled), scope));
+        }
+    }
+    if is_sure(found) || !base64::plausible(value, marks) {
+        return found;
+    }
+    match base64::decode(value) {
+        Some(decoded) => {
+            let peeled = decode::peel(&decoded).map_or(Cow::Borrowed(&decoded[..]), Cow::Owned);
+            surer(found, form(&peeled, Marks::of(&peeled), scope))
+        }
+        None => found,
+    }
+}
+
+fn is_sure(found: Option<Finding>) -> bool {
+    found.is_some_and(|finding| finding.confidence >= SURE)
+}
+
+/// Runs the detectors that the marks do not rule out over one form of a value.
+fn form(value: &[u8], marks: Marks, scope: Scope) -> Option<Finding> {
+    if marks.is_plain() {
+        return None;
+    }
+    let families = scope.families;
+    let wants = |family| families.contains(family);
+    let mut found = None;
+    let mut take = |finding: Option<Finding>| {
+        found = surer(found, finding.filter(|finding| families.contains(finding.family)));
+        is_sure(found)
+    };
+    let sure = wants(Family::Sql) && marks.may_be_sql() && take(sql::detect(value))
+        || marks.may_be_markup()
+            && (wants(Family::Xss) || wants(Family::Entity) || wants(Family::Code))
+            && take(html::detect(value, marks))
+        || wants(Family::Path) && marks.may_be_path() && take(path::detect(value, scope.is_path))
+        || wants(Family::Command) && marks.may_be_shell() && take(shell::detect(value))
+        || wants(Family::Lookup) && marks.any(marks::DOLLAR) && take(lookup::lookup(value));
+    if !sure && wants(Family::Header) && marks.any(marks::LINE) {
+        take(lookup::header_break(value));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn family(value: &str) -> Option<Family> {
+        inspect(value.as_bytes(), Scope::EVERY)
+            .filter(|finding| finding.confidence >= 70)
+            .map(|finding| finding.family)
+    }
+
+    #[test]
+    fn an_attack_is_found_under_each_encoding() {
+        for encoded in [
+            "<script>go()</script>",
+            "%3Cscript%3Ego()%3C/script%3E",
+            "%253Cscript%253Ego()%253C/script%253E",
+            "&lt;script&gt;go()&lt;/script&gt;",
+            "&#60;script&#x3e;go()",
+            "\\u003cscript\\u003ego()",
+            "\\x3cscript\\x3ego()",
+            "%u003cscript%u003ego()",
+            "\u{ff1c}script\u{ff1e}go()",
+            "<scr\0ipt>go()",
+            "PHNjcmlwdD5nbygpPC9zY3JpcHQ+",
+            "JTNDc2NyaXB0JTNFZ28oKSUzQy9zY3JpcHQlM0U=",
+        ] {
+            assert_eq!(family(encoded), Some(Family::Xss), "{encoded}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_encoded_passes() {
+        for fine in [
+            "100% sure & happy",
+            "AT&amp;T",
+            "Caf\u{e9} \u{4e16}\u{754c}",
+            "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXo=",
+            "SGVsbG8sIHRoaXMgaXMgYSBncmVldGluZyBpbiBiYXNlNjQu",
+            "550e8400-e29b-41d4-a716-446655440000",
+            "C:\\new\\folder",
+        ] {
+            assert_eq!(family(fine), None, "{fine}");
+        }
+    }
+
+    #[test]
+    fn a_family_that_is_not_wanted_is_not_reported() {
+        let scope =
+            Scope { families: Families::EVERY.without(Families::NONE.with(Family::Xss)), is_path: false };
+        assert!(inspect(b"<script>go()</script>", scope).is_none_or(|finding| finding.family != Family::Xss));
+        let only = Scope { families: Families::NONE.with(Family::Sql), is_path: false };
+        assert_eq!(inspect(b"x' or 1=1 --", only).map(|finding| finding.family), Some(Family::Sql));
+    }
+}

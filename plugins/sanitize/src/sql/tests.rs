@@ -1,0 +1,84 @@
+use super::*;
+
+/// At the default sensitivity.
+fn attack(value: &str) -> bool {
+    detect(value.as_bytes()).is_some_and(|finding| finding.confidence >= 70)
+}
+
+/// Each structure beside the ordinary text that comes nearest to it.
+const PAIRS: &[(&str, &str)] = &[
+    ("' or '1'='1", "'twas the night or so"),
+    ("x' OR 1=1 -- ", "x's OR y's -- both"),
+    ("1 or 1=1", "1 or 2 pieces"),
+    ("1) or (2=2", "(1) or (2)"),
+    ("\" or \"\"=\"", "a \"or\" b"),
+    ("1 union select name, pass from members", "the union selected a name"),
+    ("1 UNION/**/ALL/**/SELECT NULL,NULL--", "union all: select one"),
+    ("-1 union select 1,2,3#", "union, select 1, 2 or 3"),
+    ("1; drop table orders", "drop the table; order"),
+    ("1; delete from orders where id=1", "delete from; where"),
+    ("x'; insert into staff values (1)--", "insert into the slot"),
+    ("1; update staff set pay=0", "update: set a date"),
+    ("1 and sleep(5)", "1 hour and sleep (5 h)"),
+    ("1 and (select count(*) from staff) > 0", "1 and select (a few)"),
+    ("1' and substring(version(),1,1)='5", "version 1, and 5"),
+    ("1 order by 4--", "order by 4 pm"),
+    ("1' group by id having 1=1--", "group by age, having fun"),
+    ("1; waitfor delay '0:0:9'--", "wait for delay"),
+    ("1; exec xp_cmdshell 'dir'", "exec summary"),
+    ("1 into outfile '/tmp/x'", "1 into 2"),
+    ("admin'--", "admin's -- mine"),
+    ("admin' #", "O'Brien #2"),
+    ("1 and extractvalue(1,concat(0x7e,version()))", "extract value (1)"),
+    ("1'||(select 1 from dual)||'", "'a' || b"),
+];
+
+#[test]
+fn attacks_are_found_and_their_neighbours_are_not() {
+    for (bad, fine) in PAIRS {
+        assert!(attack(bad), "missed: {bad}");
+        assert!(!attack(fine), "taken for an attack: {fine} {:?}", detect(fine.as_bytes()));
+    }
+}
+
+#[test]
+fn ordinary_text_passes() {
+    for fine in [
+        "O'Brien",
+        "d'Artagnan's",
+        "1 < 2",
+        "select a seat from the list",
+        "Drop the table at the exhibition; we need it and the chairs.",
+        "It's \"fine\" -- really, isn't it?",
+        "Rock 'n' roll",
+        "5' 11\" tall",
+        "union of select committees",
+        "and/or",
+        "insert coin",
+        "price >= 10 and stock < 5",
+        "a=1",
+        "don't",
+        "what's the order by date, or by name?",
+        "SELECT",
+        "x = y or z",
+        "100% -- or nothing",
+    ] {
+        assert!(!attack(fine), "{fine} {:?}", detect(fine.as_bytes()));
+    }
+}
+
+#[test]
+fn white_space_case_and_comments_do_not_hide() {
+    for bad in [
+        "1\tUnIoN\nsElEcT\r1,2",
+        "1/*x*/union/*y*/select/**/1,2",
+        "1 /*!50000union*/ /*!select*/ 1,2",
+        "1%0aor%0a1=1".replace("%0a", "\n").as_str(),
+        "'\u{a0}or\u{a0}1=1#",
+        "1 or 0x31=0x31",
+        "1 || 1=1",
+        "1 or not 1=2",
+    ] {
+        assert!(attack(bad), "{bad}");
+    }
+}
