@@ -87,7 +87,7 @@ pub(crate) struct Document {
     pub wire: DocumentWire,
     /// The policies' sections, by name.
     pub sections: Map<String, Value>,
-    /// For each of `wire.routes` its sections, already laid over the defaults.
+    /// For each of `wire.routes` its own sections.
     pub routes: Vec<Map<String, Value>>,
 }
 
@@ -118,20 +118,15 @@ impl Document {
         if let Some(Value::Array(list)) = top.get_mut("routes") {
             for (index, route) in list.iter_mut().enumerate() {
                 let Value::Object(route) = route else { continue };
-                let own = take_sections(route, &root.key("routes").index(index), errors);
-                routes.push(overlay(&sections, &own));
+                routes.push(take_sections(route, &root.key("routes").index(index), errors));
             }
         }
-        let wire: DocumentWire = config::read(Value::Object(top), &root, errors)?;
-        if wire.routes.len() > limits::ROUTES {
-            let most = limits::ROUTES;
-            errors.error(
-                &root.key("routes"),
-                format!("has {} routes", wire.routes.len()),
-                format!("at most {most}"),
-            );
+        if routes.len() > limits::ROUTES {
+            let problem = format!("has {} routes", routes.len());
+            errors.error(&root.key("routes"), problem, format!("at most {}", limits::ROUTES));
             return None;
         }
+        let wire = config::salvage(Value::Object(top), &root, errors).unwrap_or_default();
         Some(Self { wire, sections, routes })
     }
 }

@@ -107,7 +107,7 @@ impl Chain {
 
     fn compile(bytes: &[u8], errors: &mut ConfigErrors) -> Option<Self> {
         let root = Site::root();
-        let Document { wire, sections, routes: overlays } = Document::read(bytes, errors)?;
+        let Document { wire, sections, routes: own_sections } = Document::read(bytes, errors)?;
         let identity = Identity::compile(wire.tenant, wire.user, wire.client_ip, errors);
         let actions = Actions::compile(wire.actions, errors);
         let vocabulary = Vocabulary { actions: actions.names() };
@@ -129,11 +129,16 @@ impl Chain {
         let set = Rc::new(Set::compile(&sections, &enabled, &root, &vocabulary, errors));
         let defaults = Route { number: 0, name: String::new(), matches: Match::default(), sections, set };
         let mut routes = Vec::new();
-        for (index, (wire, sections)) in wire.routes.into_iter().zip(overlays).enumerate() {
+        let mut wires = wire.routes.into_iter();
+        for (index, own) in own_sections.into_iter().enumerate() {
+            // A route that could not be read was noted; its sections are checked all the same.
+            let wire = wires.next().unwrap_or_default();
             let site = root.key("routes").index(index);
             let matches = Match::compile(wire.matches, &site.key("match"), errors);
-            let set = Rc::new(Set::compile(&sections, &enabled, &site, &vocabulary, errors));
-            routes.push(Route { number: index.saturating_add(1), name: wire.name, matches, sections, set });
+            let sections = document::overlay(&defaults.sections, &own);
+            let set = defaults.set.overridden(&own, &sections, &enabled, &site, &vocabulary, errors);
+            let number = index.saturating_add(1);
+            routes.push(Route { number, name: wire.name, matches, sections, set: Rc::new(set) });
         }
         Some(Self {
             identity,
@@ -192,7 +197,7 @@ impl Chain {
             errors.error(&site.key(key), "is not a policy", hint);
         }
         let sections = document::overlay(&base.sections, &own);
-        let set = Set::compile(&sections, &self.enabled, &site, &self.vocabulary, &mut errors);
+        let set = base.set.overridden(&own, &sections, &self.enabled, &site, &self.vocabulary, &mut errors);
         if errors.has_errors() { Err(errors.to_string()) } else { Ok(Rc::new(set)) }
     }
 }

@@ -44,6 +44,23 @@ macro_rules! policies {
                 Self { $($(#[$feature])* $field: section(sections, enabled, site, vocabulary, errors),)* }
             }
 
+            /// This set with the sections of `own` compiled anew; what is not in `own` stays shared.
+            pub fn overridden(
+                &self,
+                own: &Map<String, Value>,
+                sections: &Map<String, Value>,
+                enabled: &[String],
+                site: &Site,
+                vocabulary: &Vocabulary,
+                errors: &mut ConfigErrors,
+            ) -> Self {
+                Self { $($(#[$feature])* $field: if own.contains_key(<$policy as Policy>::NAME) {
+                    section(sections, enabled, site, vocabulary, errors)
+                } else {
+                    self.$field.clone()
+                },)* }
+            }
+
             /// Hands an event to each policy in order, until one refuses.
             pub fn on(
                 &self,
@@ -67,10 +84,8 @@ macro_rules! policies {
         pub(crate) fn section_schemas(
             generator: &mut schemars::SchemaGenerator,
         ) -> Vec<(&'static str, schemars::Schema)> {
-            let mut all = Vec::new();
-            $($(#[$feature])*
-            all.push((<$policy as Policy>::NAME, generator.subschema_for::<<$policy as Policy>::Wire>()));)*
-            all
+            Vec::from([$($(#[$feature])*
+                (<$policy as Policy>::NAME, generator.subschema_for::<<$policy as Policy>::Wire>()),)*])
         }
 
         /// Every metric of every policy that is compiled in.

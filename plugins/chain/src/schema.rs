@@ -21,7 +21,10 @@ pub fn schema() -> Schema {
     add_properties(&mut document, &sections);
     if let Value::Object(document) = &mut document {
         document.insert("title".to_owned(), "Configuration of Portcullis".into());
-        document.insert("description".to_owned(), "The module, the edge package and `portcullis check` read this.".into());
+        document.insert(
+            "description".to_owned(),
+            "The module, the edge package and `portcullis check` read this.".into(),
+        );
     }
     Schema::try_from(document).unwrap_or_default()
 }

@@ -104,6 +104,14 @@ fn every_problem_has_path_and_remedy() {
 }
 
 #[test]
+fn a_problem_of_the_defaults_is_told_once() {
+    let text =
+        problems(r#"{"headers": {"mode": "of"}, "routes": [{"name": "a"}, {"audit": {"mode": "onn"}}]}"#);
+    assert_eq!(text.matches("headers.mode").count(), 1, "{text}");
+    assert!(text.contains("routes[1].audit.mode: `onn` is not known here"), "{text}");
+}
+
+#[test]
 fn a_correlation_id_is_accepted_or_made() {
     let chain = chain(json!({}));
     let run = request(&chain, "", PLAIN);

@@ -4,12 +4,15 @@
 //! problem, takes the offending value out, and reads again, until the rest is sound. So an operator mends a
 //! configuration in one round. What cannot be expressed by types is checked by each policy's `compile`.
 
+mod reader;
+
 use std::fmt;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::limits;
+use reader::{ReadError, Step};
 
 /// Where in the document something stands, like `rate_limit.rules[2].window`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -142,37 +145,25 @@ impl fmt::Display for ConfigErrors {
 impl std::error::Error for ConfigErrors {}
 
 /// Reads a value into its wire type and notes every problem; `None` when there was an error.
-pub fn read<T: DeserializeOwned>(mut value: Value, site: &Site, errors: &mut ConfigErrors) -> Option<T> {
+pub fn read<T: DeserializeOwned>(value: Value, site: &Site, errors: &mut ConfigErrors) -> Option<T> {
+    let before = errors.error_count();
+    salvage(value, site, errors).filter(|_| errors.error_count() == before)
+}
+
+/// Reads a value and notes every problem; what is left without the offending parts, so that the rest can be checked
+/// in the same round.
+pub fn salvage<T: DeserializeOwned>(mut value: Value, site: &Site, errors: &mut ConfigErrors) -> Option<T> {
     let before = errors.error_count();
     for _ in 0..limits::CONFIG_ERRORS {
-        let text = match serde_path_to_error::deserialize::<_, T>(value.clone()) {
-            Ok(read) if errors.error_count() == before => return Some(read),
-            Ok(_) => return None,
-            Err(text) => text,
+        let ReadError { problem, path } = match reader::read::<T>(&value) {
+            Ok(read) => return Some(read),
+            Err(failed) => failed,
         };
-        let steps: Vec<Step> = text.path().iter().map(Step::from).collect();
-        let problem = text.inner().to_string();
-        if !note(&problem, &steps, site, errors, before) || !take_out(&mut value, &steps) {
+        if !note(&problem, &path, site, errors, before) || !take_out(&mut value, &path) {
             return None;
         }
     }
     None
-}
-
-enum Step {
-    Key(String),
-    Index(usize),
-}
-
-impl From<&serde_path_to_error::Segment> for Step {
-    fn from(segment: &serde_path_to_error::Segment) -> Self {
-        match segment {
-            serde_path_to_error::Segment::Seq { index } => Self::Index(*index),
-            serde_path_to_error::Segment::Map { key } => Self::Key(key.clone()),
-            serde_path_to_error::Segment::Enum { variant } => Self::Key(variant.clone()),
-            serde_path_to_error::Segment::Unknown => Self::Key("?".to_owned()),
-        }
-    }
 }
 
 /// Notes what serde said; false when nothing can be taken out to go on.
