@@ -51,6 +51,8 @@ const RETRIES: usize = 5;
 /// Every record ends with these.
 pub(crate) const BRACES: &[u8] = b"}}}";
 const LINE_END: &[u8] = b"}}}\n";
+/// More than a report and a record's number take.
+const REPORT_BYTES: usize = 1024;
 /// Numbers of reports on another life begin here: it will not have handed out so many.
 const REPORTS_FROM: u64 = 1 << 62;
 
@@ -120,7 +122,7 @@ impl Trail {
     /// Queues the record of a request that has begun.
     pub fn record(&mut self, text: &[u8], moment: Moment) {
         self.withdraw();
-        self.report_losses(moment);
+        self.report_losses(text.len(), moment);
         let body = text.strip_suffix(BRACES).unwrap_or(text);
         if self.push(body, false, 0) {
             self.count(RECORDS, 1);
@@ -132,7 +134,7 @@ impl Trail {
 
     /// Regularly: keeps the ledger, reports what was lost and who died.
     pub fn tick(&mut self, board: &mut dyn Board, moment: Moment) {
-        self.report_losses(moment);
+        self.report_losses(0, moment);
         let found = self.ledger.tick(board, self.entry());
         if found.evicted {
             // What was promised in the life that ended is reported by whoever ended it.
@@ -231,9 +233,11 @@ impl Trail {
         queued
     }
 
-    fn report_losses(&mut self, moment: Moment) {
+    /// Reports what was lost, once there is room again for more than the report: one for each time that the queue was
+    /// full, not one for each record that was dropped.
+    fn report_losses(&mut self, next_bytes: usize, moment: Moment) {
         let total = self.lost.total();
-        if total == 0 {
+        if total == 0 || !self.queue.has_room(next_bytes.saturating_add(REPORT_BYTES), false) {
             return;
         }
         let refused = self.lost.refused;
