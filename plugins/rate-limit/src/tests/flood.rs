@@ -1,4 +1,4 @@
-//! An attack on the table: more than a million keys, against bounded memory and a victim's spent burst.
+//! An attack on the table: a million keys, against bounded memory and a victim's spent burst.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -34,12 +34,12 @@ impl SharedState for Measured {
 }
 
 fn per_user() -> RateLimit {
-    policy(json!({"rules": [{"name": "u", "per": ["user"], "limit": 5, "window": "1h"}]}))
+    policy(json!({"headers": false, "rules": [{"name": "u", "per": ["user"], "limit": 5, "window": "1h"}]}))
 }
 
 #[test]
 fn a_million_keys_take_bounded_memory_and_give_no_burst_back() {
-    const KEYS: u64 = 1_200_000;
+    const KEYS: u64 = 1_000_000;
     let policy = per_user();
     let mut shared = Measured { slots: BTreeMap::new(), bytes: 0, most: 0 };
     let victims: Vec<_> = (0..50).map(|n| request("t", &format!("victim-{n}"), &[])).collect();

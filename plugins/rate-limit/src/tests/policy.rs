@@ -190,6 +190,32 @@ fn another_configuration_keeps_the_counts() {
     assert_eq!(passing(&limits(40, true), &mut shared, seconds(39.0), 30, &bob), 20);
 }
 
+#[test]
+fn another_window_counts_anew() {
+    let mut shared = LocalSlots::new(1);
+    let limits = |window: &str| policy(json!({"rules": [{"name": "r", "limit": 3, "window": window}]}));
+    let bob = request("acme", "bob", CALL);
+    for (window, wanted) in [("1m", 3), ("2m", 3), ("1m", 0)] {
+        assert_eq!(passing(&limits(window), &mut shared, seconds(9.0), 9, &bob), wanted);
+    }
+}
+
+#[test]
+fn coarse_quotas_come_first_and_what_counts_the_same_shares_a_slot() {
+    let rule = |name: &str, per: &[&str], action: &str| json!({"name": name, "per": per, "action": action, "limit": 9, "window": "1m"});
+    let policy = policy(json!({"rules": [
+        rule("fine", &["tenant", "user"], "login"),
+        rule("coarse", &["tenant"], "login"),
+        rule("other", &["tenant"], "api_call"),
+        rule("coarse-too", &["tenant"], "login"),
+    ]}));
+    let claims = policy.claims(7, &request("acme", "bob", LOGIN));
+    let slot = |name: &str| claims.iter().find(|claim| policy.rules[claim.rule].name == name).unwrap().slot;
+    assert_eq!(slot("coarse"), slot("coarse-too"));
+    assert!(slot("coarse") != slot("other") && slot("coarse") != slot("fine"));
+    assert_eq!(policy.rules[claims[3].rule].name, "fine");
+}
+
 /// A host that refuses, or that keeps what another program wrote.
 struct Broken(Result<Vec<u8>, StateError>, u32);
 

@@ -89,6 +89,30 @@ fn a_full_set_never_gives_burst_back() {
 }
 
 #[test]
+fn the_entry_with_least_debt_gives_way() {
+    let (five, one) = (quota(5, 60, 5), quota(1, 60, 1));
+    let mut set = Set::default();
+    assert!(admits(&mut set, 0, SECOND, &five));
+    for key in 1..WAYS as u64 {
+        (0..5).for_each(|_| assert!(admits(&mut set, key, SECOND, &five)));
+    }
+    // The newcomer owes 60 s, the first key 12 s: the first key's debt becomes the floor.
+    assert!(admits(&mut set, 1000, SECOND, &one));
+    let mut set = kept(&set);
+    assert_eq!((0..9).filter(|_| admits(&mut set, 1001, SECOND, &five)).count(), 4);
+}
+
+#[test]
+fn a_single_nanosecond_of_debt_is_kept() {
+    let one = quota(1, 1, 1);
+    let mut set = Set::default();
+    assert!(admits(&mut set, 1, SECOND, &one));
+    assert!(admits(&mut set, 2, 2 * SECOND - 1, &one));
+    let mut set = kept(&set);
+    assert_eq!(set.step(tag(1, &one), 2 * SECOND - 1, &one), Step::Refuse { wait_ns: 1 });
+}
+
+#[test]
 fn a_flood_of_daily_limits_does_not_lock_out_those_a_minute() {
     let (daily, minute) = (quota(2, 86_400, 2), quota(5, 60, 5));
     let mut set = Set::default();
