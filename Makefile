@@ -4,6 +4,9 @@
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 XTASK = cargo run --quiet --release --package xtask --
+# What was built last: stopping must work when the code just edited does not compile.
+BUILT = $(or $(CARGO_TARGET_DIR),target)/release/xtask
+BUILT_XTASK = $(if $(wildcard $(BUILT)),$(BUILT),$(XTASK))
 
 .DEFAULT_GOAL := help
 .PHONY: help run up down token check test e2e bench wasm build tools lint docs fmt clean-run cargo
@@ -22,10 +25,10 @@ up: build ## The same in the background; returns when it is ready
 	@$(XTASK) up
 
 down: cargo ## Stop what `make up` started
-	@$(XTASK) down
+	@$(BUILT_XTASK) down
 
 token: cargo ## Print a token for the companion's API, of one tenant with TENANT=name
-	@$(XTASK) token
+	@$(BUILT_XTASK) token
 
 check: build ## Check the module configuration CONFIG=path.json
 	@$(XTASK) check

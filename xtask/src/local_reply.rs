@@ -8,27 +8,21 @@ use portcullis_chain::{Chain, Ports, Stream};
 use portcullis_policy::{Effect, Effects, Event, Headers, LocalSlots, Moment, NoFacts};
 use serde_json::{Value, json};
 
-/// What the header policy measures or makes for each response; a fixed value would be a lie.
-const PER_RESPONSE: [&str; 2] = ["x-request-id", "x-process-time"];
+/// What the policy measures or makes for each response, and what Envoy knows instead: its own identifier, and the time
+/// in whole milliseconds, which is written as seconds by its exponent.
+const PER_RESPONSE: [(&str, &str); 2] =
+    [("x-request-id", "%UNIQUE_ID%"), ("x-process-time", "%DURATION%e-3")];
 
 /// Envoy's `headers_to_add` for a module configuration. One that is not valid has no say: the module will refuse it, and
 /// the default policy stands until then.
 pub fn headers_to_add(config: &str) -> Value {
     let chain = Chain::from_json(config.as_bytes()).or_else(|_| Chain::from_json(b"{}"));
-    let mut options: Vec<Value> = chain
-        .iter()
-        .flat_map(|(chain, _)| policy_headers(chain))
-        .map(|(name, value)| option(&name, &value.replace('%', "%%")))
-        .collect();
-    options.push(option("x-request-id", "%UNIQUE_ID%"));
-    Value::Array(options)
+    let option = |(name, format): (String, String)| json!({ "append_action": "ADD_IF_ABSENT", "header": { "key": name, "value": format } });
+    chain.iter().flat_map(|(chain, _)| formats(chain)).map(option).collect()
 }
 
-fn option(name: &str, format: &str) -> Value {
-    json!({ "append_action": "ADD_IF_ABSENT", "header": { "key": name, "value": format } })
-}
-
-fn policy_headers(chain: &Chain) -> Vec<(String, String)> {
+/// Names, and values in Envoy's format language.
+fn formats(chain: &Chain) -> Vec<(String, String)> {
     let (headers, mut effects) = (Headers::default(), Effects::new());
     let mut ports = Ports { facts: &mut NoFacts, shared: &mut LocalSlots::new(0) };
     let event = Event::ResponseHeaders { headers: &headers };
@@ -39,9 +33,13 @@ fn policy_headers(chain: &Chain) -> Vec<(String, String)> {
         }
         _ => None,
     });
-    set.filter(|(name, _)| !PER_RESPONSE.contains(&&**name))
-        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(&value).into_owned()))
-        .collect()
+    set.map(|(name, value)| {
+        let own =
+            PER_RESPONSE.iter().find(|(known, _)| *known == &*name).map(|(_, format)| (*format).to_owned());
+        let format = own.unwrap_or_else(|| String::from_utf8_lossy(&value).replace('%', "%%"));
+        (name.to_string(), format)
+    })
+    .collect()
 }
 
 #[cfg(test)]
@@ -69,18 +67,20 @@ mod tests {
             "cross-origin-embedder-policy",
             "cross-origin-opener-policy",
             "cross-origin-resource-policy",
+            "x-process-time",
             "x-request-id",
         ] {
             assert!(names.iter().any(|have| have == name), "{name} in {names:?}");
         }
-        assert_eq!(names.len(), 11, "{names:?}");
+        assert_eq!(names.len(), 12, "{names:?}");
     }
 
     #[test]
     fn the_configuration_decides() {
         let config = r#"{"headers": {"profile": "none", "set": {"x-a": "100% ours"}}}"#;
-        let expected = [("x-a", "100%% ours"), ("x-request-id", "%UNIQUE_ID%")]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let expected =
+            [("x-a", "100%% ours"), ("x-process-time", "%DURATION%e-3"), ("x-request-id", "%UNIQUE_ID%")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(added(config), expected);
         assert_eq!(added(r#"{"headers": {"mode": "off"}}"#).len(), 1);
         assert_eq!(added("not JSON"), added("{}"));

@@ -235,8 +235,9 @@ impl Exchange {
             outcome.details = abi::property(b"response\0code_details").unwrap_or_default();
         }
         if self.stream.request().is_none() {
-            let bytes = abi::header_map(Map::Request).unwrap_or_default();
-            let headers = map::parse(&bytes);
+            let (asked, answered) = (abi::header_map(Map::Request), abi::header_map(Map::Response));
+            let (asked, answered) = (asked.unwrap_or_default(), answered.unwrap_or_default());
+            let headers = identified(map::parse(&asked), &map::parse(&answered));
             let total = abi::property(b"request\0duration").ok().and_then(|bytes| little_endian(&bytes));
             outcome.total = total.map(Duration::from_nanos);
             self.worker.with_chain(|chain, shared| {
@@ -267,6 +268,18 @@ fn is_tunnel(headers: &Headers<'_>) -> bool {
                 && headers.first("content-length").is_none_or(|length| length == b"0")
         }
         _ => false,
+    }
+}
+
+/// The request's headers; the ID that the host told the client stands for one that the client did not send, so that the
+/// record can be found by it.
+fn identified<'a>(request: Headers<'a>, response: &Headers<'a>) -> Headers<'a> {
+    const ID: &str = "x-request-id";
+    match response.first(ID) {
+        Some(id) if request.first(ID).is_none() => {
+            Headers::new(request.iter().chain([(ID.as_bytes(), id)]).collect())
+        }
+        _ => request,
     }
 }
 
