@@ -4,7 +4,7 @@
 //! Every field has a maximum, in bytes of the finished text, and ends with `…` where it was cut; together they keep a
 //! line within [`LINE_BYTES`].
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use portcullis_policy::{Decision, Outcome, Request, Verdict, json::Value};
 
@@ -129,8 +129,17 @@ fn who(out: &mut Text, request: &Request) {
         out.raw("}}");
     }
     if let Some(address) = request.client_ip {
-        field(out, ",\"src_endpoint\":{\"ip\":", address.to_string().as_bytes(), NAME_BYTES);
-        out.raw("}");
+        out.raw(",\"src_endpoint\":{\"ip\":\"");
+        match address {
+            IpAddr::V4(v4) => {
+                for (number, octet) in v4.octets().into_iter().enumerate() {
+                    out.raw(if number == 0 { "" } else { "." });
+                    out.number(u64::from(octet));
+                }
+            }
+            IpAddr::V6(v6) => out.raw(&v6.to_string()),
+        }
+        out.raw("\"}");
     }
 }
 

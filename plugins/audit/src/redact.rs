@@ -28,6 +28,7 @@ const WORDS: &[&str] = &[
     "authorization",
     "bearer",
 ];
+const SHORTEST_WORD: usize = 5;
 /// As a word of its own within a name: parts of `a_b`, `a-b`, `a.b`, `a[b]`, `aB`.
 const PARTS: &[&str] = &[
     "key",
@@ -90,10 +91,8 @@ impl Redactor {
         } else {
             name
         };
-        let plain: Vec<u8> =
-            name.iter().filter(|b| b.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase).collect();
         let trimmed = name.trim_ascii();
-        WORDS.iter().any(|word| contains(&plain, word.as_bytes())) || has_part(trimmed) || self.lists(trimmed)
+        has_word(name) || has_part(trimmed) || self.lists(trimmed)
     }
 
     /// Writes a query (without `?`) as the inside of a JSON string that ends before `end`.
@@ -208,17 +207,16 @@ fn is_separator(byte: u8) -> bool {
 /// `scheme://user:password@host`, or a segment `user:password@host`, or three parts of which the first is base64url of
 /// `{"` (a JSON Web Token, RFC 7519).
 fn has_userinfo_or_token(value: &[u8]) -> bool {
-    let mut at_signs = value.iter().enumerate().filter(|(_, b)| **b == b'@').map(|(at, _)| at);
-    if let Some(at) = at_signs.next() {
-        let before = value.get(..at).unwrap_or_default();
-        if before.contains(&b':') {
-            return true;
-        }
+    if let Some(at) = value.iter().position(|b| *b == b'@')
+        && value.get(..at).unwrap_or_default().contains(&b':')
+    {
+        return true;
     }
-    value.windows(3).position(|three| three == b"eyJ").is_some_and(|at| {
-        let rest = value.get(at..).unwrap_or_default();
-        rest.len() > 20 && rest.contains(&b'.')
-    })
+    value.len() > 20
+        && value.windows(3).position(|three| three == b"eyJ").is_some_and(|at| {
+            let rest = value.get(at..).unwrap_or_default();
+            rest.len() > 20 && rest.contains(&b'.')
+        })
 }
 
 /// Decodes percent escapes until nothing changes, at most [`ROUNDS`] times; `+` is a blank.
@@ -257,8 +255,14 @@ fn holds_escape(bytes: &[u8]) -> bool {
     bytes.windows(3).any(|three| escape_at(three).is_some())
 }
 
-fn contains(text: &[u8], word: &[u8]) -> bool {
-    text.windows(word.len()).any(|window| window == word)
+/// Whether one of [`WORDS`] stands anywhere in the name's letters and digits.
+fn has_word(name: &[u8]) -> bool {
+    if name.len() < SHORTEST_WORD {
+        return false;
+    }
+    let letters: Vec<u8> =
+        name.iter().filter(|b| b.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase).collect();
+    WORDS.iter().any(|word| letters.windows(word.len()).any(|window| window == word.as_bytes()))
 }
 
 /// Whether one of the name's words is one of [`PARTS`]: between punctuation, or as the humps of `camelCase`.
@@ -290,6 +294,11 @@ mod tests {
         let mut out = Text::default();
         redactor().path(text.as_bytes(), &mut out, 4000);
         String::from_utf8(out.into_bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_shortest_word_is_known() {
+        assert_eq!(WORDS.iter().map(|word| word.len()).min(), Some(SHORTEST_WORD));
     }
 
     #[test]

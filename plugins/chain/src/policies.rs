@@ -1,5 +1,10 @@
 //! The ordered policies. A new policy is one line of [`policies!`].
 
+#![cfg_attr(
+    not(any(feature = "headers", feature = "rate-limit", feature = "sanitize", feature = "audit")),
+    allow(dead_code, unused_variables, unused_mut, clippy::ptr_arg, reason = "a build may hold no policy at all")
+)]
+
 use std::rc::Rc;
 
 use portcullis_policy::{

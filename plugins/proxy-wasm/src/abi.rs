@@ -13,6 +13,7 @@ impl Status {
     /// Somebody else stored first.
     pub const CAS_MISMATCH: Self = Self(8);
     /// The host does not offer the call.
+    #[cfg(any(feature = "audit", not(target_arch = "wasm32")))]
     pub const UNIMPLEMENTED: Self = Self(12);
 }
 
@@ -53,6 +54,7 @@ macro_rules! host {
         }
         $(
             #[cfg(not(target_arch = "wasm32"))]
+            #[allow(clippy::too_many_arguments, reason = "the ABI has them")]
             unsafe fn $name($(_: $kind),*) -> u32 {
                 Status::UNIMPLEMENTED.0
             }
@@ -75,8 +77,6 @@ host! { "env"
     fn proxy_set_shared_data(k: *const u8, kn: usize, v: *const u8, vn: usize, cas: u32);
     fn proxy_define_metric(kind: u32, name: *const u8, size: usize, id: *mut u32);
     fn proxy_increment_metric(id: u32, by: i64);
-    fn proxy_set_effective_context(id: u32);
-    fn proxy_done();
     fn proxy_send_local_response(
         status: u32,
         details: *const u8,
@@ -87,6 +87,12 @@ host! { "env"
         headers_size: usize,
         grpc_status: i32,
     );
+}
+
+#[cfg(feature = "audit")]
+host! { "env"
+    fn proxy_set_effective_context(id: u32);
+    fn proxy_done();
     fn proxy_http_call(
         upstream: *const u8,
         upstream_size: usize,
@@ -248,6 +254,7 @@ pub fn send_local_response(status: u16, details: &str, headers: &[u8], body: &[u
 }
 
 /// Calls another service; the number under which the answer will come. `headers` is a serialized map.
+#[cfg(feature = "audit")]
 pub fn http_call(upstream: &[u8], headers: &[u8], body: &[u8], timeout_ms: u32) -> Result<u32, Status> {
     let mut token = 0;
     let trailers = crate::map::serialize(&[]);
@@ -270,17 +277,20 @@ pub fn http_call(upstream: &[u8], headers: &[u8], body: &[u8], timeout_ms: u32) 
 }
 
 /// Whether the host offers calls to other services at all: one that cannot be carried out tells by its status.
+#[cfg(feature = "audit")]
 pub fn offers_http_calls() -> bool {
     http_call(b"", &crate::map::serialize(&[]), b"", 1) != Err(Status::UNIMPLEMENTED)
 }
 
 /// Lets the following calls count for another context than the one whose callback runs.
+#[cfg(feature = "audit")]
 pub fn set_effective_context(id: u32) -> Result<(), Status> {
     // SAFETY: no memory is passed.
     check(unsafe { proxy_set_effective_context(id) })
 }
 
 /// Says that a context that asked for time to finish has finished.
+#[cfg(feature = "audit")]
 pub fn done() -> Result<(), Status> {
     // SAFETY: no memory is passed.
     check(unsafe { proxy_done() })

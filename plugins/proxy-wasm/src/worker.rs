@@ -3,7 +3,6 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
-    time::Duration,
 };
 
 use portcullis_chain::Chain;
@@ -22,7 +21,8 @@ use crate::{
 /// How often counters are handed over, records shipped and the wall clock measured.
 const TICK_MS: u32 = 500;
 /// How long a worker that ends waits for its records to be stored.
-const FAREWELL: Duration = Duration::from_secs(10);
+#[cfg(feature = "audit")]
+const FAREWELL: std::time::Duration = std::time::Duration::from_secs(10);
 
 const HOST_REFUSED: Metric = Metric {
     name: "portcullis_host_calls_refused_total",
@@ -42,6 +42,7 @@ const UNSAFE_VALUES: Metric = Metric {
 /// borrow that is refused must not be a panic either.
 pub struct Worker {
     /// The root context's number.
+    #[cfg(feature = "audit")]
     id: u32,
     chain: RefCell<Option<Rc<Chain>>>,
     shared: RefCell<Slots>,
@@ -52,18 +53,24 @@ pub struct Worker {
     holds_headers: bool,
     log_level: Cell<u32>,
     /// Set when the host wants the worker to end: until then it may wait.
-    ends: Cell<Option<Duration>>,
+    #[cfg(feature = "audit")]
+    ends: Cell<Option<std::time::Duration>>,
     #[cfg(feature = "audit")]
     delivery: RefCell<Option<Delivery>>,
 }
 
 impl Worker {
-    /// Probes the host.
+    /// Probes the host. `id` is the root context's number.
+    #[cfg_attr(
+        not(feature = "audit"),
+        expect(unused_variables, reason = "only records leave on their own account")
+    )]
     pub fn start(id: u32) -> Self {
         let (clock, random) = Clock::new();
         let (slots, is_shared) = Slots::open(&instance(), &clock);
         let holds = std::env::var("PORTCULLIS_HOLD_HEADERS").is_ok_and(|value| value == "true");
         let worker = Self {
+            #[cfg(feature = "audit")]
             id,
             chain: RefCell::default(),
             shared: RefCell::new(slots),
@@ -71,6 +78,7 @@ impl Worker {
             counters: Counters::default(),
             holds_headers: holds,
             log_level: Cell::new(abi::log_level()),
+            #[cfg(feature = "audit")]
             ends: Cell::default(),
             #[cfg(feature = "audit")]
             delivery: RefCell::default(),
