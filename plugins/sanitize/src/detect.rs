@@ -68,11 +68,13 @@ fn form(value: &[u8], marks: Marks, scope: Scope) -> Option<Finding> {
         found = surer(found, finding.filter(|finding| families.contains(finding.family)));
         is_sure(found)
     };
-    let sure = wants(Family::Sql) && marks.may_be_sql() && take(sql::detect(value))
+    let sure = wants(Family::Sql) && marks.may_be_sql() && take(sql::detect(value, marks))
         || marks.may_be_markup()
             && (wants(Family::Xss) || wants(Family::Entity) || wants(Family::Code))
             && take(html::detect(value, marks))
-        || wants(Family::Path) && marks.may_be_path() && take(path::detect(value, scope.is_path))
+        || wants(Family::Path)
+            && (marks.may_be_path() || marks.any(marks::COLON))
+            && take(path::detect(value, marks, scope.is_path))
         || wants(Family::Command) && marks.may_be_shell() && take(shell::detect(value))
         || wants(Family::Lookup) && marks.any(marks::DOLLAR) && take(lookup::lookup(value));
     if !sure && wants(Family::Header) && marks.any(marks::LINE) {

@@ -1,5 +1,6 @@
 //! The values in a request's head: path, query, cookies, headers.
 
+use crate::lexicon::Lexicon;
 use portcullis_policy::Headers;
 
 use crate::config::Config;
@@ -88,49 +89,27 @@ fn cookies(text: &[u8], inspector: &mut Inspector<'_>) -> Flow {
 }
 
 /// Headers that carry only protocol, or a secret that applications verify before they read it. Sorted.
-const PROTOCOL: &[&str] = &[
-    "authorization",
-    "cache-control",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "date",
-    "dnt",
-    "etag",
-    "expect",
-    "host",
-    "keep-alive",
-    "max-forwards",
-    "pragma",
-    "priority",
-    "proxy-authorization",
-    "range",
-    "te",
-    "traceparent",
-    "tracestate",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "upgrade-insecure-requests",
-    "via",
-    "x-forwarded-proto",
-    "x-request-id",
-];
+#[rustfmt::skip]
+static PROTOCOL: Lexicon = Lexicon::new(&[
+    "authorization", "cache-control", "connection", "content-encoding", "content-length", "date", "dnt",
+    "etag", "expect", "host", "keep-alive", "max-forwards", "pragma", "priority", "proxy-authorization",
+    "range", "te", "traceparent", "tracestate", "trailer", "transfer-encoding", "upgrade",
+    "upgrade-insecure-requests", "via", "x-forwarded-proto", "x-request-id",
+]);
 
 /// Prefixes of further such headers: negotiation, conditions, client hints and fetch metadata, pseudo headers, Envoy's
 /// own.
 const PROTOCOL_PREFIXES: [&[u8]; 5] = [b":", b"accept", b"if-", b"sec-", b"x-envoy-"];
 
 fn is_protocol(name: &[u8]) -> bool {
-    PROTOCOL_PREFIXES.iter().any(|prefix| crate::bytes::starts(name, prefix))
-        || crate::bytes::listed(PROTOCOL, name)
+    PROTOCOL_PREFIXES.iter().any(|prefix| crate::bytes::starts(name, prefix)) || PROTOCOL.has(name)
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn names_are_sorted() {
-        assert!(super::PROTOCOL.is_sorted());
+        assert!(super::PROTOCOL.words().is_sorted());
         assert!(super::is_protocol(b"Sec-Fetch-Mode") && super::is_protocol(b"Range"));
         assert!(!super::is_protocol(b"referer") && !super::is_protocol(b"x-forwarded-for"));
     }

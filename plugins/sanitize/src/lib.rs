@@ -23,6 +23,7 @@ mod finding;
 mod head;
 mod html;
 mod inspector;
+mod lexicon;
 mod lookup;
 mod marks;
 mod path;

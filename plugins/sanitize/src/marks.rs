@@ -3,7 +3,9 @@
 //! Most values of ordinary traffic hold nothing that any detector needs: they leave after this pass. It is one table
 //! look-up per byte, and looks at words only where one begins with letters that a watched word begins with.
 
-use crate::bytes::{at, is_word};
+use crate::bytes::between;
+use crate::lexicon::{Filter, Lexicon};
+use crate::shell;
 
 /// What bytes a value holds, as a set of the constants below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,10 +49,25 @@ pub const COLON: u32 = 1 << 16;
 pub const OPERATOR: u32 = 1 << 17;
 /// A brace or bracket.
 pub const BRACE: u32 = 1 << 18;
-/// A watched word of SQL (see [`SQL_WORDS`]).
+/// A word of [`SQL_WORDS`].
 pub const SQL_WORD: u32 = 1 << 19;
-/// Two dots in a row, or two of their usual escapes.
+/// Two dots in a row, with what filters remove between them or not, or what careless decoders read as dots.
 pub const DOTS: u32 = 1 << 20;
+/// A word of [`SCRIPT_WORDS`].
+pub const SCRIPT_WORD: u32 = 1 << 21;
+/// A word of [`FILE_WORDS`].
+pub const FILE_WORD: u32 = 1 << 22;
+/// The name of a command, or of a folder of commands.
+pub const COMMAND_WORD: u32 = 1 << 23;
+/// `^`, or a wildcard where a command's name would stand.
+pub const GLOB: u32 = 1 << 24;
+
+/// Set by words alone: they matter only together with another mark.
+const WORDS: u32 = SQL_WORD | SCRIPT_WORD | FILE_WORD | COMMAND_WORD;
+
+/// A byte of a word, and one that a word may begin with: only while reading.
+const WORD_BYTE: u32 = 1 << 30;
+const LETTER: u32 = 1 << 31;
 
 static CLASS: [u32; 256] = classes();
 
@@ -82,7 +99,9 @@ const fn class(byte: u8) -> u32 {
         b' ' | b'\t' | 0x0b | 0x0c => SPACE,
         b'\r' | b'\n' => LINE,
         0..=8 | 0x0e..=0x1f | 0x7f => CONTROL,
-        0x80..=0xff => HIGH,
+        b'a'..=b'z' | b'A'..=b'Z' | b'_' => WORD_BYTE | LETTER,
+        b'0'..=b'9' => WORD_BYTE,
+        0x80..=0xff => HIGH | WORD_BYTE,
         b'/' => SLASH,
         b'.' => DOT,
         b':' => COLON,
@@ -93,109 +112,101 @@ const fn class(byte: u8) -> u32 {
 }
 
 /// SQL without quotes needs one of these words to be worth a look; sorted.
-const SQL_WORDS: &[&str] = &[
-    "alter",
-    "and",
-    "ascii",
-    "attach",
-    "begin",
-    "benchmark",
-    "between",
-    "call",
-    "case",
-    "char",
-    "chr",
-    "concat",
-    "copy",
-    "create",
-    "declare",
-    "delete",
-    "div",
-    "drop",
-    "elt",
-    "exec",
-    "execute",
-    "extractvalue",
-    "from",
-    "grant",
-    "group",
-    "having",
-    "if",
-    "iif",
-    "in",
-    "insert",
-    "into",
-    "is",
-    "length",
-    "like",
-    "limit",
-    "load_file",
-    "make_set",
-    "merge",
-    "or",
-    "order",
-    "pg_sleep",
-    "procedure",
-    "regexp",
-    "rename",
-    "rlike",
-    "select",
-    "shutdown",
-    "sleep",
-    "substr",
-    "substring",
-    "table",
-    "truncate",
-    "union",
-    "update",
-    "updatexml",
-    "version",
-    "waitfor",
-    "where",
-    "xor",
+#[rustfmt::skip]
+static SQL_WORDS: Lexicon = Lexicon::new(&[
+    "alter", "and", "ascii", "attach", "begin", "benchmark", "between", "call", "case", "char", "chr",
+    "concat", "copy", "create", "declare", "delete", "div", "drop", "elt", "exec", "execute",
+    "extractvalue", "from", "grant", "group", "having", "if", "iif", "in", "insert", "into", "is",
+    "length", "like", "limit", "load_file", "make_set", "merge", "or", "order", "pg_sleep", "procedure",
+    "regexp", "rename", "rlike", "select", "shutdown", "sleep", "substr", "substring", "table",
+    "truncate", "union", "update", "updatexml", "version", "waitfor", "where", "xor",
+]);
+
+/// Script without a tag needs one of these: what payloads call, and the objects that they reach for.
+#[rustfmt::skip]
+static SCRIPT_WORDS: Lexicon = Lexicon::new(&[
+    "__proto__", "alert", "array", "atob", "confirm", "constructor", "document", "eval", "execscript", "expression",
+    "fetch", "frames", "function", "globalthis", "import", "localstorage", "location", "msgbox", "onerror", "parent",
+    "print", "prompt", "reflect", "self", "setimmediate", "setinterval", "settimeout", "string", "top", "unescape",
+    "window",
+]);
+
+/// A system file's name holds one of these.
+#[rustfmt::skip]
+pub(crate) static FILE_WORDS: Lexicon = Lexicon::new(&[
+    "authorized_keys", "autoexec", "bash_history", "cmdline", "config", "credentials", "env", "environ", "fstab",
+    "group", "hostname", "hosts", "htaccess", "htpasswd", "id_dsa", "id_ed25519", "id_rsa", "inetd", "ini", "issue",
+    "motd", "mysql_history", "ntuser", "passwd", "resolv", "sam", "services", "shadow", "sudoers", "version", "xml",
+]);
+
+/// Folders in which a shell finds commands and devices.
+static COMMAND_FOLDERS: Lexicon = Lexicon::new(&["bin", "dev", "sbin", "usr"]);
+
+/// All lists, and the mark that a word of theirs sets.
+static LISTS: [(&Lexicon, u32); 7] = [
+    (&SQL_WORDS, SQL_WORD),
+    (&SCRIPT_WORDS, SCRIPT_WORD),
+    (&FILE_WORDS, FILE_WORD),
+    (&shell::PLAIN, COMMAND_WORD),
+    (&shell::WORDY, COMMAND_WORD),
+    (&shell::RUNNERS, COMMAND_WORD),
+    (&COMMAND_FOLDERS, COMMAND_WORD),
 ];
 
-/// For each first letter, which second letters a watched word may have.
-static PAIRS: [u32; 32] = pairs();
+/// What is in none of the lists, mostly.
+static FILTER: Filter = filter();
 
-const fn pairs() -> [u32; 32] {
-    let mut table = [0; 32];
+const fn filter() -> Filter {
+    let mut filter = Filter::EMPTY;
     let mut index = 0;
-    while index < SQL_WORDS.len() {
+    while index < LISTS.len() {
         #[expect(clippy::indexing_slicing, reason = "constant data, evaluated at compile time")]
         {
-            let word = SQL_WORDS[index].as_bytes();
-            table[(word[0] & 31) as usize] |= 1 << (word[1] & 31);
+            filter = LISTS[index].0.filter(filter);
         }
         index += 1;
     }
-    table
+    filter
 }
 
 impl Marks {
     /// Reads a value once.
     pub fn of(value: &[u8]) -> Self {
         let mut marks = 0;
-        let mut in_word = false;
+        let mut word = None;
         let mut before = 0;
+        // A dot, and behind it nothing but what filters remove or servers ignore.
+        let mut dot = false;
         for (index, byte) in value.iter().enumerate() {
             let class = CLASS.get(usize::from(*byte)).copied().unwrap_or(0);
             marks |= class;
-            if byte.is_ascii_alphabetic() {
-                if !in_word && marks & SQL_WORD == 0 && is_sql_word(value, index) {
-                    marks |= SQL_WORD;
+            if class & WORD_BYTE != 0 {
+                // Behind a digit a word may begin: `1or`.
+                if word.is_none() && class & LETTER != 0 {
+                    word = Some(index);
                 }
-                in_word = true;
-            } else {
-                // After a digit a word may begin: `1or`.
-                in_word = *byte == b'_';
-                if *byte == b'.' && before == b'.' {
+                if matches!(byte, b'2' | b'5') && before | 32 == b'x' {
                     marks |= DOTS;
                 }
+                dot = false;
+            } else {
+                if let Some(start) = word.take() {
+                    marks |= watched(between(value, start, index), marks);
+                }
+                marks |= match byte {
+                    b'.' if dot => DOTS,
+                    b'?' | b'*' if matches!(before, b'/' | b'?' | b'*') => GLOB | DOTS,
+                    b'^' => GLOB,
+                    _ => 0,
+                };
+                dot = *byte == b'.' || dot && matches!(byte, b'?' | b' ' | b'"' | b'\'' | 1..=0x1f);
             }
             before = *byte;
         }
-        Self(marks)
+        if let Some(start) = word {
+            marks |= watched(between(value, start, value.len()), marks);
+        }
+        Self(marks & !(WORD_BYTE | LETTER))
     }
 
     /// Whether any of these is there.
@@ -206,7 +217,7 @@ impl Marks {
 
     /// Whether nothing is there but letters, digits, `-` and `_`.
     pub const fn is_plain(self) -> bool {
-        self.0 & !(SQL_WORD) == 0
+        self.0 & !WORDS == 0
     }
 
     /// Whether the value may hold an encoding that applications undo.
@@ -236,31 +247,34 @@ impl Marks {
 
     /// Whether markup or script can be there.
     pub const fn may_be_markup(self) -> bool {
-        self.any(ANGLE | QUOTE | COLON | PAREN | EQUALS)
+        self.any(ANGLE | COLON | EQUALS) || self.may_be_script()
+    }
+
+    /// Whether script without a tag can be there.
+    pub const fn may_be_script(self) -> bool {
+        self.any(SCRIPT_WORD) && self.any(PAREN | QUOTE | EQUALS | BRACE)
     }
 
     /// Whether a path worth a walk can be there.
     pub const fn may_be_path(self) -> bool {
-        self.any(SLASH | BACKSLASH | DOTS | COLON | PERCENT | HIGH | DOT)
+        self.any(DOTS | PERCENT | HIGH) || self.any(FILE_WORD) && self.any(SLASH | BACKSLASH | DOT)
     }
 
-    /// Whether a shell's syntax can be there.
+    /// Whether a shell's syntax can be there: a command's name, or what hides one.
     pub const fn may_be_shell(self) -> bool {
-        self.any(SEMI | PIPE | AMP | DOLLAR | QUOTE | LINE | SLASH | PAREN | BACKSLASH)
+        self.any(COMMAND_WORD | DOLLAR | BACKSLASH | BRACE)
+            || self.any(QUOTE | GLOB) && self.any(SEMI | PIPE | AMP | LINE | SLASH)
     }
 }
 
-fn is_sql_word(value: &[u8], start: usize) -> bool {
-    let first = at(value, start) & 31;
-    let second = at(value, start + 1) & 31;
-    if PAIRS.get(usize::from(first)).copied().unwrap_or(0) & (1 << second) == 0 {
-        return false;
+/// The marks of a word, as far as they are not set yet.
+#[inline]
+fn watched(word: &[u8], marks: u32) -> u32 {
+    if !FILTER.admits(word) {
+        return 0;
     }
-    let mut end = start;
-    while end - start <= 12 && value.get(end).is_some_and(|b| is_word(*b)) {
-        end += 1;
-    }
-    value.get(start..end).is_some_and(|word| crate::bytes::listed(SQL_WORDS, word))
+    let fresh = LISTS.iter().filter(|(_, mark)| marks & mark == 0);
+    fresh.filter(|(list, _)| list.has(word)).fold(0, |found, (_, mark)| found | mark)
 }
 
 #[cfg(test)]
@@ -272,7 +286,9 @@ mod tests {
         for plain in ["", "abc", "550e8400-e29b-41d4-a716-446655440000", "user_name", "42"] {
             assert!(Marks::of(plain.as_bytes()).is_plain(), "{plain}");
         }
-        assert!(SQL_WORDS.is_sorted());
+        for (list, _) in LISTS {
+            assert!(list.words().is_sorted());
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@
 
 use crate::bytes::{at, between, find, from, is_space, listed, skip_space, starts};
 use crate::finding::{Family, Finding, surer};
+use crate::lexicon::Lexicon;
+use crate::marks::{self, Marks};
 
 /// Files by their last two parts, as far as attackers read them: the folder and the name. An empty folder stands for
 /// any. Sorted by name.
@@ -55,31 +57,12 @@ const FILES: &[(&str, &str)] = &[
 ];
 
 /// Folders at the root of a Unix system; a climb that reaches one of them meant to. Sorted.
-const ROOTS: &[&str] = &[
-    "apache",
-    "apache2",
-    "bin",
-    "boot",
-    "dev",
-    "etc",
-    "home",
-    "inetpub",
-    "lib",
-    "opt",
-    "private",
-    "proc",
-    "program files",
-    "root",
-    "sbin",
-    "sys",
-    "usr",
-    "var",
-    "volumes",
-    "web-inf",
-    "windows",
-    "winnt",
-    "xampp",
-];
+#[rustfmt::skip]
+static ROOTS: Lexicon = Lexicon::new(&[
+    "apache", "apache2", "bin", "boot", "dev", "etc", "home", "inetpub", "lib", "opt", "private",
+    "proc", "program files", "root", "sbin", "sys", "usr", "var", "volumes", "web-inf", "windows",
+    "winnt", "xampp",
+]);
 
 fn finding(confidence: u8, why: &'static str, at: usize) -> Option<Finding> {
     Some(Finding::new(Family::Path, confidence, why, at))
@@ -107,8 +90,9 @@ struct Walk<'a> {
 
 /// Looks for a path that should not be asked for. `is_path` says that the value is a segment of the request's own path.
 /// Linear in the value's length.
-pub fn detect(value: &[u8], is_path: bool) -> Option<Finding> {
-    surer(schemes(value), walk(value, is_path))
+pub fn detect(value: &[u8], marks: Marks, is_path: bool) -> Option<Finding> {
+    let scheme = if marks.any(marks::COLON) { schemes(value) } else { None };
+    surer(scheme, if marks.may_be_path() { walk(value, is_path) } else { None })
 }
 
 /// Wrappers that read files or run them where a file name is expected: `php://`, `file://` and their like.
@@ -184,7 +168,7 @@ impl<'a> Walk<'a> {
             return;
         }
         if self.longest > 0 || self.parts <= 2 {
-            self.root |= listed(ROOTS, part);
+            self.root |= ROOTS.has(part);
         }
         if self.sensitive.is_none() {
             self.sensitive = sensitive(self.folder, part);

@@ -1,7 +1,7 @@
 use super::*;
 
 fn confidence(value: &str, is_path: bool) -> u8 {
-    detect(value.as_bytes(), is_path).map_or(0, |finding| finding.confidence)
+    detect(value.as_bytes(), Marks::of(value.as_bytes()), is_path).map_or(0, |finding| finding.confidence)
 }
 
 /// Each structure beside the ordinary value that comes nearest to it.
@@ -47,4 +47,11 @@ fn a_request_never_climbs_above_its_root() {
     assert!(confidence("/../secret", true) >= 70);
     assert!(confidence("/a/../b", true) < 70);
     assert!(confidence("/..hidden/x..y", true) < 70);
+}
+
+#[test]
+fn the_marks_know_every_file() {
+    for (name, _) in FILES {
+        assert!(Marks::of(name.as_bytes()).any(marks::FILE_WORD), "{name}");
+    }
 }

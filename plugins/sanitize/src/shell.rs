@@ -6,128 +6,40 @@
 //!
 //! Not found on purpose: lists with semicolons (`mammal;cat;ears`), `&` between names, code spans of Markdown.
 
-use crate::bytes::{at, between, find, from, is_space, is_word, listed, skip_space, starts, word_end};
+use crate::bytes::{at, between, find, from, is_space, is_word, skip_space, starts, word_end};
 use crate::finding::{Family, Finding, surer};
+use crate::lexicon::Lexicon;
 
 /// Commands whose name is no word of ordinary text. Sorted.
-const PLAIN: &[&str] = &[
-    "arp",
-    "awk",
-    "bash",
-    "busybox",
-    "bzip2",
-    "certutil",
-    "chmod",
-    "chown",
-    "cmd",
-    "cscript",
-    "csh",
-    "curl",
-    "dig",
-    "dmesg",
-    "egrep",
-    "fgrep",
-    "finger",
-    "ftp",
-    "gcc",
-    "getent",
-    "getfacl",
-    "grep",
-    "gunzip",
-    "gzip",
-    "hostname",
-    "id",
-    "ifconfig",
-    "ipconfig",
-    "iwr",
-    "ksh",
-    "lp",
-    "ls",
-    "lsb_release",
-    "lsof",
-    "lua",
-    "lynx",
-    "mkdir",
-    "mkfifo",
-    "mshta",
-    "mv",
-    "nc",
-    "ncat",
-    "net1",
-    "netcat",
-    "netstat",
-    "nmap",
-    "nohup",
-    "nslookup",
-    "perl",
-    "pgrep",
-    "php",
-    "pidof",
-    "ping",
-    "pkill",
-    "powershell",
-    "printenv",
-    "printf",
-    "ps",
-    "pwd",
-    "python",
-    "python2",
-    "python3",
-    "regsvr32",
-    "rm",
-    "rmdir",
-    "rsync",
-    "ruby",
-    "rundll32",
-    "scp",
-    "sed",
-    "sh",
-    "socat",
-    "ssh",
-    "sudo",
-    "systeminfo",
-    "tar",
-    "taskkill",
-    "tasklist",
-    "tcpdump",
-    "telnet",
-    "tftp",
-    "traceroute",
-    "uname",
-    "useradd",
-    "vim",
-    "wget",
-    "whoami",
-    "wmic",
-    "wscript",
-    "xargs",
-    "xxd",
-    "zsh",
-];
+#[rustfmt::skip]
+pub(crate) static PLAIN: Lexicon = Lexicon::new(&[
+    "arp", "awk", "bash", "busybox", "bzip2", "certutil", "chmod", "chown", "cmd", "cscript", "csh",
+    "curl", "dig", "dmesg", "egrep", "fgrep", "finger", "ftp", "gcc", "getent", "getfacl", "grep",
+    "gunzip", "gzip", "hostname", "id", "ifconfig", "ipconfig", "iwr", "ksh", "lp", "ls", "lsb_release",
+    "lsof", "lua", "lynx", "mkdir", "mkfifo", "mshta", "mv", "nc", "ncat", "net1", "netcat", "netstat",
+    "nmap", "nohup", "nslookup", "perl", "pgrep", "php", "pidof", "ping", "pkill", "powershell",
+    "printenv", "printf", "ps", "pwd", "python", "python2", "python3", "regsvr32", "rm", "rmdir",
+    "rsync", "ruby", "rundll32", "scp", "sed", "sh", "socat", "ssh", "sudo", "systeminfo", "tar",
+    "taskkill", "tasklist", "tcpdump", "telnet", "tftp", "traceroute", "uname", "useradd", "vim",
+    "wget", "whoami", "wmic", "wscript", "xargs", "xxd", "zsh",
+]);
 
 /// Commands that are words of ordinary text too. Sorted.
-const WORDY: &[&str] = &[
-    "at", "base64", "cat", "copy", "cp", "cut", "date", "del", "dir", "echo", "env", "eval", "exec", "expr",
-    "export", "file", "find", "head", "host", "kill", "last", "less", "locate", "mail", "make", "man",
-    "more", "move", "net", "node", "nice", "open", "rev", "set", "sleep", "sort", "source", "start", "stat",
-    "strings", "su", "tail", "tee", "test", "time", "timeout", "top", "touch", "type", "ver", "w", "watch",
-    "wc", "which", "who",
-];
+#[rustfmt::skip]
+pub(crate) static WORDY: Lexicon = Lexicon::new(&[
+    "at", "base64", "cat", "copy", "cp", "cut", "date", "del", "dir", "echo", "env", "eval", "exec",
+    "export", "expr", "file", "find", "head", "host", "kill", "last", "less", "locate", "mail", "make",
+    "man", "more", "move", "net", "nice", "node", "open", "rev", "set", "sleep", "sort", "source",
+    "start", "stat", "strings", "su", "tail", "tee", "test", "time", "timeout", "top", "touch", "type",
+    "ver", "w", "watch", "wc", "which", "who",
+]);
 
 /// Functions of programming languages that run a command. Sorted.
-const RUNNERS: &[&str] = &[
-    "check_output",
-    "exec",
-    "execsync",
-    "fsockopen",
-    "passthru",
-    "pcntl_exec",
-    "popen",
-    "proc_open",
-    "shell_exec",
-    "spawn",
-    "system",
-];
+#[rustfmt::skip]
+pub(crate) static RUNNERS: Lexicon = Lexicon::new(&[
+    "check_output", "exec", "execsync", "fsockopen", "passthru", "pcntl_exec", "popen", "proc_open",
+    "shell_exec", "spawn", "system",
+]);
 
 fn finding(confidence: u8, why: &'static str, at: usize) -> Option<Finding> {
     Some(Finding::new(Family::Command, confidence, why, at))
@@ -137,10 +49,15 @@ fn finding(confidence: u8, why: &'static str, at: usize) -> Option<Finding> {
 pub fn detect(value: &[u8]) -> Option<Finding> {
     let lead = skip_space(value, 0);
     let mut found = opening(value, lead);
-    let mut index = 0;
+    let spans = value.contains(&b'`');
     let mut prose = 0_u32;
-    while let Some(byte) = value.get(index) {
-        prose += u32::from(is_space(*byte) && at(value, index + 1).is_ascii_alphabetic());
+    for (index, byte) in value.iter().enumerate() {
+        if spans {
+            prose += u32::from(is_space(*byte) && at(value, index + 1).is_ascii_alphabetic());
+        }
+        if byte.is_ascii_alphanumeric() || *byte == b' ' {
+            continue;
+        }
         let here = match byte {
             b';' | b'|' | b'&' | b'\n' | b'\r' => separated(value, index),
             b'$' => dollar(value, index),
@@ -156,7 +73,6 @@ pub fn detect(value: &[u8]) -> Option<Finding> {
         if found.is_some_and(|f: Finding| f.confidence >= 85) {
             break;
         }
-        index += 1;
     }
     found
 }
@@ -172,7 +88,7 @@ fn opening(value: &[u8], lead: usize) -> Option<Finding> {
     let command = Command::read(value, rest_start)?;
     match (command.kind, command.argument) {
         (Kind::Absolute, _) => finding(if command.ends { 72 } else { 78 }, "command", lead),
-        (_, Argument::Strong) if lead == rest_start || command.kind == Kind::Plain => {
+        (_, Argument::Strong) if !command.soft && (lead == rest_start || command.kind == Kind::Plain) => {
             finding(74, "command", lead)
         }
         _ => None,
@@ -298,7 +214,7 @@ fn runner(value: &[u8], open: usize) -> Option<Finding> {
         start -= 1;
     }
     let name = between(value, start, open);
-    if !listed(RUNNERS, name) {
+    if !RUNNERS.has(name) {
         return None;
     }
     let argument = skip_space(value, open + 1);
@@ -345,6 +261,8 @@ enum Argument {
 struct Command {
     kind: Kind,
     argument: Argument,
+    /// Ordinary text has such arguments too: a number, `/word`.
+    soft: bool,
     /// The word's end.
     end: usize,
     /// Nothing that belongs to a word follows.
@@ -387,10 +305,22 @@ impl Command {
         }
         let word = between(&name, 0, length);
         let kind = kind_of(word, absolute)?;
-        let argument = argument(value, end);
+        let mut argument = argument(value, end);
+        let after = skip_space(between(value, 0, end + 16), end);
+        // `top 10`, `PS 5`, `test<5`: ordinary, unless it is an address, or a wait behind a separator.
+        let number = argument == Argument::Strong && is_count(value, after);
+        let soft = number || kind == Kind::Wordy && is_option(value, after);
+        if number && !word.eq_ignore_ascii_case(b"sleep")
+            || kind == Kind::Wordy
+                && after == end
+                && matches!(at(value, end), b'<' | b'>')
+                && !leads(at(value, end + 1))
+        {
+            argument = Argument::Weak;
+        }
         let ends = !matches!(at(value, end), b'=' | b'-' | b':' | b'@' | b'+' | b'%' | b'(');
         let argument = if noise > 0 && kind != Kind::Wordy { Argument::Strong } else { argument };
-        Some(Self { kind, argument, end, ends })
+        Some(Self { kind, argument, soft, end, ends })
     }
 }
 
@@ -400,14 +330,14 @@ fn kind_of(word: &[u8], absolute: bool) -> Option<Kind> {
         let unix = folders.iter().take(4).any(|folder| starts(word, folder));
         let last = word.rsplit(|b| matches!(b, b'/' | b'\\')).next().unwrap_or(word);
         let last = strip_exe(last);
-        let known = listed(PLAIN, last) || listed(WORDY, last) || last.contains(&b'?');
+        let known = PLAIN.has(last) || WORDY.has(last) || last.contains(&b'?');
         return (known && (unix || word.contains(&b'\\'))).then_some(Kind::Absolute);
     }
     let word = strip_exe(word);
     // `usr/bin/id` is cut at the slash: not a command by itself.
-    if listed(PLAIN, word) {
+    if PLAIN.has(word) {
         Some(Kind::Plain)
-    } else if listed(WORDY, word) {
+    } else if WORDY.has(word) {
         Some(Kind::Wordy)
     } else {
         None
@@ -443,7 +373,7 @@ fn argument(value: &[u8], end: usize) -> Argument {
         b'.' => second == b'/' || second == b'.' && at(value, start + 2) == b'/' || second == b'\\',
         b'$' => is_word(second) || matches!(second, b'(' | b'{'),
         b'~' => second == b'/',
-        b'>' | b'<' => is_word(second) || is_space(second),
+        b'>' | b'<' => leads(at(value, skip_space(between(value, 0, start + 8), start + 1))),
         b'0'..=b'9' => number_ends(value, start),
         b'\\' => second == b'\\',
         b'`' => true,
@@ -458,6 +388,26 @@ fn argument(value: &[u8], end: usize) -> Argument {
         (false, true) => Argument::Weak,
         _ => Argument::None,
     }
+}
+
+/// Digits that are no address.
+fn is_count(value: &[u8], start: usize) -> bool {
+    let digits = between(value, start, start + 20);
+    let digits = digits.iter().take_while(|b| b.is_ascii_digit() || **b == b'.');
+    let dots = digits.clone().filter(|b| **b == b'.').count();
+    digits.count() > 0 && dots < 3
+}
+
+/// `/word` without a further slash: an option of `cmd`, or one of two alternatives.
+fn is_option(value: &[u8], start: usize) -> bool {
+    let word = between(value, start, start + 64);
+    let end = word.iter().position(|b| is_space(*b)).unwrap_or(word.len());
+    at(word, 0) == b'/' && !between(word, 1, end).contains(&b'/')
+}
+
+/// What a redirection leads to.
+const fn leads(byte: u8) -> bool {
+    matches!(byte, b'/' | b'.' | b'$' | b'(' | b'&' | b'<' | b'>' | b'\\')
 }
 
 /// A number or an address that ends a command: `sleep 5`, `ping 127.0.0.1`.

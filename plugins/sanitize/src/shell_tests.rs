@@ -50,6 +50,14 @@ fn ordinary_text_passes() {
         "R&D; Q&A",
         "a,b;c,d",
         "time; date; place",
+        "top 10",
+        "PS 5",
+        "id 42",
+        "sleep 8",
+        "test<5",
+        "PS 4; PS 5",
+        "Find /replace",
+        "date > 2026-01-01 and price < 5",
         "Dear team,\r\n\r\nI'd like a table",
     ] {
         assert!(!attack(fine), "{fine} {:?}", detect(fine.as_bytes()));

@@ -3,97 +3,32 @@
 use super::script;
 use crate::bytes::{at, between, find, from, is_space, listed, skip_space, starts, trim};
 use crate::finding::{Family, Finding, surer};
+use crate::lexicon::Lexicon;
 
 /// Elements that run script, load a document, or change what others load, by themselves. Sorted.
-const ACTIVE: &[&str] = &[
-    "animate",
-    "animatemotion",
-    "animatetransform",
-    "applet",
-    "base",
-    "bgsound",
-    "embed",
-    "foreignobject",
-    "frame",
-    "frameset",
-    "iframe",
-    "ilayer",
-    "import",
-    "isindex",
-    "layer",
-    "link",
-    "listener",
-    "math",
-    "meta",
-    "object",
-    "param",
-    "portal",
-    "script",
-    "set",
-    "style",
-    "svg",
-    "vmlframe",
-    "xml",
-    "xss",
-];
+#[rustfmt::skip]
+static ACTIVE: Lexicon = Lexicon::new(&[
+    "animate", "animatemotion", "animatetransform", "applet", "base", "bgsound", "embed",
+    "foreignobject", "frame", "frameset", "iframe", "ilayer", "import", "isindex", "layer", "link",
+    "listener", "math", "meta", "object", "param", "portal", "script", "set", "style", "svg",
+    "vmlframe", "xml", "xss",
+]);
 
 /// Elements that a value has little reason to hold, but that do nothing alone. Sorted.
-const ODD: &[&str] = &[
-    "audio",
-    "body",
-    "button",
-    "details",
-    "dialog",
-    "form",
-    "head",
-    "html",
-    "image",
-    "img",
-    "input",
-    "keygen",
-    "marquee",
-    "noembed",
-    "noscript",
-    "plaintext",
-    "select",
-    "source",
-    "template",
-    "textarea",
-    "title",
-    "use",
-    "video",
-    "xmp",
-];
+#[rustfmt::skip]
+static ODD: Lexicon = Lexicon::new(&[
+    "audio", "body", "button", "details", "dialog", "form", "head", "html", "image", "img", "input",
+    "keygen", "marquee", "noembed", "noscript", "plaintext", "select", "source", "template", "textarea",
+    "title", "use", "video", "xmp",
+]);
 
 /// Attributes that hold a URL which is followed or loaded. Sorted.
-const URLS: &[&str] = &[
-    "action",
-    "background",
-    "cite",
-    "code",
-    "codebase",
-    "content",
-    "data",
-    "dynsrc",
-    "folder",
-    "formaction",
-    "from",
-    "href",
-    "icon",
-    "lowsrc",
-    "manifest",
-    "poster",
-    "profile",
-    "src",
-    "srcdoc",
-    "srcset",
-    "to",
-    "url",
-    "usemap",
-    "values",
-    "xlink:href",
-    "xml:base",
-];
+#[rustfmt::skip]
+static URLS: Lexicon = Lexicon::new(&[
+    "action", "background", "cite", "code", "codebase", "content", "data", "dynsrc", "folder",
+    "formaction", "from", "href", "icon", "lowsrc", "manifest", "poster", "profile", "src", "srcdoc",
+    "srcset", "to", "url", "usemap", "values", "xlink:href", "xml:base",
+]);
 
 /// Bytes of an attribute's value that are looked at; what lies behind is read as further attributes.
 const CONTENT: usize = 1024;
@@ -138,10 +73,10 @@ fn tag(value: &[u8], start: usize, budget: &mut usize) -> Option<Finding> {
     let name = between(value, start + 1, name_end);
     let local = name.rsplit(|b| *b == b':').next().unwrap_or(name);
     let ended = matches!(at(value, name_end), b'>' | b'/' | 0) || is_space(at(value, name_end));
-    let own = if listed(ACTIVE, local) {
+    let own = if ACTIVE.has(local) {
         let alone = name_end >= value.len() && start > 0;
         finding(if alone { 75 } else { 92 }, "active-element", start)
-    } else if listed(ODD, local) && (ended || at(value, name_end) < 0x20) {
+    } else if ODD.has(local) && (ended || at(value, name_end) < 0x20) {
         finding(55, "element", start)
     } else if ended || at(value, name_end) >= 0x21 {
         None
@@ -271,7 +206,7 @@ fn attribute(name: &[u8], content: &[u8], at_index: usize) -> Option<Finding> {
     if starts(name, b"style") && name.len() == 5 && styled(content) {
         return finding(90, "style", at_index);
     }
-    let listed_url = listed(URLS, name);
+    let listed_url = URLS.has(name);
     if script_url(content) {
         return finding(95, "script-url", at_index);
     }

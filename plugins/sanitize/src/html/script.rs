@@ -3,50 +3,24 @@
 use super::markup::script_url;
 use crate::bytes::{at, between, find, from, is_space, listed, skip_space, starts, word_end};
 use crate::finding::{Family, Finding, surer};
+use crate::lexicon::Lexicon;
 use crate::marks::{self, Marks};
 
 /// Functions that payloads call to show that they run, or that run a string. Sorted.
-const CALLS: &[&str] = &[
-    "alert",
-    "atob",
-    "confirm",
-    "eval",
-    "execscript",
-    "expression",
-    "fetch",
-    "function",
-    "import",
-    "msgbox",
-    "print",
-    "prompt",
-    "setimmediate",
-    "setinterval",
-    "settimeout",
-    "unescape",
-];
+#[rustfmt::skip]
+static CALLS: Lexicon = Lexicon::new(&[
+    "alert", "atob", "confirm", "eval", "execscript", "expression", "fetch", "function", "import",
+    "msgbox", "print", "prompt", "setimmediate", "setinterval", "settimeout", "unescape",
+]);
 
 /// Objects whose members payloads reach for, and the members. Sorted pairs.
+#[rustfmt::skip]
 const MEMBERS: &[(&str, &[&str])] = &[
     ("array", &["from"]),
-    (
-        "document",
-        &[
-            "body",
-            "cookie",
-            "createelement",
-            "defaultview",
-            "documentelement",
-            "domain",
-            "execcommand",
-            "getelementbyid",
-            "location",
-            "queryselector",
-            "referrer",
-            "url",
-            "write",
-            "writeln",
-        ],
-    ),
+    ("document", &[
+        "body", "cookie", "createelement", "defaultview", "documentelement", "domain", "execcommand",
+        "getelementbyid", "location", "queryselector", "referrer", "url", "write", "writeln",
+    ]),
     ("frames", &["alert"]),
     ("globalthis", &["alert", "eval"]),
     ("localstorage", &["getitem", "setitem"]),
@@ -56,10 +30,9 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("self", &["alert", "location"]),
     ("string", &["fromcharcode", "fromcodepoint"]),
     ("top", &["alert", "location"]),
-    (
-        "window",
-        &["alert", "confirm", "eval", "execscript", "location", "name", "open", "prompt", "settimeout"],
-    ),
+    ("window", &[
+        "alert", "confirm", "eval", "execscript", "location", "name", "open", "prompt", "settimeout",
+    ]),
 ];
 
 fn finding(confidence: u8, why: &'static str, at: usize) -> Option<Finding> {
@@ -83,7 +56,7 @@ pub(super) fn detect(value: &[u8], marks: Marks) -> Option<Finding> {
     if found.is_some_and(|f: Finding| f.confidence >= 90) {
         return found;
     }
-    if marks.any(marks::PAREN | marks::QUOTE | marks::EQUALS | marks::BRACE) {
+    if marks.may_be_script() {
         found = surer(found, calls(value, marks));
     }
     found
@@ -164,7 +137,7 @@ fn calls(value: &[u8], marks: Marks) -> Option<Finding> {
 fn word_at(value: &[u8], word: &[u8], start: usize, end: usize, around: Around) -> Option<Finding> {
     let after = skip_few(value, end);
     let next = at(value, after);
-    if matches!(next, b'(' | b'`') && (after == end || next == b'(') && listed(CALLS, word) {
+    if matches!(next, b'(' | b'`') && (after == end || next == b'(') && CALLS.has(word) {
         return call(value, word, start, after, around);
     }
     if next == b'='

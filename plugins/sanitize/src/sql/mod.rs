@@ -16,13 +16,18 @@ mod statement;
 mod words;
 
 use crate::finding::{Family, Finding, surer};
+use crate::marks::{self, Marks};
 use lexer::{Lexer, Quote};
 use run::{Entry, Run};
 
 /// Looks for SQL that would run. Linear in the value's length.
-pub fn detect(value: &[u8]) -> Option<Finding> {
+pub fn detect(value: &[u8], marks: Marks) -> Option<Finding> {
     let mut found = None;
     for quote in [Quote::Bare, Quote::In(b'\''), Quote::In(b'"')] {
+        // Without a break, only a word or `&&` and `||` go on with an expression.
+        if quote == Quote::Bare && !marks.any(marks::SQL_WORD | marks::PIPE | marks::AMP) {
+            continue;
+        }
         found = surer(found, context(value, quote));
         if found.is_some_and(|f: Finding| f.confidence >= 95) {
             break;

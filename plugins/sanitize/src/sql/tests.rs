@@ -1,8 +1,12 @@
 use super::*;
 
+fn found(value: &str) -> Option<Finding> {
+    detect(value.as_bytes(), Marks::of(value.as_bytes()))
+}
+
 /// At the default sensitivity.
 fn attack(value: &str) -> bool {
-    detect(value.as_bytes()).is_some_and(|finding| finding.confidence >= 70)
+    found(value).is_some_and(|finding| finding.confidence >= 70)
 }
 
 /// Each structure beside the ordinary text that comes nearest to it.
@@ -37,7 +41,7 @@ const PAIRS: &[(&str, &str)] = &[
 fn attacks_are_found_and_their_neighbours_are_not() {
     for (bad, fine) in PAIRS {
         assert!(attack(bad), "missed: {bad}");
-        assert!(!attack(fine), "taken for an attack: {fine} {:?}", detect(fine.as_bytes()));
+        assert!(!attack(fine), "taken for an attack: {fine} {:?}", found(fine));
     }
 }
 
@@ -63,7 +67,7 @@ fn ordinary_text_passes() {
         "x = y or z",
         "100% -- or nothing",
     ] {
-        assert!(!attack(fine), "{fine} {:?}", detect(fine.as_bytes()));
+        assert!(!attack(fine), "{fine} {:?}", found(fine));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Words of SQL in the dialects of MySQL, PostgreSQL, SQLite, SQL Server and Oracle, by the role they play.
 
-use crate::bytes::{at, compare};
+use crate::bytes::at;
 
 /// The role of a word in a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -324,34 +324,34 @@ const WORDS: &[(&str, Word)] = &[
     ("xp_regread", Weapon),
 ];
 
-/// For each first letter, which lengths its words have: rejects most words of prose without a search.
-static LENGTHS: [u32; 32] = lengths();
+/// For each first letter, where its words begin and end.
+static RANGES: [(u16, u16); 32] = ranges();
 
-const fn lengths() -> [u32; 32] {
-    let mut table = [0; 32];
+const fn ranges() -> [(u16, u16); 32] {
+    let mut ranges = [(0, 0); 32];
     let mut index = 0;
     while index < WORDS.len() {
         #[expect(clippy::indexing_slicing, reason = "constant data, evaluated at compile time")]
         {
-            let word = WORDS[index].0.as_bytes();
-            table[(word[0] & 31) as usize] |= 1 << word.len();
+            let range = &mut ranges[(WORDS[index].0.as_bytes()[0] & 31) as usize];
+            if range.1 == 0 {
+                range.0 = index as u16;
+            }
+            range.1 = index as u16 + 1;
         }
         index += 1;
     }
-    table
+    ranges
 }
 
 /// The role of a word; `None` for a name.
 pub fn lookup(word: &[u8]) -> Option<Word> {
-    if word.len() > 24 {
-        return None;
-    }
-    let mask = LENGTHS.get(usize::from(at(word, 0) & 31))?;
-    if mask & (1 << word.len()) == 0 {
-        return None;
-    }
-    let found = WORDS.binary_search_by(|(entry, _)| compare(entry.as_bytes(), word)).ok()?;
-    WORDS.get(found).map(|(_, role)| *role)
+    let (start, end) = RANGES.get(usize::from(at(word, 0) & 31))?;
+    let range = WORDS.get(usize::from(*start)..usize::from(*end))?;
+    let known = range
+        .iter()
+        .find(|(known, _)| known.len() == word.len() && known.as_bytes().eq_ignore_ascii_case(word));
+    known.map(|(_, role)| *role)
 }
 
 #[cfg(test)]
