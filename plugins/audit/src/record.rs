@@ -59,7 +59,9 @@ enum Severity {
 pub(crate) fn write(account: &Account<'_>, redactor: &Redactor) -> Vec<u8> {
     let (request, outcome) = (account.request, account.outcome);
     let decision = decisive(account.decisions);
-    let denied = decision.is_some_and(|decision| decision.verdict == Verdict::Deny);
+    // A response that never passed us is the proxy's own: with a 4xx it refused the request before we saw it.
+    let by_proxy = account.response.is_none() && matches!(outcome.status, Some(400..500));
+    let denied = by_proxy || decision.is_some_and(|decision| decision.verdict == Verdict::Deny);
     let severity = match outcome.status {
         _ if denied => Severity::Warning,
         None | Some(500..) => Severity::Error,
@@ -82,7 +84,7 @@ pub(crate) fn write(account: &Account<'_>, redactor: &Redactor) -> Vec<u8> {
         }
         out.raw("}");
     }
-    ours(&mut out, account, decision, severity);
+    ours(&mut out, account, decision, denied, severity);
     number(&mut out, ",\"durations_us\":{\"total\":", micros(total));
     if let Some(response) = account.response {
         number(&mut out, ",\"response\":", micros(response));
@@ -145,10 +147,22 @@ fn who(out: &mut Text, request: &Request) {
 
 fn http_request(out: &mut Text, account: &Account<'_>, redactor: &Redactor) {
     let request = account.request;
-    field(out, ",\"http_request\":{\"http_method\":", &request.method, NAME_BYTES);
-    field(out, ",\"url\":{\"scheme\":", &request.scheme, NAME_BYTES);
-    field(out, ",\"hostname\":", host_only(&request.host), HOST_BYTES);
-    out.raw(",\"path\":\"");
+    out.raw(",\"http_request\":{");
+    if !request.method.is_empty() {
+        field(out, "\"http_method\":", &request.method, NAME_BYTES);
+        out.raw(",");
+    }
+    out.raw("\"url\":{");
+    for (name, value, most) in [
+        ("\"scheme\":", request.scheme.as_slice(), NAME_BYTES),
+        ("\"hostname\":", host_only(&request.host), HOST_BYTES),
+    ] {
+        if !value.is_empty() {
+            field(out, name, value, most);
+            out.raw(",");
+        }
+    }
+    out.raw("\"path\":\"");
     let end = out.len().saturating_add(PATH_BYTES);
     redactor.path(request.path_only(), out, end);
     out.raw("\"");
@@ -174,17 +188,23 @@ fn http_request(out: &mut Text, account: &Account<'_>, redactor: &Redactor) {
 }
 
 /// What OCSF has no place for, without its end.
-fn ours(out: &mut Text, account: &Account<'_>, decision: Option<&Decision>, severity: Severity) {
+fn ours(
+    out: &mut Text,
+    account: &Account<'_>,
+    decision: Option<&Decision>,
+    denied: bool,
+    severity: Severity,
+) {
     let request = account.request;
     let name = match severity {
         Severity::Info => "INFO",
         Severity::Warning => "WARNING",
         Severity::Error => "ERROR",
     };
-    let verdict = match decision.map(|decision| decision.verdict) {
-        None | Some(Verdict::Allow) => "allow",
-        Some(Verdict::Monitor) => "monitor",
-        Some(Verdict::Deny) => "deny",
+    let verdict = match decision {
+        _ if denied => "deny",
+        Some(decision) if decision.verdict == Verdict::Monitor => "monitor",
+        _ => "allow",
     };
     let event_type = decision.map_or("REQUEST", |decision| decision.event_type);
     field(out, ",\"unmapped\":{\"portcullis\":{\"event_type\":", event_type.as_bytes(), NAME_BYTES);

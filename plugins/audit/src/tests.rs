@@ -123,6 +123,31 @@ fn the_first_refusal_decides_and_then_the_first_that_would_have_been_one() {
 }
 
 #[test]
+fn what_the_proxy_refused_before_we_saw_it_is_recorded_so() {
+    let audit = policy(json!({})).unwrap();
+    let mut request = request();
+    (request.method, request.scheme, request.host) = (Vec::new(), Vec::new(), Vec::new());
+    let mut effects = Effects::new();
+    let mut slots = LocalSlots::new(1);
+    let outcome =
+        Outcome { status: Some(431), details: b"http1.headers_too_large".to_vec(), ..Outcome::default() };
+    let mut context = Context {
+        moment: Moment::default(),
+        request: &request,
+        decisions: &[],
+        shared: &mut slots,
+        facts: &mut NoFacts,
+    };
+    audit.on(&mut context, &mut Seen::default(), &Event::Done { outcome: &outcome }, &mut effects);
+    let Some(Effect::Record(text)) = effects.pop() else { panic!("no record") };
+    let record: Value = serde_json::from_slice(&text).unwrap();
+    let ours = &record["unmapped"]["portcullis"];
+    assert_eq!((&ours["severity"], &ours["decision"]), (&json!("WARNING"), &json!("deny")));
+    assert_eq!(ours["response_details"], "http1.headers_too_large");
+    assert_eq!(record["http_request"]["url"], json!({"path": "/login", "query_string": "next=/a&token=***"}));
+}
+
+#[test]
 fn credentials_are_in_no_record() {
     let audit = policy(json!({"headers": ["Referer", "X-Api-Key", "X-Licence", "X-Team", "x-empty"], "redact": ["X-Licence"]})).unwrap();
     let mut request = request();
