@@ -160,5 +160,11 @@ pub(crate) fn take_sections(
             );
         }
     }
+    // Whoever reads the rest knows the rest's keys alone: a section whose name is misspelt is named here.
+    object.retain(|key, _| {
+        let Some(meant) = config::nearest(key, SECTIONS) else { return true };
+        errors.error(&site.key(key), "is not a known key", format!("did you mean `{meant}`?"));
+        false
+    });
     sections
 }

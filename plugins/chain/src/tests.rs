@@ -73,12 +73,13 @@ fn nothing_at_all_is_a_whole_configuration() {
 #[test]
 fn every_problem_has_path_and_remedy() {
     let text = problems(
-        r#"{"tennant": {}, "headers": {"mode": "loud"}, "policies": ["header"], "companion": {"timeout": "1m"},
+        r#"{"tennant": {}, "rate_limitt": {}, "headers": {"mode": "loud"}, "policies": ["header"], "companion": {"timeout": "1m"},
             "routes": [{"name": "x", "match": {"path": "a"}, "headers": {"mode": "of"}}, {"mach": {}}],
             "actions": [{"name": "A B"}, {"name": "a"}, {"name": "a"}]}"#,
     );
     for part in [
         "tennant: is not a known key; did you mean `tenant`?",
+        "rate_limitt: is not a known key; did you mean `rate_limit`?",
         "headers.mode: `loud` is not known here",
         "routes[0].headers.mode: `of` is not known here; did you mean `off`?",
         "routes[1].mach: is not a known key; did you mean `match`?",

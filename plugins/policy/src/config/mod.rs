@@ -209,12 +209,17 @@ fn note(problem: &str, steps: &[Step], site: &Site, errors: &mut ConfigErrors, b
 
 /// Names the nearest known key, or all of them when none is near.
 pub fn nearest_hint(key: &str, known: &[&str]) -> String {
-    let nearest = known.iter().map(|name| (distance(key, name), *name)).min();
-    match nearest {
-        Some((edits, name)) if edits <= 1 + name.len() / 4 => format!("did you mean `{name}`?"),
-        Some(_) => format!("known here: {}", known.join(", ")),
-        None => "remove it".to_owned(),
+    match nearest(key, known) {
+        Some(name) => format!("did you mean `{name}`?"),
+        None if known.is_empty() => "remove it".to_owned(),
+        None => format!("known here: {}", known.join(", ")),
     }
+}
+
+/// The known key that was probably meant.
+pub fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
+    let (edits, name) = known.iter().map(|name| (distance(key, name), *name)).min()?;
+    (edits <= 1 + name.len() / 4).then_some(name)
 }
 
 /// Levenshtein's distance, for names of at most 64 bytes; longer ones are far from everything.
