@@ -116,7 +116,7 @@ const fn class(byte: u8) -> u32 {
 static SQL_WORDS: Lexicon = Lexicon::new(&[
     "alter", "and", "ascii", "attach", "begin", "benchmark", "between", "call", "case", "char", "chr",
     "concat", "copy", "create", "declare", "delete", "div", "drop", "elt", "exec", "execute",
-    "extractvalue", "from", "grant", "group", "having", "if", "iif", "in", "insert", "into", "is",
+    "extractvalue", "from", "grant", "group", "having", "if", "iif", "in", "infile", "insert", "into", "is",
     "length", "like", "limit", "load_file", "make_set", "merge", "or", "order", "pg_sleep", "procedure",
     "regexp", "rename", "rlike", "select", "shutdown", "sleep", "substr", "substring", "table",
     "truncate", "union", "update", "updatexml", "version", "waitfor", "where", "xor",

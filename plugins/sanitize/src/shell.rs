@@ -128,7 +128,7 @@ fn separated(value: &[u8], index: usize) -> Option<Finding> {
     let confidence = match (command.kind, command.argument) {
         (Kind::Absolute, _) => 88,
         (_, Argument::Strong) => {
-            if line && command.kind == Kind::Wordy {
+            if line && (command.kind == Kind::Wordy || is_letter(value, index)) {
                 60
             } else {
                 82
@@ -388,6 +388,12 @@ fn argument(value: &[u8], end: usize) -> Argument {
         (false, true) => Argument::Weak,
         _ => Argument::None,
     }
+}
+
+/// Whether sentences stand before a line: in a letter or in Markdown a command has a line of its own.
+fn is_letter(value: &[u8], index: usize) -> bool {
+    let before = between(value, index.saturating_sub(256), index);
+    before.windows(2).filter(|pair| matches!(pair, [b' ', next] if next.is_ascii_alphabetic())).count() > 3
 }
 
 /// Digits that are no address.

@@ -50,6 +50,7 @@ fn ordinary_text_passes() {
         "R&D; Q&A",
         "a,b;c,d",
         "time; date; place",
+        "To see what is there, run this in a terminal:\n\n    ls -la\n\nand tell me",
         "top 10",
         "PS 5",
         "id 42",
