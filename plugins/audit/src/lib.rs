@@ -29,11 +29,17 @@ use portcullis_policy::{
 pub use config::{Delivery, Wire};
 pub use queue::Limits;
 pub use record::LINE_BYTES;
-pub use trail::{METRICS, Tally, Trail};
+pub use trail::{Tally, Trail};
 
 use record::Account;
 use redact::Redactor;
 use text::Text;
+
+/// Records that were written.
+pub const RECORDS: Metric = Metric {
+    name: "portcullis_audit_records_total",
+    help: "Audit records written, those included that were dropped afterwards.",
+};
 
 /// The compiled policy.
 #[derive(Debug)]
@@ -80,7 +86,10 @@ pub struct Seen {
 
 impl Policy for Audit {
     const NAME: &'static str = "audit";
-    const METRICS: &'static [Metric] = METRICS;
+    const METRICS: &'static [Metric] = {
+        let [a, b, c, d, e] = trail::METRICS;
+        &[RECORDS, a, b, c, d, e]
+    };
     type Wire = Wire;
     type Stream = Seen;
 
@@ -105,6 +114,7 @@ impl Policy for Audit {
                     headers: &seen.headers,
                     response: seen.response,
                 };
+                effects.push(Effect::Count(&RECORDS, 1));
                 effects.push(Effect::Record(record::write(&account, &self.redactor)));
             }
             _ => {}

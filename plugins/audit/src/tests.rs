@@ -63,7 +63,7 @@ fn text(
         audit.on(&mut context, &mut seen, event, &mut effects);
     }
     match effects.as_slice() {
-        [Effect::Record(text)] => text.clone(),
+        [Effect::Count(metric, 1), Effect::Record(text)] if **metric == RECORDS => text.clone(),
         other => panic!("{other:?}"),
     }
 }

@@ -16,9 +16,8 @@ use crate::{
     text::Text,
 };
 
-/// What is counted, in the order of [`Tally`].
-pub const METRICS: &[Metric] = &[
-    Metric { name: "portcullis_audit_records_total", help: "Audit records that were queued." },
+/// What is counted here, in the order of [`Tally`].
+pub const METRICS: [Metric; 5] = [
     Metric {
         name: "portcullis_audit_delivered_total",
         help: "Audit records and gap reports that the companion stored.",
@@ -39,14 +38,13 @@ pub const METRICS: &[Metric] = &[
 ];
 
 /// Counts since they were last taken, in the order of [`METRICS`].
-pub type Tally = [u64; 6];
+pub type Tally = [u64; METRICS.len()];
 
-const RECORDS: usize = 0;
-const DELIVERED: usize = 1;
-const DROPPED: usize = 2;
-const REJECTED: usize = 3;
-const GAPS: usize = 4;
-const RETRIES: usize = 5;
+const DELIVERED: usize = 0;
+const DROPPED: usize = 1;
+const REJECTED: usize = 2;
+const GAPS: usize = 3;
+const RETRIES: usize = 4;
 
 /// Every record ends with these.
 pub(crate) const BRACES: &[u8] = b"}}}";
@@ -124,9 +122,7 @@ impl Trail {
         self.withdraw();
         self.report_losses(text.len(), moment);
         let body = text.strip_suffix(BRACES).unwrap_or(text);
-        if self.push(body, false, 0) {
-            self.count(RECORDS, 1);
-        } else {
+        if !self.push(body, false, 0) {
             self.lost.overflow = self.lost.overflow.saturating_add(1);
             self.count(DROPPED, 1);
         }

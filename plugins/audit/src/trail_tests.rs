@@ -178,11 +178,11 @@ fn what_has_no_room_is_counted_and_reported_when_there_is() {
     for _ in 0..50 {
         world.request(0);
     }
-    let [records, _, dropped, _, gaps, _] = world.vms[0].take_tally();
-    assert!(records >= 10 && records + dropped == 50 && gaps == 0, "{records} {dropped} {gaps}");
+    let [_, dropped, _, gaps, _] = world.vms[0].take_tally();
+    assert!((20..=40).contains(&dropped) && gaps == 0, "{dropped} {gaps}");
     world.settle();
     assert_eq!(world.companion.causes.len(), 1);
-    assert_eq!((world.companion.records, world.companion.missing), (records, dropped));
+    assert_eq!((world.companion.records, world.companion.missing), (50 - dropped, dropped));
     assert!(world.companion.causes.iter().all(|cause| cause == "overflow"));
 }
 

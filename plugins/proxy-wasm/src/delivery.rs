@@ -10,9 +10,10 @@ use std::time::Duration;
 use portcullis_chain::{
     Chain,
     audit::{
-        METRICS, Trail,
+        Trail,
         ledger::Board,
         queue::{Answer, Limits},
+        trail::METRICS,
     },
 };
 use portcullis_policy::{LogLevel, Moment, StateError, StoreResult};

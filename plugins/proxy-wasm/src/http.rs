@@ -40,6 +40,8 @@ pub struct Exchange {
     /// Bytes at the front of the host's body buffer that the chain has seen already: those that it was asked to keep.
     seen: usize,
     refused: bool,
+    /// A callback runs in which a local reply would spoil the response, or at the stream's end crash the host.
+    answered: bool,
     /// What follows the headers is no body: a tunnel's bytes.
     tunnel: bool,
     /// The audit ledger counts on a record.
@@ -57,6 +59,7 @@ impl Exchange {
             body: Body::Pass,
             seen: 0,
             refused: false,
+            answered: false,
             tunnel: false,
             promised: false,
             outcome: Outcome::default(),
@@ -67,7 +70,7 @@ impl Exchange {
         let mut effects = Effects::new();
         let moment = self.worker.clock.moment();
         self.worker.with_chain(|chain, shared| {
-            let mut ports = Ports { facts: &mut Properties, shared };
+            let mut ports = Ports { facts: &mut Properties(&self.worker.dialect), shared };
             chain.on(&mut self.stream, &mut ports, moment, event, &mut effects);
         });
         for effect in effects {
@@ -90,6 +93,10 @@ impl Exchange {
             }
             Effect::ReleaseRequestBody => {
                 self.body = Body::Pass;
+                Ok(())
+            }
+            Effect::Refuse(_) if self.answered => {
+                self.worker.log(LogLevel::Error, "a refusal of a response is ignored");
                 Ok(())
             }
             Effect::Refuse(refusal) => self.refuse(&refusal),
@@ -214,16 +221,19 @@ impl Exchange {
 
     /// The response's headers are about to leave: the upstream's, the proxy's or our own.
     pub fn response_headers(&mut self) -> Action {
+        self.answered = true;
         let bytes = self.worker.header_map(Map::Response);
         let headers = map::parse(&bytes);
         self.outcome.status = headers.first(":status").and_then(number);
         self.outcome.response_bytes = length(headers.first("content-length"));
         self.on(&Event::ResponseHeaders { headers: &headers });
+        self.answered = false;
         Action::Continue
     }
 
     /// The stream is over.
     pub fn log(&mut self) {
+        self.answered = true;
         let mut outcome = std::mem::take(&mut self.outcome);
         let unseen = outcome.status.is_none();
         if unseen {
@@ -242,7 +252,7 @@ impl Exchange {
             outcome.total = total.map(Duration::from_nanos);
             self.worker.with_chain(|chain, shared| {
                 let moment = self.worker.clock.moment();
-                let mut ports = Ports { facts: &mut Properties, shared };
+                let mut ports = Ports { facts: &mut Properties(&self.worker.dialect), shared };
                 chain.recall(&mut self.stream, &mut ports, moment, &headers);
             });
         }

@@ -5,14 +5,15 @@
 //! callbacks; none of them may trap, because a trap stops the VM for every tenant. What a host does not offer is probed
 //! once at start, done without, and said in its log. There is no SDK: it panics on most of these.
 //!
-//! Host calls for a plain GET with the default configuration, in the order in which they are made:
+//! Host calls for a plain GET with the default configuration:
 //!
 //! | callback | calls |
 //! |---|---|
-//! | request headers | all headers; the monotonic clock; audit: one write of shared data; then what identity, routes and limits ask: each configured fact a property, each limit a read and a write of shared data |
+//! | request headers | all headers; the monotonic clock; audit: one write of shared data; the client's address and the route's metadata, a property each; limits: a read and a write of shared data for each rule; `x-request-id`, if the proxy made none |
 //! | response headers | all headers; the clock; one per header that is set or removed |
-//! | log | the clock; for a stream of which nothing else was seen, also its headers, status and details |
+//! | log | the clock; for a stream of which nothing else was seen, also its headers, status, details and duration |
 //!
+//! Each further fact that the configuration asks for (a claim, a filter's mark, a route's name) is one more property.
 //! Counters and records go out on ticks, every 500 ms, or when a batch is full.
 
 mod abi;

@@ -23,6 +23,8 @@ pub struct Counters {
 impl Counters {
     /// Defines all metrics; false when the host has none.
     pub fn define(&self, metrics: &[&'static Metric], ticks: bool) -> bool {
+        // A second configuration must not lose what the first one counted.
+        self.flush();
         self.direct.set(!ticks);
         let mut list = Vec::with_capacity(metrics.len());
         for metric in metrics {

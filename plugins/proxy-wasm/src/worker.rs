@@ -13,6 +13,7 @@ use crate::delivery::{Delivery, Word};
 use crate::{
     abi::{self, Buffer, Map, Status},
     clock::Clock,
+    facts::Dialect,
     http,
     metrics::Counters,
     shared::Slots,
@@ -50,6 +51,8 @@ pub struct Worker {
     pub clock: Clock,
     /// Counters.
     pub counters: Counters,
+    /// What the host calls its properties.
+    pub dialect: Cell<Dialect>,
     holds_headers: bool,
     log_level: Cell<u32>,
     /// Set when the host wants the worker to end: until then it may wait.
@@ -76,6 +79,7 @@ impl Worker {
             shared: RefCell::new(slots),
             clock,
             counters: Counters::default(),
+            dialect: Cell::default(),
             holds_headers: holds,
             log_level: Cell::new(abi::log_level()),
             #[cfg(feature = "audit")]
