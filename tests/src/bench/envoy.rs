@@ -37,7 +37,12 @@ impl Envoy {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .with_context(|| format!("{}: cannot be started; `make tools` installs it, ENVOY= names your own", binary.display()))?;
+            .with_context(|| {
+                format!(
+                    "{}: cannot be started; `make tools` installs it, ENVOY= names your own",
+                    binary.display()
+                )
+            })?;
         let mut envoy = Self { child, port, folder };
         let deadline = Instant::now() + Duration::from_secs(30);
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
@@ -94,9 +99,7 @@ fn bootstrap_json(variant: &Variant, port: u16, upstream: u16) -> serde_json::Va
         "name": "envoy.filters.http.router",
         "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}
     }));
-    let endpoint = |port: u16| {
-        json!({"lb_endpoints": [{"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}}]})
-    };
+    let endpoint = |port: u16| json!({"lb_endpoints": [{"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}}]});
     let cluster = |name: &str| {
         json!({
             "name": name, "type": "STATIC", "connect_timeout": "1s",

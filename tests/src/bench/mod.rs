@@ -8,7 +8,7 @@ mod envoy;
 mod load;
 mod variants;
 
-use std::{io::Write as _, path::PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
@@ -74,7 +74,9 @@ pub fn run(options: &Options, progress: &mut dyn std::io::Write) -> Result<Vec<R
     for round in 0..=options.rounds {
         for turn in 0..chosen.len() {
             let at = (turn + round) % chosen.len();
-            let (Some(envoy), Some(load), Some(cost)) = (envoys.get(at), loads.get_mut(at), costs.get_mut(at)) else {
+            let (Some(envoy), Some(load), Some(cost)) =
+                (envoys.get(at), loads.get_mut(at), costs.get_mut(at))
+            else {
                 continue;
             };
             let before = envoy.cpu_ns()?;
@@ -114,7 +116,11 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     let upper = values.get(middle).copied().unwrap_or(0.0);
-    if values.len() % 2 == 1 { upper } else { (upper + values.get(middle.wrapping_sub(1)).copied().unwrap_or(upper)) / 2.0 }
+    if values.len() % 2 == 1 {
+        upper
+    } else {
+        (upper + values.get(middle.wrapping_sub(1)).copied().unwrap_or(upper)) / 2.0
+    }
 }
 
 /// The rows as a Markdown table.

@@ -18,7 +18,8 @@ pub struct Variant {
 /// Envoy alone, native filters, each policy, the chain.
 pub fn variants(dist: &Path) -> Vec<Variant> {
     let get = small_get();
-    let variant = |name: &str, filters: Vec<Value>| Variant { name: name.to_owned(), filters, request: get.clone() };
+    let variant =
+        |name: &str, filters: Vec<Value>| Variant { name: name.to_owned(), filters, request: get.clone() };
     let chain = |name: &str, policies: &[&str]| {
         let mut configuration = open_limits();
         if let Some(object) = configuration.as_object_mut() {
@@ -95,9 +96,17 @@ fn wasm(dist: &Path, configuration: &Value) -> Value {
 
 fn header_mutation() -> Value {
     let names = [
-        "x-xss-protection", "x-content-type-options", "x-frame-options", "content-security-policy",
-        "strict-transport-security", "referrer-policy", "permissions-policy", "cross-origin-embedder-policy",
-        "cross-origin-opener-policy", "cross-origin-resource-policy", "x-process-time",
+        "x-xss-protection",
+        "x-content-type-options",
+        "x-frame-options",
+        "content-security-policy",
+        "strict-transport-security",
+        "referrer-policy",
+        "permissions-policy",
+        "cross-origin-embedder-policy",
+        "cross-origin-opener-policy",
+        "cross-origin-resource-policy",
+        "x-process-time",
     ];
     let mutations: Vec<Value> = names
         .iter()

@@ -1,0 +1,200 @@
+//! Which headers every answer carries, whoever made it.
+
+use std::io::Read;
+
+use serde_json::json;
+
+use crate::{
+    stages::{NOWHERE, configurations, demonstration},
+    support::{
+        application::Answer,
+        client::{Connection, Request, Response},
+        fresh_id,
+        listeners::Listener,
+        message::Unframed,
+    },
+};
+
+/// The configurations that these tests are about.
+pub fn listeners() -> Vec<Listener> {
+    let mut routes = Listener::new("headers-routes", json!({"rate_limit": {"mode": "off"}}));
+    routes.virtual_hosts = Some(json!([{
+        "name": "application", "domains": ["*"],
+        "routes": [
+            {"match": {"prefix": "/here"}, "route": {"cluster": "upstream"}},
+            {"match": {"prefix": "/away"}, "route": {"cluster": NOWHERE}},
+            {"match": {"prefix": "/moved"}, "redirect": {"path_redirect": "/here"}},
+        ]
+    }]));
+    let web = json!({"headers": {"profile": "web"}, "rate_limit": {"mode": "off"}});
+    vec![routes, Listener::new("headers-web", web)]
+}
+
+/// The set that was asked for, to the letter where it is given in full.
+fn assert_required(answer: &Response, what: &str) {
+    let exact = [
+        ("x-xss-protection", "1; mode=block"),
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("strict-transport-security", "max-age=31536000; includeSubDomains; preload"),
+        ("referrer-policy", "strict-origin-when-cross-origin"),
+        ("cross-origin-embedder-policy", "require-corp"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
+    ];
+    let begins = [
+        (
+            "content-security-policy",
+            "default-src 'self'; script-src 'self' 'unsafe-inline' https://js.stripe.com; ",
+        ),
+        ("permissions-policy", "geolocation=(), microphone=(), camera=(), payment=(self), "),
+    ];
+    for (name, value) in exact {
+        let all: Vec<_> = answer.message.all(name).collect();
+        assert_eq!(all, [value.as_bytes()], "{what}: {name} in {answer:?}");
+    }
+    for (name, start) in begins {
+        let all: Vec<_> = answer.message.all(name).collect();
+        assert!(all.len() == 1 && all[0].starts_with(start.as_bytes()), "{what}: {name} in {answer:?}");
+    }
+    assert!(answer.id().len() >= 8, "{what}: {answer:?}");
+    assert_eq!(answer.message.all("x-request-id").count(), 1, "{what}: {answer:?}");
+}
+
+/// Seconds with six digits.
+fn assert_process_time(answer: &Response, what: &str) {
+    let time =
+        answer.header("x-process-time").unwrap_or_else(|| panic!("{what}: no x-process-time: {answer:?}"));
+    let (whole, part) = time.split_once('.').unwrap_or((&time, ""));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    assert!(digits(whole) && digits(part) && part.len() == 6, "{what}: {time}");
+    assert!(time.parse::<f64>().unwrap() < 60.0, "{what}: {time}");
+}
+
+#[test]
+fn the_applications_answers_carry_the_set_and_tell_nothing_of_the_stack() {
+    let shared = demonstration();
+    let talkative = |status| {
+        Answer::new(status, "ok")
+            .header("server", "Apache/2.4.1 (Unix)")
+            .header("X-Powered-By", "PHP/5.6")
+            .header("x-aspnet-version", "4.0")
+            .header("x-runtime", "0.1")
+            .header("x-envoy-upstream-service-time", "5")
+            .header("x-own", "kept")
+            .header("set-cookie", "a=1")
+            .header("set-cookie", "b=2")
+    };
+    for status in [200, 201, 204, 302, 404, 500, 503] {
+        let path = format!("/talkative/{status}");
+        shared.application.on(&path, talkative(status));
+        let answer = shared.stage.send(&Request::get(&path).of("headers", &fresh_id("talk")));
+        assert_eq!(answer.status, status);
+        assert_required(&answer, &path);
+        assert_process_time(&answer, &path);
+        for gone in
+            ["server", "x-powered-by", "x-aspnet-version", "x-runtime", "x-envoy-upstream-service-time"]
+        {
+            assert_eq!(answer.header(gone), None, "{path}: {gone}");
+        }
+        assert_eq!(answer.header("x-own").as_deref(), Some("kept"));
+        assert_eq!(answer.message.all("set-cookie").count(), 2, "{answer:?}");
+    }
+    let head = shared.stage.send(&Request::new("HEAD", "/talkative/200").of("headers", &fresh_id("head")));
+    assert_required(&head, "HEAD");
+}
+
+#[test]
+fn our_own_refusals_carry_the_set() {
+    let shared = demonstration();
+    let attack =
+        Request::get("/?q=1'+UNION+SELECT+password+FROM+users--").of("headers-own", &fresh_id("attack"));
+    let answer = shared.stage.send(&attack);
+    assert_eq!(answer.status, 403);
+    assert_required(&answer, "403");
+    assert_process_time(&answer, "403");
+
+    let login = || Request::post("/login", "text/plain", "x").of("headers-own", &fresh_id("login"));
+    let limited = (0..6).map(|_| shared.stage.send(&login())).last().unwrap();
+    assert_eq!(limited.status, 429);
+    assert_required(&limited, "429");
+    assert_process_time(&limited, "429");
+    for name in ["retry-after", "ratelimit", "ratelimit-policy"] {
+        assert!(limited.header(name).is_some(), "{name} in {limited:?}");
+    }
+    let unknown = shared.stage.send(&Request::get("/").of("Not Allowed", &fresh_id("unknown")));
+    assert_eq!(unknown.status, 403);
+    assert_required(&unknown, "403 of an unknown tenant");
+}
+
+#[test]
+fn envoys_own_answers_carry_the_set() {
+    let shared = configurations();
+    let routes = shared.listener("headers-routes");
+    for (path, status) in [("/nowhere", 404), ("/away", 503), ("/moved", 301)] {
+        let answer = Request::get(path).header("x-request-id", fresh_id("own")).send(routes);
+        assert_eq!(answer.status, status, "{path}");
+        assert_required(&answer, path);
+        assert_process_time(&answer, path);
+        assert_eq!(answer.header("server"), None, "{path}: {answer:?}");
+    }
+    assert_eq!(Request::get("/here").send(routes).status, 200);
+}
+
+#[test]
+fn answers_to_what_is_not_http_carry_the_set() {
+    let shared = demonstration();
+    let ask = |bytes: &[u8], what: &str| {
+        let mut connection = Connection::open(shared.stage.envoy());
+        // Envoy may close while a megabyte is still on its way.
+        drop(connection.send_bytes(bytes));
+        let answer = connection.receive(Unframed::UntilClose, false);
+        answer.unwrap_or_else(|error| panic!("{what}: {error}")).unwrap_or_else(|| panic!("{what}: closed"))
+    };
+    let large = "x".repeat(100 * 1024);
+    for (what, bytes, status) in [
+        ("a large header", format!("GET / HTTP/1.1\r\nhost: a\r\nx-large: {large}\r\n\r\n"), 431),
+        (
+            "a large header after an id",
+            format!("GET / HTTP/1.1\r\nhost: a\r\nx-request-id: large-00000001\r\nx-large: {large}\r\n\r\n"),
+            431,
+        ),
+        ("a header without a colon", "GET / HTTP/1.1\r\nhost: a\r\nnonsense\r\n\r\n".to_owned(), 400),
+        ("no host", "GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
+        ("no method", "/ HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(), 400),
+        ("a header with NUL", "GET / HTTP/1.1\r\nhost: a\r\nx: \0\r\n\r\n".to_owned(), 400),
+    ] {
+        let answer = ask(bytes.as_bytes(), what);
+        assert_eq!(answer.status, status, "{what}: {answer:?}");
+        assert_required(&answer, what);
+    }
+}
+
+#[test]
+fn the_web_profile_promises_nothing_over_plain_http() {
+    let shared = configurations();
+    let answer = Request::get("/").send(shared.listener("headers-web"));
+    assert_eq!(answer.header("x-xss-protection"), None);
+    assert_eq!(answer.header("strict-transport-security"), None);
+    assert!(answer.header("content-security-policy").unwrap().contains("object-src 'none'"));
+}
+
+#[test]
+fn long_answers_are_compressed() {
+    let shared = demonstration();
+    let text = "All work and no play. ".repeat(500);
+    shared.application.on("/long", Answer::new(200, text.clone()).header("content-type", "text/plain"));
+    let ask = |coding: &str| {
+        let request = Request::get("/long").of("headers", &fresh_id("long"));
+        shared.stage.send(&request.header("accept-encoding", coding))
+    };
+    let packed = ask("gzip");
+    assert_eq!(packed.header("content-encoding").as_deref(), Some("gzip"));
+    assert!(packed.message.body.len() < text.len() / 4);
+    let mut unpacked = String::new();
+    flate2::read::GzDecoder::new(&packed.message.body[..]).read_to_string(&mut unpacked).unwrap();
+    assert_eq!(unpacked, text);
+    assert_required(&packed, "compressed");
+    let plain = ask("identity");
+    assert_eq!((plain.header("content-encoding"), plain.text()), (None, text));
+}

@@ -1,0 +1,94 @@
+//! Further listeners for one Envoy: each with its own module configuration, filters and routes.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use serde_json::{Value, json};
+use xtask::{ports, stack::Edit};
+
+/// The type of a filter's configuration.
+pub fn type_url(message: &str) -> String {
+    format!("type.googleapis.com/{message}")
+}
+
+/// A listener as `envoy/bootstrap.yaml` has it, with a few things changed.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Its name, and the module's `root_id` on it: what the module keeps, it keeps for this listener.
+    pub name: String,
+    /// Where it listens.
+    pub port: u16,
+    /// The module's configuration.
+    pub config: Value,
+    /// Filters before the module.
+    pub filters: Vec<Value>,
+    /// Virtual hosts instead of the bootstrap's own.
+    pub virtual_hosts: Option<Value>,
+    /// Whether WebSocket upgrades are let through.
+    pub upgrades: bool,
+}
+
+impl Listener {
+    /// With a configuration, on a free port.
+    pub fn new(name: &str, config: Value) -> Self {
+        Self {
+            name: name.to_owned(),
+            port: ports::free().unwrap(),
+            config,
+            filters: Vec::new(),
+            virtual_hosts: None,
+            upgrades: false,
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
+    /// The listener as Envoy takes it, made from the bootstrap's own.
+    pub fn render(&self, template: &Value) -> Value {
+        let mut listener = template.clone();
+        listener["name"] = json!(self.name);
+        listener["address"]["socket_address"]["port_value"] = json!(self.port);
+        let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
+        manager["stat_prefix"] = json!(self.name);
+        if let Some(hosts) = &self.virtual_hosts {
+            manager["route_config"]["virtual_hosts"] = hosts.clone();
+        }
+        if self.upgrades {
+            manager["upgrade_configs"] = json!([{"upgrade_type": "websocket"}]);
+        }
+        let filters = manager["http_filters"].as_array_mut().unwrap();
+        let at = filters.iter().position(is_module).expect("the bootstrap has the module");
+        let module = &mut filters[at]["typed_config"]["config"];
+        module["name"] = json!(self.name);
+        module["root_id"] = json!(self.name);
+        module["configuration"]["value"] = json!(self.config.to_string());
+        filters.splice(at..at, self.filters.clone());
+        listener
+    }
+}
+
+fn is_module(filter: &Value) -> bool {
+    filter["name"] == "envoy.filters.http.wasm"
+}
+
+/// Adds listeners to a bootstrap.
+pub fn add(listeners: Vec<Listener>) -> Edit {
+    Edit::new(move |bootstrap| {
+        let all = bootstrap["static_resources"]["listeners"].as_array_mut().unwrap();
+        let template = all[0].clone();
+        all.extend(listeners.iter().map(|listener| listener.render(&template)));
+    })
+}
+
+/// A filter that leaves metadata under a namespace, as the filter of that name would.
+pub fn set_metadata(namespace: &str, value: Value) -> Value {
+    json!({
+        "name": "envoy.filters.http.set_metadata",
+        "typed_config": {
+            "@type": type_url("envoy.extensions.filters.http.set_metadata.v3.Config"),
+            "metadata": [{"metadata_namespace": namespace, "value": value, "allow_overwrite": true}]
+        }
+    })
+}
