@@ -4,7 +4,7 @@
 //! Cases are dealt to a few Envoys that run side by side. Each has one worker, so that its counters are handed over
 //! together. Records are looked for when all cases are through: they arrive while others run.
 
-use std::{io::Write, thread, time::Duration};
+use std::{collections::BTreeMap, io::Write, thread, time::Duration};
 
 use portcullis_host_tests::{
     case::{self, Case, Expect, Host, RequestWire, Step, UpstreamWire},
@@ -104,6 +104,8 @@ struct Lane {
     listeners: Vec<Listener>,
     /// Requests that have been sent.
     sent: u64,
+    /// How many records there must be of each correlation ID.
+    ids: BTreeMap<String, usize>,
 }
 
 /// A record that must come.
@@ -135,7 +137,7 @@ impl Lane {
             options.config = ModuleConfig::Text(r#"{"headers": {"mode": "off"}}"#.to_owned());
             options.edits.push(listeners::add(added));
         });
-        Self { stage, application, capture, listeners, sent: 0 }
+        Self { stage, application, capture, listeners, sent: 0, ids: BTreeMap::new() }
     }
 
     /// Runs them; every case that does not hold, with what is not as it should be.
@@ -159,8 +161,14 @@ impl Lane {
     }
 
     fn case(&mut self, at: usize, name: &str, case: &Case, owed: &mut Vec<Owed>) -> Result<(), String> {
+        // Cases may choose the same ID, and listeners deliver each in its own time: not two of them at once.
+        for id in case.steps.iter().filter_map(|step| step.request.headers.get("x-request-id")) {
+            let id = id.0.iter().map(|value| String::from_utf8_lossy(&value.0)).collect::<String>();
+            if let Some(count) = self.ids.get(&id) {
+                self.capture.wait_for(&id, *count);
+            }
+        }
         let clock = Deadline::after(Duration::MAX);
-        let first_owed = owed.len();
         for (number, step) in case.steps.iter().enumerate() {
             if let Some(at) = step.at {
                 thread::sleep(at.saturating_sub(clock.elapsed()));
@@ -169,17 +177,18 @@ impl Lane {
             for _ in 0..step.repeat {
                 let answer = self.exchange(at, &step.request, &step.upstream);
                 let (observed, id) = answer.map_err(|problem| format!("steps[{number}]: {problem}"))?;
-                let at_once = Expect { record: None, metrics: Default::default(), ..step.expect.clone() };
+                if audits(case) {
+                    let count = self.ids.entry(id.clone()).or_default();
+                    let expect = step.expect.record.clone().unwrap_or(json!({}));
+                    let expect = Expect { record: Some(expect), ..Expect::default() };
+                    let name = format!("{name}, steps[{number}]");
+                    owed.push(Owed { name, id, nth: *count, expect });
+                    *count += 1;
+                }
+                let at_once = Expect { record: None, metrics: BTreeMap::new(), ..step.expect.clone() };
                 let problems = at_once.differences(&observed);
                 if !problems.is_empty() {
                     return Err(format!("steps[{number}]: {}", problems.join("; ")));
-                }
-                let record = step.expect.record.clone();
-                // A step that expects no particular record still leaves its mark on those of the same ID.
-                let nth = owed.iter().skip(first_owed).filter(|owed| owed.id == id).count();
-                let expect = Expect { record: Some(record.unwrap_or(json!({}))), ..Expect::default() };
-                if audits(case) {
-                    owed.push(Owed { name: format!("{name}, steps[{number}]"), id, nth, expect });
                 }
             }
             if let Some(before) = before {
@@ -220,8 +229,8 @@ impl Lane {
     }
 
     /// Our counters, when all that was sent before has been counted.
-    fn settled(&self) -> std::collections::BTreeMap<String, u64> {
-        let mut last = Default::default();
+    fn settled(&self) -> BTreeMap<String, u64> {
+        let mut last = BTreeMap::new();
         // Requests that Envoy answers by itself are not counted: then the time must pass.
         Deadline::after(SETTLED).poll(|| {
             last = counters(self.stage.stack.admin());
@@ -230,11 +239,7 @@ impl Lane {
         last
     }
 
-    fn check_metrics(
-        &self,
-        step: &Step,
-        before: &std::collections::BTreeMap<String, u64>,
-    ) -> Result<(), String> {
+    fn check_metrics(&self, step: &Step, before: &BTreeMap<String, u64>) -> Result<(), String> {
         let metrics =
             step.expect.metrics.iter().map(|(name, by)| (name.clone(), by * u64::from(step.repeat)));
         let expect = Expect { metrics: metrics.collect(), ..Expect::default() };

@@ -166,7 +166,7 @@ fn metadata_that_is_wrong_is_counted_and_changes_nothing() {
     let said = xtask::clock::Deadline::after(Duration::from_secs(5)).poll(|| {
         let log = shared.stage.envoy_log();
         log.contains(
-            "route metadata is ignored: route_metadata.sanitise: is not a policy; did you mean `sanitize`?",
+            "route metadata is ignored: route_metadata.sanitise: is not a known key; did you mean `sanitize`?",
         )
         .then_some(())
     });

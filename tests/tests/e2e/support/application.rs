@@ -17,7 +17,7 @@ use super::message::{Headers, Message, Unframed};
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// Headers beside `content-length`.
+    /// Headers; a `content-length` is added when there is none.
     pub headers: Headers,
     /// The body.
     pub body: Vec<u8>,
@@ -126,7 +126,10 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) -> io::Result<()> {
         if matches!(answer.status, 204 | 304) {
             out.extend_from_slice(b"\r\n");
         } else {
-            out.extend_from_slice(format!("content-length: {}\r\n\r\n", answer.body.len()).as_bytes());
+            if !answer.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"content-length")) {
+                out.extend_from_slice(format!("content-length: {}\r\n", answer.body.len()).as_bytes());
+            }
+            out.extend_from_slice(b"\r\n");
             out.extend_from_slice(if only_head { b"" } else { &answer.body });
         }
         stream.write_all(&out)?;
