@@ -146,7 +146,8 @@ impl Process {
             }
             match self.identity.signal(signal) {
                 Ok(()) => {}
-                Err(error) if self.ended().is_some() => drop(error),
+                // It is ending: its first thread is gone, the others are about to be.
+                Err(error) if error.kind() == io::ErrorKind::NotFound || self.ended().is_some() => {}
                 Err(error) => {
                     return Err(error)
                         .with_context(|| format!("cannot signal process {}", self.identity.pid));
