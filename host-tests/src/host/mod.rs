@@ -14,6 +14,7 @@
 mod clock;
 mod error;
 mod exchange;
+mod flow;
 mod guest;
 mod headers;
 mod imports;
@@ -31,6 +32,7 @@ mod vm;
 
 pub use error::{HostError, Trap};
 pub use exchange::Request;
+pub(crate) use flow::local_reply;
 pub use headers::HeaderMap;
 pub use module::Module;
 pub use process::{LogLine, Process};
@@ -39,7 +41,6 @@ pub use property::{Properties, Property};
 pub use shared_data::SharedData;
 pub use state::{Call, Message, Options};
 pub use status::Status;
-pub(crate) use stream::local_reply;
 pub use stream::{Flow, Outcome, Stream};
 pub use trace::Trace;
 pub use vm::{CallAnswer, Vm};

@@ -147,6 +147,8 @@ pub(crate) struct State {
     pub current: u32,
     pub configuration: Vec<u8>,
     pub tick: Option<Duration>,
+    /// The root context has asked for time, and now says that it needs no more.
+    pub done: bool,
     pub calls: Vec<Call>,
     pub in_flight: Vec<u32>,
     pub next_token: u32,

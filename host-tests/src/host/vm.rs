@@ -64,6 +64,7 @@ impl Vm {
             current: ROOT,
             configuration: Vec::new(),
             tick: None,
+            done: false,
             calls: Vec::new(),
             in_flight: Vec::new(),
             next_token: 0,
@@ -137,6 +138,27 @@ impl Vm {
         }
         self.store.data_mut().current = ROOT;
         self.call::<u32, ()>("proxy_on_tick", ROOT).map(drop)
+    }
+
+    /// Tells the module that the proxy wants the VM to end. False: it asks for time, for which the proxy gives it ticks
+    /// and answers until [`Self::is_done`].
+    ///
+    /// # Errors
+    /// When it traps.
+    pub fn finish(&mut self) -> Result<bool, HostError> {
+        self.store.data_mut().current = ROOT;
+        let done = self.call::<u32, u32>("proxy_on_done", ROOT)? != Some(0);
+        self.store.data_mut().done |= done;
+        if done {
+            self.call::<u32, ()>("proxy_on_delete", ROOT)?;
+        }
+        Ok(done)
+    }
+
+    /// Whether the module needs no more time to end.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.store.data().done
     }
 
     /// The calls to other services since this was last asked, oldest first. Each wants an [`Self::answer`].

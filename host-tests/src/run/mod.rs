@@ -60,7 +60,7 @@ pub fn replay(case: &Case, host: &mut dyn CaseHost) -> Result<Vec<Observed>, Str
     Ok(all)
 }
 
-/// The request as the module gets to see it.
+/// The request as the module gets to see it: headers, and the body's pieces.
 fn edge_request(request: &RequestWire, source: &str) -> (HeaderMap, Vec<Vec<u8>>) {
     let wire = request.wire();
     let mut headers = HeaderMap::new()

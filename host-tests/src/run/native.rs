@@ -209,8 +209,12 @@ impl Exchange<'_> {
 
     fn done(&mut self) {
         let number = |map: &HeaderMap| std::str::from_utf8(map.first("content-length")?).ok()?.parse().ok();
+        let status = self.response.status();
+        // As the adapter has it from Envoy: who failed, if somebody other than we did.
+        let failed = self.refused.is_none() && status.is_some_and(|status| status >= 500);
         let outcome = Outcome {
-            status: self.response.status(),
+            status,
+            details: if failed { b"via_upstream".to_vec() } else { Vec::new() },
             request_bytes: number(&self.request),
             response_bytes: number(&self.response),
             ..Outcome::default()

@@ -119,7 +119,10 @@ impl CaseHost for Wasm {
 
     fn exchange(&mut self, request: &RequestWire, upstream: &UpstreamWire) -> Result<Observed, String> {
         let (headers, pieces) = edge_request(request, &self.source);
-        let request = Request { headers, pieces, properties: self.properties.clone(), ..Request::default() };
+        // A codec tells the end of a chunked body after its last piece.
+        let end_apart = headers.first("transfer-encoding").is_some();
+        let properties = self.properties.clone();
+        let request = Request { headers, pieces, end_apart, properties, ..Request::default() };
         let answer = Message {
             headers: Some(upstream_answer(upstream)),
             body: upstream.body.0.clone(),

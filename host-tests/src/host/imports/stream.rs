@@ -94,8 +94,9 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             Ok(())
         }
         proxy_done(guest) {
-            // Nothing waits for it: streams end when they end.
-            let _ = guest.state();
+            let state = guest.state();
+            // A stream ends when it ends.
+            state.done = state.done || state.current == super::super::vm::ROOT;
             Ok(())
         }
     }

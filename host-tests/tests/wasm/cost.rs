@@ -1,0 +1,137 @@
+//! What a request costs, and that nothing grows.
+
+use std::time::Duration;
+
+use portcullis_host_tests::{
+    case::Facts,
+    host::{Message, Process, Request, Trace, Vm},
+    run::{self, receipt, records_of},
+};
+use serde_json::{Value, json};
+
+use super::support::{exchange, status_of, worker};
+
+/// A small GET as a browser sends it.
+fn plain(number: u64) -> Request {
+    // Every route of Envoy's belongs to a virtual host that has a name.
+    let known = Facts { virtual_host: Some("application".to_owned()), ..Facts::default() };
+    Request { properties: run::properties(&known), ..Request::new("GET", "/shop/items?page=2") }
+        .with("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0")
+        .with("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
+        .with("accept-language", "en-US,en;q=0.5")
+        .with("accept-encoding", "gzip, deflate, br")
+        .with("cookie", "session=4f5a6b7c8d9e; theme=dark")
+        .with("x-forwarded-for", "127.0.0.1")
+        .with("x-forwarded-proto", "http")
+        .with("x-request-id", format!("0f3b7c1e-5d2a-4c8b-9e6f-{number:012}"))
+}
+
+fn answer() -> Message {
+    let mut answer = Message::answer(200, "ok");
+    if let Some(headers) = answer.headers.as_mut() {
+        for (name, value) in
+            [("content-type", "text/html"), ("content-length", "2"), ("server", "nginx/1.27.1")]
+        {
+            headers.add(name, value);
+        }
+    }
+    answer
+}
+
+/// Fuel and host calls of one request, averaged over many.
+fn measured(configuration: &Value) -> (u64, Trace, u64) {
+    let process = Process::new(1);
+    let mut vm = worker(&process, configuration);
+    let requests = 50;
+    let serve = |vm: &mut Vm, number: u64| {
+        let outcome = vm.exchange(&plain(number), &answer()).unwrap();
+        assert_eq!(outcome.downstream.headers.unwrap().status(), Some(200));
+    };
+    (0..10).for_each(|number| serve(&mut vm, number));
+    vm.take_fuel();
+    vm.take_trace();
+    (0..requests).for_each(|number| serve(&mut vm, number));
+    (vm.take_fuel() / requests, vm.take_trace(), requests)
+}
+
+#[test]
+fn a_plain_get_costs_little() {
+    for (what, configuration, most_calls, most_fuel) in [
+        ("the chain", json!({}), 26, 150_000),
+        ("headers alone", json!({"policies": ["headers"]}), 21, 75_000),
+        ("no policy", json!({"policies": []}), 9, 45_000),
+    ] {
+        let (fuel, trace, requests) = measured(&configuration);
+        println!(
+            "{what}: {fuel} fuel, {:.1} host calls per plain GET",
+            trace.total() as f64 / requests as f64
+        );
+        for (name, count) in trace.iter() {
+            println!("  {:>5.2} {name}", count as f64 / requests as f64);
+        }
+        assert!(trace.total() <= most_calls * requests, "{what}: {} host calls", trace.total() / requests);
+        assert!(fuel <= most_fuel, "{what}: {fuel} fuel");
+    }
+}
+
+#[test]
+fn memory_does_not_grow_with_requests() {
+    let process = Process::new(1);
+    let config = json!({
+        "tenant": {"from": [{"header": "x-tenant-id", "set_by": "client"}]},
+        "user": {"from": [{"header": "x-user-id", "set_by": "client"}]},
+    });
+    let mut vm = worker(&process, &config);
+    let serve = |vm: &mut Vm, number: u64| {
+        let request = match number % 4 {
+            0 => plain(number),
+            1 => Request::new("POST", "/login")
+                .body(format!("name=O'Brien&n={number}"))
+                .with("x-user-id", number.to_string()),
+            2 => Request::new("GET", format!("/?q=1'%20or%201=1%20--%20{number}")),
+            _ => plain(number).with("x-tenant-id", format!("tenant-{}", number % 5000)),
+        };
+        exchange(vm, &request);
+        if number.is_multiple_of(200) {
+            process.advance(Duration::from_millis(500));
+            vm.tick().unwrap();
+        }
+        for call in vm.take_calls() {
+            vm.answer(call.token, receipt(records_of(&call.body).unwrap().len())).unwrap();
+        }
+    };
+    (0..20_000).for_each(|number| serve(&mut vm, number));
+    let before = vm.memory_bytes();
+    (20_000..120_000).for_each(|number| serve(&mut vm, number));
+    println!("memory: {before} bytes after 20,000 requests, {} after 120,000", vm.memory_bytes());
+    assert_eq!(vm.memory_bytes(), before);
+    assert_eq!(process.metric("portcullis_audit_dropped_total"), 0);
+}
+
+#[test]
+fn memory_does_not_grow_with_configurations_or_abandoned_streams() {
+    let mut vm = worker(&Process::new(1), &json!({}));
+    let round = |vm: &mut Vm| {
+        for _ in 0..20 {
+            let text = br#"{"rate_limit": {"mode": "off"}, "routes": [{"match": {"path": "/a"}}]}"#;
+            assert!(vm.configure(text).unwrap());
+        }
+        for _ in 0..200 {
+            let stream = vm.open(portcullis_host_tests::host::Properties::new());
+            let headers = Request::new("POST", "/").with("content-type", "application/json").headers;
+            stream.request_headers(vm, headers, false).unwrap();
+            stream.request_body(vm, b"{\"a\": \"", false).unwrap();
+            stream.end(vm).unwrap();
+        }
+        vm.tick().unwrap();
+        vm.take_calls().into_iter().for_each(|call| {
+            let stored = records_of(&call.body).unwrap().len();
+            vm.answer(call.token, receipt(stored)).unwrap();
+        });
+    };
+    (0..5).for_each(|_| round(&mut vm));
+    let before = vm.memory_bytes();
+    (0..10).for_each(|_| round(&mut vm));
+    assert_eq!(vm.memory_bytes(), before);
+    assert_eq!(status_of(&mut vm, &Request::new("GET", "/")), Some(200));
+}

@@ -1,0 +1,17 @@
+//! Tests of the built modules under wasmtime. One program, so that each module is compiled once.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says what went wrong by failing; clippy allows it within test functions, not beside them"
+)]
+
+mod bad_input;
+mod cost;
+mod delivery;
+mod fuzz;
+mod profiles;
+mod replay;
+mod support;
+mod workers;
