@@ -62,6 +62,17 @@ pub const COMMAND_WORD: u32 = 1 << 23;
 /// `^`, or a wildcard where a command's name would stand.
 pub const GLOB: u32 = 1 << 24;
 
+/// Two dashes in a row.
+pub const DASHES: u32 = 1 << 25;
+/// `&&` or `||`.
+pub const DOUBLED: u32 = 1 << 26;
+/// What may be UTF-7: a plus sign and what ASCII begins with there.
+pub const UTF7: u32 = 1 << 27;
+/// `![`, `+[`: script that is spelled without letters.
+pub const BANG_BRACKET: u32 = 1 << 28;
+/// `/*`, as comments begin.
+pub const COMMENT: u32 = 1 << 29;
+
 /// Set by words alone: they matter only together with another mark.
 const WORDS: u32 = SQL_WORD | SCRIPT_WORD | FILE_WORD | COMMAND_WORD;
 
@@ -101,6 +112,8 @@ const fn class(byte: u8) -> u32 {
         0..=8 | 0x0e..=0x1f | 0x7f => CONTROL,
         b'a'..=b'z' | b'A'..=b'Z' | b'_' => WORD_BYTE | LETTER,
         b'0'..=b'9' => WORD_BYTE,
+        // A no-break space, in Latin 1 and in UTF-8: MySQL takes it for white space.
+        0xa0 | 0xc2 => HIGH,
         0x80..=0xff => HIGH | WORD_BYTE,
         b'/' => SLASH,
         b'.' => DOT,
@@ -184,6 +197,9 @@ impl Marks {
                 // Behind a digit a word may begin: `1or`.
                 if word.is_none() && class & LETTER != 0 {
                     word = Some(index);
+                    if *byte == b'A' && before == b'+' {
+                        marks |= UTF7;
+                    }
                 }
                 if matches!(byte, b'2' | b'5') && before | 32 == b'x' {
                     marks |= DOTS;
@@ -195,8 +211,12 @@ impl Marks {
                 }
                 marks |= match byte {
                     b'.' if dot => DOTS,
+                    b'*' if before == b'/' => GLOB | DOTS | COMMENT,
                     b'?' | b'*' if matches!(before, b'/' | b'?' | b'*') => GLOB | DOTS,
                     b'^' => GLOB,
+                    b'-' if before == b'-' => DASHES,
+                    b'&' | b'|' if before == *byte => DOUBLED,
+                    b'[' if matches!(before, b'!' | b'+') => BANG_BRACKET,
                     _ => 0,
                 };
                 dot = *byte == b'.' || dot && matches!(byte, b'?' | b' ' | b'"' | b'\'' | 1..=0x1f);
@@ -222,12 +242,13 @@ impl Marks {
 
     /// Whether the value may hold an encoding that applications undo.
     pub const fn may_be_encoded(self) -> bool {
-        self.any(PERCENT | AMP | BACKSLASH | HIGH | CONTROL)
+        self.any(PERCENT | AMP | BACKSLASH | HIGH | CONTROL | UTF7)
     }
 
     /// Whether SQL can be there: a quote to break out of, or a word with something around it.
     pub const fn may_be_sql(self) -> bool {
-        self.any(QUOTE)
+        self.any(QUOTE | DASHES | COMMENT)
+            || self.any(DOUBLED) && self.any(EQUALS | PAREN)
             || self.any(SQL_WORD)
                 && self.any(
                     SPACE
@@ -247,12 +268,12 @@ impl Marks {
 
     /// Whether markup or script can be there.
     pub const fn may_be_markup(self) -> bool {
-        self.any(ANGLE | COLON | EQUALS) || self.may_be_script()
+        self.any(ANGLE | COLON | EQUALS | BANG_BRACKET) || self.may_be_script()
     }
 
     /// Whether script without a tag can be there.
     pub const fn may_be_script(self) -> bool {
-        self.any(SCRIPT_WORD) && self.any(PAREN | QUOTE | EQUALS | BRACE)
+        self.any(SCRIPT_WORD) && self.any(PAREN | QUOTE | EQUALS | BRACE | DOT)
     }
 
     /// Whether a path worth a walk can be there.

@@ -2,9 +2,9 @@
 
 use super::lexer::{Kind, Lexer, Token};
 use super::run::{Entry, Operand, Pending, Run};
-use super::statement::{boolean_mode, is_statement};
+use super::statement::{boolean_mode, is_statement, splices, takes_apart};
 use super::words::Word;
-use crate::bytes::{at, between, is_space};
+use crate::bytes::{at, between, from, is_space, starts};
 
 enum Step {
     Go,
@@ -128,7 +128,9 @@ impl Run {
             Kind::Open => {
                 let rest = between(lexer.value(), token.start + 1, token.end);
                 self.open = self.length > 0;
-                self.sentence = is_space(at(rest, 0)) && rest.iter().any(u8::is_ascii_alphabetic);
+                self.sentence = is_space(at(rest, 0)) && rest.iter().any(u8::is_ascii_alphabetic)
+                    || at(lexer.value(), token.start) == b'"' && rest.trim_ascii().is_empty();
+                self.sentence &= !splices(lexer.value(), token.start);
                 self.complete(Operand::Constant);
                 return Some(Step::Stop);
             }
@@ -138,12 +140,16 @@ impl Run {
             }
             Kind::Name => self.name(lexer),
             Kind::Left => {
+                self.depth += 1;
                 self.after_left = true;
                 if matches!(lexer.clone().next().kind, Kind::Word(Word::Select)) {
                     self.subselect = true;
                 }
             }
-            Kind::Right if after_left => self.complete(Operand::Call),
+            Kind::Right if after_left => {
+                self.depth -= 1;
+                self.complete(Operand::Call);
+            }
             Kind::Right if self.first == Operand::None => self.closed = true,
             // `select *` and `count(*)`; else a sign, or an operator that has no operand on its left.
             Kind::Arith if (list_start || after_left) && at(lexer.value(), token.start) == b'*' => {
@@ -171,6 +177,11 @@ impl Run {
                 self.list_start = self.select;
             }
             Word::Not => {}
+            // SQLite's operators are functions too: `like(a, b)`.
+            Word::Compare | Word::Logic if !after_word && self.length > 0 && self.hugs_left(token, lexer) => {
+                self.call();
+            }
+            Word::Union => return Some(self.union_select(lexer)),
             Word::Compare if after_word => self.after_compare_word = true,
             Word::Constant => self.complete(Operand::Constant),
             Word::Select => {
@@ -184,7 +195,10 @@ impl Run {
                 self.pending = Pending::Clause;
             }
             Word::When if self.case => {}
-            Word::Function | Word::If if self.calls_next(lexer) => self.call(),
+            Word::Function | Word::If if self.calls_next(lexer) => {
+                self.reveal += u16::from(takes_apart(lexer, token));
+                self.call();
+            }
             Word::Reveal if self.calls_next(lexer) => {
                 self.reveal += 1;
                 self.call();
@@ -194,7 +208,9 @@ impl Run {
                 self.name(lexer);
             }
             Word::Catalogue => {
-                self.catalogue = true;
+                // `mysql`, `master` and `sys` are words of their own; what belongs to them stands behind a dot.
+                let own = token.end - token.start > 6;
+                self.catalogue |= own || matches!(lexer.clone().next().kind, Kind::Dot);
                 self.name(lexer);
             }
             Word::Function | Word::Reveal | Word::Weapon | Word::Thing | Word::Suffix | Word::End => {
@@ -212,6 +228,11 @@ impl Run {
 
     fn calls_next(&self, lexer: &Lexer<'_>) -> bool {
         matches!(lexer.clone().next().kind, Kind::Left)
+    }
+
+    /// Whether a parenthesis follows without white space, as behind a function's name.
+    fn hugs_left(&self, token: Token, lexer: &Lexer<'_>) -> bool {
+        at(lexer.value(), token.end) == b'('
     }
 
     /// A known function and its parenthesis.
@@ -241,6 +262,7 @@ impl Run {
         {
             self.constants = true;
         }
+        self.constant_logic |= self.pending == Pending::Logic && operand == Operand::Constant;
         self.joined |= matches!(self.pending, Pending::Compare | Pending::Logic | Pending::Arith);
         self.last = operand;
     }
@@ -277,8 +299,21 @@ impl Run {
                 self.expect(Pending::Clause)
             }
             Kind::Right => {
-                self.closed |= self.length == 0 || self.closed;
+                // One more than was opened closes one of the statement's own.
+                self.depth -= 1;
+                self.closed |= self.length == 0 || self.depth < 0 && self.last == Operand::Constant;
                 self.after_right = true;
+                Step::Go
+            }
+            Kind::Left if matches!(lexer.clone().next().kind, Kind::Word(Word::Select)) => {
+                self.depth += 1;
+                self.subselect = true;
+                self.glued |= self.length <= 8;
+                self.expect(Pending::Clause)
+            }
+            // Strings side by side are one: `x' '1`.
+            Kind::Text if self.quoted && self.length == 0 => {
+                self.texts += 1;
                 Step::Go
             }
             Kind::Dot if self.last == Operand::Name || self.last == Operand::Call => {
@@ -302,6 +337,14 @@ impl Run {
                 self.expect(Pending::Arith)
             }
             Word::Not if matches!(lexer.clone().next().kind, Kind::Word(Word::Compare)) => Step::Go,
+            // MySQL's `match a against ('b')`; elsewhere it is a word of ordinary text.
+            Word::Compare
+                if token.end - token.start == 7
+                    && starts(from(lexer.value(), token.start), b"against")
+                    && !self.calls_next(lexer) =>
+            {
+                self.violate()
+            }
             Word::Compare => {
                 if boolean_mode(lexer) {
                     return Step::Go;
@@ -366,7 +409,11 @@ impl Run {
     fn union_select(&mut self, lexer: &mut Lexer<'_>) -> Step {
         for _ in 0..16 {
             match lexer.next().kind {
-                Kind::Word(Word::Prefix) | Kind::Left => {}
+                Kind::Word(Word::Prefix) | Kind::Left | Kind::Arith => {}
+                Kind::End | Kind::Tail(_) | Kind::Semi => {
+                    self.union_end = !self.quoted && self.first == Operand::Constant;
+                    return self.violate();
+                }
                 Kind::Word(Word::Select) => {
                     self.union = true;
                     self.select = true;

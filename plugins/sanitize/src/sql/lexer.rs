@@ -75,6 +75,10 @@ pub struct Lexer<'a> {
     pub comments: u32,
     /// MySQL's comments that are executed: `/*! ... */`.
     pub conditional: u32,
+    /// Bytes between words that no keyboard types: control characters, no-break spaces in Latin 1.
+    pub odd: u32,
+    /// The value ends in a comment that holds nothing.
+    pub bare_tail: bool,
     /// No `*/` is left: do not look for one again.
     no_close: bool,
 }
@@ -86,7 +90,7 @@ impl<'a> Lexer<'a> {
             Quote::Bare => 0,
             Quote::In(quote) => value.iter().position(|b| *b == quote)? + 1,
         };
-        Some(Self { value, index, comments: 0, conditional: 0, no_close: false })
+        Some(Self { value, index, comments: 0, conditional: 0, odd: 0, bare_tail: false, no_close: false })
     }
 
     /// What is read.
@@ -111,6 +115,7 @@ impl<'a> Lexer<'a> {
                 if byte == 0 && start + 1 == self.value.len() {
                     return self.token(Kind::Tail(true), start, start + 1);
                 }
+                self.odd += u32::from(!is_space(byte));
                 self.index += 1;
                 continue;
             }
@@ -130,7 +135,9 @@ impl<'a> Lexer<'a> {
                 }
                 continue;
             }
-            if byte == b'*' && at(self.value, start + 1) == b'/' && self.conditional > 0 {
+            // The end of a comment that is executed, of one in another, or of one that began before the value.
+            let inside = self.conditional > 0 || self.comments > 0 || start == 0;
+            if byte == b'*' && at(self.value, start + 1) == b'/' && inside {
                 self.index += 2;
                 continue;
             }
@@ -141,6 +148,12 @@ impl<'a> Lexer<'a> {
     fn token(&mut self, kind: Kind, start: usize, end: usize) -> Token {
         self.index = end;
         Token { kind, start, end }
+    }
+
+    /// Notes whether a comment that hides the rest holds nothing. `12.--` and `12,--` are prices.
+    fn note_tail(&mut self, start: usize, content: usize) {
+        let price = start > 0 && matches!(at(self.value, start - 1), b'.' | b',');
+        self.bare_tail = !price && !from(self.value, content).iter().any(u8::is_ascii_alphanumeric);
     }
 
     /// Skips a block comment; the token when it never ends and so hides the rest.
@@ -163,6 +176,7 @@ impl<'a> Lexer<'a> {
             None => {
                 self.no_close = true;
                 let short = self.value.len() - start <= 24;
+                self.note_tail(start, start + 2);
                 Some(self.token(Kind::Tail(short), start, self.value.len()))
             }
         }
@@ -178,6 +192,10 @@ impl<'a> Lexer<'a> {
             b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80..=0xff => self.word(start),
             b'[' => self.bracket(start),
             b'$' => self.dollar(start),
+            // MySQL's other name for NULL.
+            b'\\' if at(self.value, start + 1) == b'N' => {
+                self.token(Kind::Word(Word::Constant), start, start + 2)
+            }
             _ => self.operator(byte, start),
         }
     }
@@ -202,9 +220,18 @@ impl<'a> Lexer<'a> {
     fn backtick(&mut self, start: usize) -> Token {
         let rest = between(self.value, start + 1, start + 66);
         match rest.iter().position(|b| *b == b'`') {
-            Some(length) => self.token(Kind::Name, start, start + length + 2),
+            Some(length) => self.quoted_name(start, length),
             None => self.token(Kind::Other, start, start + 1),
         }
+    }
+
+    /// A name in backticks or brackets has no role, except that of a catalogue.
+    fn quoted_name(&mut self, start: usize, length: usize) -> Token {
+        let kind = match lookup(between(self.value, start + 1, start + 1 + length)) {
+            Some(Word::Catalogue) => Kind::Word(Word::Catalogue),
+            _ => Kind::Name,
+        };
+        self.token(kind, start, start + length + 2)
     }
 
     fn bracket(&mut self, start: usize) -> Token {
@@ -216,7 +243,7 @@ impl<'a> Lexer<'a> {
                     .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b' '))
         });
         match named {
-            Some(length) => self.token(Kind::Name, start, start + length + 2),
+            Some(length) => self.quoted_name(start, length),
             None => self.token(Kind::Other, start, start + 1),
         }
     }
@@ -282,7 +309,7 @@ impl<'a> Lexer<'a> {
         // N'text', x'41', b'01', q'[text]'.
         if word.len() == 1
             && matches!(at(self.value, end), b'\'')
-            && matches!(at(word, 0) | 32, b'n' | b'x' | b'b' | b'e')
+            && matches!(at(word, 0) | 32, b'n' | b'x' | b'b' | b'e' | b'q')
         {
             return self.string(b'\'', end);
         }
@@ -330,6 +357,9 @@ impl<'a> Lexer<'a> {
             self.comments += 1;
             self.index = start + marker + line + 1;
             return None;
+        }
+        if marker > 1 {
+            self.note_tail(start, start + marker);
         }
         let words = rest.split(|b| is_space(*b)).filter(|word| word.iter().any(u8::is_ascii_alphanumeric));
         let quiet = rest.len() <= 24 && words.take(2).count() < 2;

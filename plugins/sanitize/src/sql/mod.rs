@@ -15,6 +15,7 @@ mod score;
 mod statement;
 mod words;
 
+use crate::bytes::{at, skip_space};
 use crate::finding::{Family, Finding, surer};
 use crate::marks::{self, Marks};
 use lexer::{Lexer, Quote};
@@ -24,8 +25,7 @@ use run::{Entry, Run};
 pub fn detect(value: &[u8], marks: Marks) -> Option<Finding> {
     let mut found = None;
     for quote in [Quote::Bare, Quote::In(b'\''), Quote::In(b'"')] {
-        // Without a break, only a word or `&&` and `||` go on with an expression.
-        if quote == Quote::Bare && !marks.any(marks::SQL_WORD | marks::PIPE | marks::AMP) {
+        if quote == Quote::Bare && !may_be_bare(value, marks) {
             continue;
         }
         found = surer(found, context(value, quote));
@@ -34,6 +34,15 @@ pub fn detect(value: &[u8], marks: Marks) -> Option<Finding> {
         }
     }
     found
+}
+
+/// Whether the value can go on with a statement without a break: by a word, by `&&` and `||`, or by a comment behind an
+/// expression.
+fn may_be_bare(value: &[u8], marks: Marks) -> bool {
+    let start = at(value, skip_space(value, 0));
+    marks.any(marks::SQL_WORD | marks::DOUBLED)
+        || marks.any(marks::DASHES | marks::COMMENT)
+            && (start.is_ascii_digit() || matches!(start, b'(' | b'@' | b'-'))
 }
 
 fn context(value: &[u8], quote: Quote) -> Option<Finding> {

@@ -43,6 +43,8 @@ pub(super) struct Run {
     pub constants: bool,
     /// The operator before the last operand compared or combined.
     pub joined: bool,
+    /// `and` or `or`, and a constant behind it.
+    pub constant_logic: bool,
     pub calls: u16,
     pub numbers: u16,
     pub texts: u16,
@@ -52,7 +54,11 @@ pub(super) struct Run {
     pub star: bool,
     pub select: bool,
     pub subselect: bool,
+    /// `(select` stands right behind an operand, with nothing between that would join them.
+    pub glued: bool,
     pub union: bool,
+    /// `UNION` is the last word behind a constant: the statement goes on with what follows the value.
+    pub union_end: bool,
     pub from: bool,
     pub condition: bool,
     pub order: bool,
@@ -66,8 +72,10 @@ pub(super) struct Run {
     pub catalogue: bool,
     /// A statement of its own that changes things or runs code.
     pub statement: bool,
-    /// Parentheses that were closed before anything else happened.
+    /// Parentheses of the statement's own were closed.
     pub closed: bool,
+    /// Parentheses opened and not closed.
+    pub depth: i32,
     /// A word or sign broke the grammar.
     pub broken: bool,
     /// The last token is a string that the statement's own quote will close.

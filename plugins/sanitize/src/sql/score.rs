@@ -21,6 +21,8 @@ impl Run {
 
         offer(self.union && (hard || self.commas > 0 || self.tail.is_some()), 95, "union-select");
         offer(self.union, 75, "union-select");
+        offer(self.union_end, 75, "union");
+        offer(self.glued && (self.from || self.calls > 0 || self.star), 85, "subselect");
         offer(self.statement, if out { 92 } else { 72 }, "statement");
         offer(self.weapon && (out || joins || self.select), 95, "weapon-function");
         offer(self.weapon, 80, "weapon-function");
@@ -28,9 +30,16 @@ impl Run {
         offer(self.subselect && joins && (hard || self.from), 90, "subselect");
         self.score_conditions(&mut offer, out, whole, tail, hard);
         self.score_break(&mut offer, whole, tail);
+        let plain = self.names == 0 && !q && !self.stacked;
+        offer(plain && self.commas == 0 && hard && whole && tail && lexer.bare_tail, 72, "comment");
         self.score_select(&mut offer, out, whole);
         offer(self.catalogue && self.length >= 3 && (self.from || joins), 80, "catalogue");
         offer(lexer.conditional > 0 && self.length >= 2, 80, "conditional-comment");
+        offer(
+            lexer.odd > 1 && self.known + self.logic + u16::from(self.select) + u16::from(self.from) > 1,
+            80,
+            "odd-spacing",
+        );
         offer(lexer.comments > 1 && self.known + u16::from(self.select) > 0 && joins, 75, "comment-spacing");
         best
     }
@@ -53,6 +62,8 @@ impl Run {
         let probe = self.known > 0 || self.reveal > 0 || self.variables > 0;
         offer(self.logic > 0 && self.constants, 92, "known-condition");
         offer(self.condition && self.constants && out, 90, "known-condition");
+        offer(self.having && out && self.numbers > 1, 80, "having");
+        offer(self.having && self.constant_logic && whole, 75, "having");
         offer(self.having && out && (self.compare > 0 || self.calls > 0 || tail), 88, "having");
         offer(self.logic > 0 && self.compare > 0 && (self.calls > 0 || self.variables > 0), 90, "probe");
         offer(self.logic > 0 && self.compare > 0 && q, 85, "condition");
@@ -61,11 +72,14 @@ impl Run {
         offer(self.logic > 0 && tail && hard && whole, 78, "condition-comment");
         offer(self.logic > 0 && q && (self.open || tail) && whole && !self.is_sentence(), 88, "condition");
         offer(self.logic > 0 && q && whole && hard, 60, "condition");
-        offer(self.constants && q && (tail || self.open), 85, "known-condition");
+        offer(self.constants && q && (tail || self.open) && !self.is_sentence(), 85, "known-condition");
         offer(self.constants && self.closed, 75, "known-condition");
         offer(self.constants && self.known > 0, 72, "known-condition");
         offer(self.case && self.constants, 75, "case");
-        offer(self.case && whole && self.numbers > 1, 72, "case");
+        offer(self.case && whole && self.numbers + self.texts > 1, 72, "case");
+        let open_start = self.first != Operand::Name && self.known > 0 && self.numbers > 0;
+        offer(self.logic > 0 && open_start && self.names == 0 && whole, 72, "probe");
+        offer(self.closed && self.from && self.condition && self.compare > 0, 80, "condition");
         offer(self.order && out && self.numbers + self.calls > 0 && tail, 85, "order-by");
         offer(self.order && out && (self.commas > 0 || self.numbers > 1 || q) && whole, 75, "order-by");
         offer(self.order && out && tail, 75, "order-by");
@@ -77,6 +91,7 @@ impl Run {
         let joins = self.logic + self.compare + self.arith;
         if !self.quoted {
             offer(self.reveal > 0 && self.known > 1 && whole, 72, "probe");
+            offer(self.variables > 1 && self.texts > 1 && self.arith > 2, 72, "built-string");
             offer(self.known > 2 && self.calls > 2 && joins > 0 && whole, 75, "built-string");
             offer(joins > 0 && tail && whole && self.calls + self.variables > 0, 72, "comment");
             return;
@@ -107,6 +122,8 @@ impl Run {
         offer(self.from && self.subselect && self.known > 0, 75, "select");
         offer(self.from && self.commas > 0 && whole, 70, "select");
         offer(self.from && whole && (self.tail.is_some() || self.more), 70, "select");
+        offer(self.from && self.condition && self.numbers + self.texts > 0, 72, "select");
+        offer(self.from && self.subselect && self.numbers + self.texts > 0 && whole, 75, "select");
         offer(self.from && whole, 45, "select");
     }
 }

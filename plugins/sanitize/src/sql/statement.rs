@@ -2,7 +2,7 @@
 
 use super::lexer::{Kind, Lexer, Token};
 use super::words::Word;
-use crate::bytes::{between, starts};
+use crate::bytes::{at, between, from, listed, starts};
 
 /// Whether MySQL's `IN BOOLEAN MODE` follows; it is skipped.
 pub(super) fn boolean_mode(lexer: &mut Lexer<'_>) -> bool {
@@ -55,9 +55,11 @@ pub(super) fn is_statement(word: &[u8], mut ahead: Lexer<'_>) -> bool {
                 || is(first, &["into"]) && is(third, &["values", "select", "set"])
         }
         b"delete" => {
-            is(first, &["from"])
-                && name(second)
-                && (ends(third) || is(third, &["where"]) || third.kind == Kind::Dot)
+            let modified = is(first, &["quick", "ignore", "low_priority"]) && is(second, &["from"]);
+            modified && name(third)
+                || is(first, &["from"])
+                    && name(second)
+                    && (ends(third) || is(third, &["where"]) || third.kind == Kind::Dot)
         }
         b"update" => {
             name(first) && (is(second, &["set"]) || second.kind == Kind::Dot || is(ahead.next(), &["set"]))
@@ -77,13 +79,20 @@ pub(super) fn is_statement(word: &[u8], mut ahead: Lexer<'_>) -> bool {
         b"load" => is(first, &["data", "xml"]) || first.kind == Kind::Text,
         b"attach" => is(first, &["database"]),
         b"handler" => is(second, &["open", "read"]),
-        b"do" => matches!(first.kind, Kind::Word(Word::Weapon)) && second.kind == Kind::Left,
+        b"do" => {
+            matches!(first.kind, Kind::Word(Word::Weapon)) && second.kind == Kind::Left
+                || first.kind == Kind::Left
+                    && matches!(second.kind, Kind::Number | Kind::Word(Word::Weapon | Word::Select))
+        }
         b"copy" => is(second, &["from", "to"]) || first.kind == Kind::Left,
         b"show" => {
             is(first, &["tables", "databases", "grants", "variables", "columns"])
                 && (ends(second) || is(second, &["from", "like", "for"]))
         }
-        b"use" => name(first) && second.kind == Kind::Semi,
+        b"use" => {
+            name(first)
+                && (second.kind == Kind::Semi || matches!(second.kind, Kind::Word(Word::Exec | Word::Verb)))
+        }
         b"exec" | b"execute" | b"call" => {
             starts(text(first), b"xp_")
                 || starts(text(first), b"sp_")
@@ -93,9 +102,36 @@ pub(super) fn is_statement(word: &[u8], mut ahead: Lexer<'_>) -> bool {
         }
         b"waitfor" => is(first, &["delay", "time"]) && !name(second),
         b"if" => {
-            first.kind == Kind::Left
-                && matches!(second.kind, Kind::Left | Kind::Number | Kind::Text | Kind::Word(_))
+            matches!(first.kind, Kind::Word(Word::Not | Word::Prefix)) && second.kind == Kind::Left
+                || matches!(first.kind, Kind::Number | Kind::Variable) && second.kind == Kind::Compare
+                || first.kind == Kind::Left
+                    && matches!(second.kind, Kind::Left | Kind::Number | Kind::Text | Kind::Word(_))
         }
         _ => false,
     }
+}
+
+/// `a '<>' b`: an operator that ordinary text does not quote, in the quotes of the statement, between two words. Such
+/// text is valid where it stands; `trick 'or' treat` is as well, and is left to ordinary text.
+pub(super) fn splices(value: &[u8], open: usize) -> bool {
+    let Some(quote) = value.iter().position(|b| *b == b'\'') else { return false };
+    let (left, right) = (between(value, 0, quote).trim_ascii(), from(value, open + 1).trim_ascii());
+    let operator = between(value, quote + 1, open);
+    let word = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_alphanumeric);
+    at(value, open) == b'\''
+        && word(left)
+        && word(right)
+        && !listed(&["and", "between", "in", "is", "like", "not", "or"], operator)
+        && (word(operator.split(|b| *b == b' ').next().unwrap_or_default())
+            || operator.iter().all(u8::is_ascii_punctuation))
+}
+
+/// `ascii(substring(`: how a text is probed letter by letter.
+pub(super) fn takes_apart(lexer: &Lexer<'_>, token: Token) -> bool {
+    let mut ahead = lexer.clone();
+    ahead.next();
+    let inner = ahead.next();
+    let text = |token: Token| between(lexer.value(), token.start, token.end);
+    listed(&["ascii", "bin", "hex", "length", "ord", "unicode"], text(token))
+        && listed(&["left", "mid", "right", "substr", "substring"], text(inner))
 }

@@ -35,6 +35,21 @@ const PAIRS: &[(&str, &str)] = &[
     ("admin' #", "O'Brien #2"),
     ("1 and extractvalue(1,concat(0x7e,version()))", "extract value (1)"),
     ("1'||(select 1 from dual)||'", "'a' || b"),
+    ("7 (select user from staff)", "7 (selected from the staff)"),
+    ("7); select like('a', upper(hex(randomblob(9))))", "I like (a lot); select one"),
+    ("3 union", "3 Union Street"),
+    ("8*1--", "8,--"),
+    ("9 /*", "src/**/*.c"),
+    ("2) from staff where name = 'x'", "2) from Rome"),
+    ("x' or match name against ('+a' in boolean mode)#", "1 or 2 against 3"),
+    ("1; if exists (select 1) drop table staff", "if only; then"),
+    ("1; delete quick from staff", "delete quick; from here"),
+    ("'is \\N - 'x", "path\\Name"),
+    ("1\x01union\x02select\x033", "a\x01b"),
+    ("9 + ascii(substring(secret,1,1))", "ascii (a code)"),
+    ("case when 'a' then 'b' end", "in any case, when? then"),
+    ("1 or [information_schema].tables is null", "Postgres or MySQL"),
+    ("a '<>' b", "trick 'or' treat"),
 ];
 
 #[test]
