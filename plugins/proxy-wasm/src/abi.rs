@@ -3,6 +3,9 @@
 //! The SDK's wrappers turn header values into `String` and panic on a status that they do not expect; either lets one
 //! request stop the VM for every tenant. Here each call answers with what the host said, and nothing panics.
 
+#[cfg(feature = "audit")]
+use std::time::Duration;
+
 /// Why a host call did not succeed: the host's status number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status(pub u32);
@@ -91,7 +94,6 @@ host! { "env"
 
 #[cfg(feature = "audit")]
 host! { "env"
-    fn proxy_set_effective_context(id: u32);
     fn proxy_done();
     fn proxy_http_call(
         upstream: *const u8,
@@ -253,40 +255,40 @@ pub fn send_local_response(status: u16, details: &str, headers: &[u8], body: &[u
     })
 }
 
-/// Calls another service; the number under which the answer will come. `headers` is a serialized map.
+/// Calls another service; the number under which the answer will come. Through the SDK, because it routes the answer to
+/// the context whose callback runs: a root context's, since a stream's is gone before the answer comes.
 #[cfg(feature = "audit")]
-pub fn http_call(upstream: &[u8], headers: &[u8], body: &[u8], timeout_ms: u32) -> Result<u32, Status> {
-    let mut token = 0;
-    let trailers = crate::map::serialize(&[]);
-    // SAFETY: pointers and sizes belong together; the host only reads, and writes one integer.
-    check(unsafe {
-        proxy_http_call(
-            upstream.as_ptr(),
-            upstream.len(),
-            headers.as_ptr(),
-            headers.len(),
-            body.as_ptr(),
-            body.len(),
-            trailers.as_ptr(),
-            trailers.len(),
-            timeout_ms,
-            &raw mut token,
-        )
-    })
-    .map(|()| token)
+pub fn http_call(
+    upstream: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+    timeout: Duration,
+) -> Result<u32, Status> {
+    proxy_wasm::hostcalls::dispatch_http_call(upstream, headers.to_vec(), Some(body), Vec::new(), timeout)
+        .map_err(|status| Status(status as u32))
 }
 
-/// Whether the host offers calls to other services at all: one that cannot be carried out tells by its status.
+/// Whether the host offers calls to other services at all: one that cannot be carried out tells by its status. The SDK
+/// would panic on the answer of a host that does not.
 #[cfg(feature = "audit")]
 pub fn offers_http_calls() -> bool {
-    http_call(b"", &crate::map::serialize(&[]), b"", 1) != Err(Status::UNIMPLEMENTED)
-}
-
-/// Lets the following calls count for another context than the one whose callback runs.
-#[cfg(feature = "audit")]
-pub fn set_effective_context(id: u32) -> Result<(), Status> {
-    // SAFETY: no memory is passed.
-    check(unsafe { proxy_set_effective_context(id) })
+    let (mut token, none) = (0, crate::map::serialize(&[]));
+    // SAFETY: pointers and sizes belong together; the host only reads, and writes one integer.
+    let status = unsafe {
+        proxy_http_call(
+            none.as_ptr(),
+            0,
+            none.as_ptr(),
+            none.len(),
+            none.as_ptr(),
+            0,
+            none.as_ptr(),
+            none.len(),
+            1,
+            &raw mut token,
+        )
+    };
+    Status(status) != Status::UNIMPLEMENTED
 }
 
 /// Says that a context that asked for time to finish has finished.

@@ -39,7 +39,8 @@ pub struct Delivery {
     board: Entries,
     cluster: String,
     timeout: Duration,
-    headers: Vec<u8>,
+    /// The value of `authorization`; empty when there is no token.
+    authorization: String,
     /// The call on its way.
     token: Option<u32>,
     /// What was last said about the companion: its status, 0 for none, 200 for well.
@@ -56,7 +57,7 @@ impl Delivery {
             board: Entries::new(instance),
             cluster: String::new(),
             timeout: Duration::ZERO,
-            headers: Vec::new(),
+            authorization: String::new(),
             token: None,
             told: 200,
             unwatched: false,
@@ -72,17 +73,10 @@ impl Delivery {
         self.cluster.clone_from(&companion.cluster);
         self.timeout = companion.timeout.0;
         let token = std::env::var(&companion.token_env).unwrap_or_default();
-        let bearer = ["Bearer ", token.trim()].concat();
-        let mut pairs: Vec<(&[u8], &[u8])> = vec![
-            (b":method", b"POST"),
-            (b":path", b"/v1/ingest"),
-            (b":authority", self.cluster.as_bytes()),
-            (b"content-type", b"application/x-ndjson"),
-        ];
-        if !token.trim().is_empty() {
-            pairs.push((b"authorization", bearer.as_bytes()));
-        }
-        self.headers = map::serialize(&pairs);
+        self.authorization = match token.trim() {
+            "" => String::new(),
+            token => ["Bearer ", token].concat(),
+        };
     }
 
     /// A request begins that will leave a record.
@@ -122,8 +116,15 @@ impl Delivery {
     /// Sends the next batch, if one is due. Must run for the root context.
     pub fn send(&mut self, moment: Moment) -> Word {
         let batch = self.trail.send(moment.now)?;
-        let timeout = u32::try_from(self.timeout.as_millis()).unwrap_or(u32::MAX);
-        match abi::http_call(self.cluster.as_bytes(), &self.headers, batch, timeout) {
+        let headers = [
+            (":method", "POST"),
+            (":path", "/v1/ingest"),
+            (":authority", self.cluster.as_str()),
+            ("content-type", "application/x-ndjson"),
+            ("authorization", self.authorization.as_str()),
+        ];
+        let headers = headers.get(..if self.authorization.is_empty() { 4 } else { 5 }).unwrap_or(&headers);
+        match abi::http_call(&self.cluster, headers, batch, self.timeout) {
             Ok(token) => {
                 self.token = Some(token);
                 None

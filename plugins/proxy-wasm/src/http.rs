@@ -4,6 +4,7 @@ use std::{rc::Rc, time::Duration};
 
 use portcullis_chain::{Ports, Stream};
 use portcullis_policy::{Effect, Effects, Event, Headers, LogLevel, Moment, Outcome, Refusal};
+use proxy_wasm::types::Action;
 
 use crate::{
     abi::{self, Buffer, Map},
@@ -11,16 +12,6 @@ use crate::{
     map,
     worker::Worker,
 };
-
-/// What the host is told after a callback; the numbers are the ABI's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Action {
-    /// Go on.
-    Continue = 0,
-    /// Hold the stream back.
-    Pause = 1,
-}
 
 /// How far the inspection of the request's body has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,7 +24,6 @@ enum Body {
 
 /// A stream's context.
 pub struct Exchange {
-    id: u32,
     worker: Rc<Worker>,
     stream: Stream,
     body: Body,
@@ -51,9 +41,8 @@ pub struct Exchange {
 
 impl Exchange {
     /// A new stream.
-    pub fn new(id: u32, worker: Rc<Worker>) -> Self {
+    pub fn new(worker: Rc<Worker>) -> Self {
         Self {
-            id,
             worker,
             stream: Stream::default(),
             body: Body::Pass,
@@ -108,7 +97,7 @@ impl Exchange {
             Effect::Record(record) => {
                 self.promise();
                 self.promised = false;
-                self.worker.record(&record, moment, self.id);
+                self.worker.record(&record, moment);
                 Ok(())
             }
             Effect::Log(level, text) => {
@@ -259,9 +248,11 @@ impl Exchange {
         self.on(&Event::Done { outcome: &outcome });
         self.release();
     }
+}
 
+impl Drop for Exchange {
     /// The context is gone, whether its end was logged or not.
-    pub fn forget(&mut self) {
+    fn drop(&mut self) {
         self.release();
     }
 }

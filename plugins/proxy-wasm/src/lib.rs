@@ -1,9 +1,9 @@
 //! The proxy-wasm adapter: brings a host's callbacks to the chain as events, and carries out its effects.
 //!
 //! This is the only crate that names host calls. It decides nothing. It defends itself against its host: header bytes
-//! of any kind, sizes that lie, calls that are refused or not offered, contexts that nobody announced, callbacks within
-//! callbacks; none of them may trap, because a trap stops the VM for every tenant. What a host does not offer is probed
-//! once at start, done without, and said in its log. There is no SDK: it panics on most of these.
+//! of any kind, sizes that lie, calls that are refused or not offered; none of them may trap, because a trap stops the
+//! VM for every tenant. What a host does not offer is probed once at start, done without, and said in its log. The SDK
+//! keeps the contexts; it relies on a host that announces a context before it calls it, as the ABI demands.
 //!
 //! Host calls for a plain GET with the default configuration:
 //!
@@ -18,12 +18,19 @@
 
 mod abi;
 mod clock;
+mod context;
 #[cfg(feature = "audit")]
 mod delivery;
-mod exports;
 mod facts;
 mod http;
 mod map;
 mod metrics;
 mod shared;
 mod worker;
+
+#[allow(missing_docs, reason = "the macro's function is the host's business")]
+mod start {
+    proxy_wasm::main! {{
+        proxy_wasm::set_root_context(|_| Box::new(crate::context::Root::start()));
+    }}
+}

@@ -21,6 +21,9 @@ use crate::{
 
 /// How often counters are handed over, records shipped and the wall clock measured.
 const TICK_MS: u32 = 500;
+/// The same when a full batch waits: a stream cannot send it, because the answer would find it gone.
+#[cfg(feature = "audit")]
+const SOON_MS: u32 = 1;
 /// How long a worker that ends waits for its records to be stored.
 #[cfg(feature = "audit")]
 const FAREWELL: std::time::Duration = std::time::Duration::from_secs(10);
@@ -42,9 +45,6 @@ const UNSAFE_VALUES: Metric = Metric {
 /// A VM's state for one instance of the module. Everything is behind cells: callbacks are never nested, but a
 /// borrow that is refused must not be a panic either.
 pub struct Worker {
-    /// The root context's number.
-    #[cfg(feature = "audit")]
-    id: u32,
     chain: RefCell<Option<Rc<Chain>>>,
     shared: RefCell<Slots>,
     /// Time and randomness.
@@ -58,23 +58,20 @@ pub struct Worker {
     /// Set when the host wants the worker to end: until then it may wait.
     #[cfg(feature = "audit")]
     ends: Cell<Option<std::time::Duration>>,
+    /// The next tick was brought forward.
+    #[cfg(feature = "audit")]
+    hurries: Cell<bool>,
     #[cfg(feature = "audit")]
     delivery: RefCell<Option<Delivery>>,
 }
 
 impl Worker {
-    /// Probes the host. `id` is the root context's number.
-    #[cfg_attr(
-        not(feature = "audit"),
-        expect(unused_variables, reason = "only records leave on their own account")
-    )]
-    pub fn start(id: u32) -> Self {
+    /// Probes the host.
+    pub fn start() -> Self {
         let (clock, random) = Clock::new();
         let (slots, is_shared) = Slots::open(&instance(), &clock);
         let holds = std::env::var("PORTCULLIS_HOLD_HEADERS").is_ok_and(|value| value == "true");
         let worker = Self {
-            #[cfg(feature = "audit")]
-            id,
             chain: RefCell::default(),
             shared: RefCell::new(slots),
             clock,
@@ -84,6 +81,8 @@ impl Worker {
             log_level: Cell::new(abi::log_level()),
             #[cfg(feature = "audit")]
             ends: Cell::default(),
+            #[cfg(feature = "audit")]
+            hurries: Cell::new(false),
             #[cfg(feature = "audit")]
             delivery: RefCell::default(),
         };
@@ -220,6 +219,9 @@ impl Worker {
         self.log_level.set(abi::log_level());
         #[cfg(feature = "audit")]
         {
+            if self.hurries.replace(false) && abi::set_tick_period(TICK_MS).is_err() {
+                self.log(LogLevel::Warn, "the host does not take the usual tick period back");
+            }
             let moment = self.clock.moment();
             self.deliver(|delivery| delivery.tick(moment));
             let late = self.ends.get().is_some_and(|end| moment.now >= end);
@@ -279,13 +281,10 @@ impl Worker {
         self.with_delivery(Delivery::withdraw);
     }
 
-    /// Its record, from the context `stream`.
-    pub fn record(&self, text: &[u8], moment: Moment, stream: u32) {
+    /// Its record. A full batch brings the next tick forward.
+    pub fn record(&self, text: &[u8], moment: Moment) {
         match self.with_delivery(|delivery| delivery.record(text, moment)) {
-            Some(true) if abi::set_effective_context(self.id).is_ok() => {
-                self.deliver(|delivery| delivery.send(moment));
-                let _ = abi::set_effective_context(stream);
-            }
+            Some(true) if !self.hurries.get() => self.hurries.set(abi::set_tick_period(SOON_MS).is_ok()),
             Some(_) => {}
             None => self.counters.add(&UNDELIVERED, 1),
         }
@@ -329,7 +328,7 @@ impl Worker {
     pub fn withdraw(&self) {}
 
     /// Nothing to record.
-    pub fn record(&self, _: &[u8], _: Moment, _: u32) {}
+    pub fn record(&self, _: &[u8], _: Moment) {}
 }
 
 /// The instance's name, which tells apart modules that share the host's data.
