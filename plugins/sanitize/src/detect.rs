@@ -5,32 +5,38 @@ use std::borrow::Cow;
 use crate::decode::{self, base64};
 use crate::finding::{Families, Family, Finding, surer};
 use crate::marks::{self, Marks};
-use crate::{html, lookup, path, shell, sql};
+use crate::place::Place;
+use crate::{html, lookup, path, server, shell, sql};
 
 /// From here on, no further detector is asked.
 const SURE: u8 = 85;
 
 /// How a value is read.
 #[derive(Debug, Clone, Copy)]
-pub struct Scope {
+pub struct Scope<'n> {
     /// What is looked for.
     pub families: Families,
-    /// The value is the request's own path: climbing out of it is an attack, whatever it reaches.
-    pub is_path: bool,
+    /// Where the value stands. Climbing out of the request's own path is an attack, whatever it reaches.
+    pub place: Place,
+    /// The value is a parameter's name.
+    pub is_name: bool,
+    /// The parameter's name: some values are attacks only where a file or a target is expected.
+    pub name: &'n [u8],
 }
 
-impl Scope {
-    /// Everything, in a value that is not the path.
-    pub const EVERY: Self = Self { families: Families::EVERY, is_path: false };
+impl Scope<'static> {
+    /// Everything, in a parameter's value.
+    pub const EVERY: Self =
+        Self { families: Families::EVERY, place: Place::Query, is_name: false, name: b"" };
 }
 
 /// Inspects one value, from which the encoding of its place (percent escapes, JSON escapes) was already taken. Linear in
 /// its length; allocates only when there is something to decode.
-pub fn inspect(value: &[u8], scope: Scope) -> Option<Finding> {
+pub fn inspect(value: &[u8], scope: Scope<'_>) -> Option<Finding> {
     let marks = Marks::of(value);
-    let mut found = None;
+    let mut found = server::object(value, scope);
     if !marks.is_plain() {
-        found = form(value, marks, scope);
+        found = surer(found, form(value, marks, scope));
         if is_sure(found) {
             return found;
         }
@@ -57,7 +63,7 @@ fn is_sure(found: Option<Finding>) -> bool {
 }
 
 /// Runs the detectors that the marks do not rule out over one form of a value.
-fn form(value: &[u8], marks: Marks, scope: Scope) -> Option<Finding> {
+fn form(value: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Finding> {
     if marks.is_plain() {
         return None;
     }
@@ -74,13 +80,16 @@ fn form(value: &[u8], marks: Marks, scope: Scope) -> Option<Finding> {
             && take(html::detect(value, marks))
         || wants(Family::Path)
             && (marks.may_be_path() || marks.any(marks::COLON))
-            && take(path::detect(value, marks, scope.is_path))
+            && take(path::detect(value, marks, scope.place == Place::Path))
         || wants(Family::Command) && marks.may_be_shell() && take(shell::detect(value))
         || wants(Family::Lookup) && marks.any(marks::DOLLAR) && take(lookup::lookup(value));
     if !sure && wants(Family::Header) && marks.any(marks::LINE) {
         take(lookup::header_break(value));
     }
-    found
+    if !is_sure(found) {
+        found = surer(found, server::detect(value, marks, scope));
+    }
+    found.map(|finding: Finding| finding.shown_in(value))
 }
 
 #[cfg(test)]
@@ -131,9 +140,9 @@ mod tests {
     #[test]
     fn a_family_that_is_not_wanted_is_not_reported() {
         let scope =
-            Scope { families: Families::EVERY.without(Families::NONE.with(Family::Xss)), is_path: false };
+            Scope { families: Families::EVERY.without(Families::NONE.with(Family::Xss)), ..Scope::EVERY };
         assert!(inspect(b"<script>go()</script>", scope).is_none_or(|finding| finding.family != Family::Xss));
-        let only = Scope { families: Families::NONE.with(Family::Sql), is_path: false };
+        let only = Scope { families: Families::NONE.with(Family::Sql), ..Scope::EVERY };
         assert_eq!(inspect(b"x' or 1=1 --", only).map(|finding| finding.family), Some(Family::Sql));
     }
 }

@@ -82,7 +82,8 @@ impl<'p> Inspector<'p> {
     pub(crate) fn look(&mut self, place: Place, part: Part, name: &[u8], text: &[u8]) -> Flow {
         self.inspected = self.inspected.saturating_add(1);
         let families = self.config.families_for(place, name).without(senseless(place));
-        let Some(finding) = inspect(text, Scope { families, is_path: place == Place::Path }) else {
+        let Some(finding) = inspect(text, Scope { families, place, is_name: part == Part::Name, name })
+        else {
             return Flow::Continue(());
         };
         if finding.confidence < self.config.threshold {

@@ -29,6 +29,8 @@ mod marks;
 mod path;
 mod place;
 mod report;
+mod scanner;
+mod server;
 mod shell;
 mod sql;
 

@@ -5,84 +5,91 @@
 
 use crate::bytes::between;
 use crate::lexicon::{Filter, Lexicon};
+use crate::scanner;
+use crate::server::code;
 use crate::shell;
 
 /// What bytes a value holds, as a set of the constants below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Marks(u32);
+pub struct Marks(u64);
 
 /// A single quote, a double quote or a backtick.
-pub const QUOTE: u32 = 1;
+pub const QUOTE: u64 = 1;
 /// `<` or `>`.
-pub const ANGLE: u32 = 1 << 1;
+pub const ANGLE: u64 = 1 << 1;
 /// `%`.
-pub const PERCENT: u32 = 1 << 2;
+pub const PERCENT: u64 = 1 << 2;
 /// `&`.
-pub const AMP: u32 = 1 << 3;
+pub const AMP: u64 = 1 << 3;
 /// A backslash.
-pub const BACKSLASH: u32 = 1 << 4;
+pub const BACKSLASH: u64 = 1 << 4;
 /// A parenthesis.
-pub const PAREN: u32 = 1 << 5;
+pub const PAREN: u64 = 1 << 5;
 /// `;`.
-pub const SEMI: u32 = 1 << 6;
+pub const SEMI: u64 = 1 << 6;
 /// `|`.
-pub const PIPE: u32 = 1 << 7;
+pub const PIPE: u64 = 1 << 7;
 /// `$`.
-pub const DOLLAR: u32 = 1 << 8;
+pub const DOLLAR: u64 = 1 << 8;
 /// `=`.
-pub const EQUALS: u32 = 1 << 9;
+pub const EQUALS: u64 = 1 << 9;
 /// White space within a line.
-pub const SPACE: u32 = 1 << 10;
+pub const SPACE: u64 = 1 << 10;
 /// A line break.
-pub const LINE: u32 = 1 << 11;
+pub const LINE: u64 = 1 << 11;
 /// Any other control character.
-pub const CONTROL: u32 = 1 << 12;
+pub const CONTROL: u64 = 1 << 12;
 /// A byte that is not ASCII.
-pub const HIGH: u32 = 1 << 13;
+pub const HIGH: u64 = 1 << 13;
 /// `/`.
-pub const SLASH: u32 = 1 << 14;
+pub const SLASH: u64 = 1 << 14;
 /// `.`.
-pub const DOT: u32 = 1 << 15;
+pub const DOT: u64 = 1 << 15;
 /// `:`.
-pub const COLON: u32 = 1 << 16;
+pub const COLON: u64 = 1 << 16;
 /// `*`, `#`, `!`, `^`, `~`, `+`, `,`, `@`, `?`.
-pub const OPERATOR: u32 = 1 << 17;
+pub const OPERATOR: u64 = 1 << 17;
 /// A brace or bracket.
-pub const BRACE: u32 = 1 << 18;
+pub const BRACE: u64 = 1 << 18;
 /// A word of [`SQL_WORDS`].
-pub const SQL_WORD: u32 = 1 << 19;
+pub const SQL_WORD: u64 = 1 << 19;
 /// Two dots in a row, with what filters remove between them or not, or what careless decoders read as dots.
-pub const DOTS: u32 = 1 << 20;
+pub const DOTS: u64 = 1 << 20;
 /// A word of [`SCRIPT_WORDS`].
-pub const SCRIPT_WORD: u32 = 1 << 21;
+pub const SCRIPT_WORD: u64 = 1 << 21;
 /// A word of [`FILE_WORDS`].
-pub const FILE_WORD: u32 = 1 << 22;
+pub const FILE_WORD: u64 = 1 << 22;
 /// The name of a command, or of a folder of commands.
-pub const COMMAND_WORD: u32 = 1 << 23;
+pub const COMMAND_WORD: u64 = 1 << 23;
 /// `^`, or a wildcard where a command's name would stand.
-pub const GLOB: u32 = 1 << 24;
+pub const GLOB: u64 = 1 << 24;
 
 /// Two dashes in a row.
-pub const DASHES: u32 = 1 << 25;
+pub const DASHES: u64 = 1 << 25;
 /// `&&` or `||`.
-pub const DOUBLED: u32 = 1 << 26;
+pub const DOUBLED: u64 = 1 << 26;
 /// What may be UTF-7: a plus sign and what ASCII begins with there.
-pub const UTF7: u32 = 1 << 27;
+pub const UTF7: u64 = 1 << 27;
 /// `![`, `+[`: script that is spelled without letters.
-pub const BANG_BRACKET: u32 = 1 << 28;
+pub const BANG_BRACKET: u64 = 1 << 28;
 /// `/*`, as comments begin.
-pub const COMMENT: u32 = 1 << 29;
+pub const COMMENT: u64 = 1 << 29;
+
+/// A word of server-side code ([`code::WORDS`]).
+pub const CODE_WORD: u64 = 1 << 32;
+/// The name of an attack tool.
+pub const TOOL_WORD: u64 = 1 << 33;
 
 /// Set by words alone: they matter only together with another mark.
-const WORDS: u32 = SQL_WORD | SCRIPT_WORD | FILE_WORD | COMMAND_WORD;
+const WORDS: u64 = SQL_WORD | SCRIPT_WORD | FILE_WORD | COMMAND_WORD | CODE_WORD | TOOL_WORD;
 
 /// A byte of a word, and one that a word may begin with: only while reading.
-const WORD_BYTE: u32 = 1 << 30;
-const LETTER: u32 = 1 << 31;
+const WORD_BYTE: u64 = 1 << 30;
+const LETTER: u64 = 1 << 31;
 
-static CLASS: [u32; 256] = classes();
+static CLASS: [u64; 256] = classes();
 
-const fn classes() -> [u32; 256] {
+const fn classes() -> [u64; 256] {
     let mut table = [0; 256];
     let mut byte = 0;
     while byte < 256 {
@@ -95,7 +102,7 @@ const fn classes() -> [u32; 256] {
     table
 }
 
-const fn class(byte: u8) -> u32 {
+const fn class(byte: u8) -> u64 {
     match byte {
         b'\'' | b'"' | b'`' => QUOTE,
         b'<' | b'>' => ANGLE,
@@ -156,7 +163,7 @@ pub(crate) static FILE_WORDS: Lexicon = Lexicon::new(&[
 static COMMAND_FOLDERS: Lexicon = Lexicon::new(&["bin", "dev", "sbin", "usr"]);
 
 /// All lists, and the mark that a word of theirs sets.
-static LISTS: [(&Lexicon, u32); 7] = [
+static LISTS: [(&Lexicon, u64); 15] = [
     (&SQL_WORDS, SQL_WORD),
     (&SCRIPT_WORDS, SCRIPT_WORD),
     (&FILE_WORDS, FILE_WORD),
@@ -164,6 +171,14 @@ static LISTS: [(&Lexicon, u32); 7] = [
     (&shell::WORDY, COMMAND_WORD),
     (&shell::RUNNERS, COMMAND_WORD),
     (&COMMAND_FOLDERS, COMMAND_WORD),
+    (code::WORDS[0], CODE_WORD),
+    (code::WORDS[1], CODE_WORD),
+    (code::WORDS[2], CODE_WORD),
+    (code::WORDS[3], CODE_WORD),
+    (code::WORDS[4], CODE_WORD),
+    (code::WORDS[5], CODE_WORD),
+    (code::WORDS[6], CODE_WORD),
+    (&scanner::TOOLS, TOOL_WORD),
 ];
 
 /// What is in none of the lists, mostly.
@@ -231,7 +246,7 @@ impl Marks {
 
     /// Whether any of these is there.
     #[inline]
-    pub const fn any(self, set: u32) -> bool {
+    pub const fn any(self, set: u64) -> bool {
         self.0 & set != 0
     }
 
@@ -281,6 +296,13 @@ impl Marks {
         self.any(DOTS | PERCENT | HIGH) || self.any(FILE_WORD) && self.any(SLASH | BACKSLASH | DOT)
     }
 
+    /// Whether server-side code can be there: a word of it with something around, or a name that is computed.
+    pub const fn may_be_code(self) -> bool {
+        self.any(CODE_WORD) && self.any(DOT | PAREN | BRACE | DOLLAR | EQUALS | COLON | QUOTE)
+            || self.any(DOLLAR) && self.any(PAREN | BRACE)
+            || self.any(PAREN) && self.any(QUOTE | BRACE | SEMI | DOT)
+    }
+
     /// Whether a shell's syntax can be there: a command's name, or what hides one.
     pub const fn may_be_shell(self) -> bool {
         self.any(COMMAND_WORD | DOLLAR | BACKSLASH | BRACE)
@@ -290,7 +312,7 @@ impl Marks {
 
 /// The marks of a word, as far as they are not set yet.
 #[inline]
-fn watched(word: &[u8], marks: u32) -> u32 {
+fn watched(word: &[u8], marks: u64) -> u64 {
     if !FILTER.admits(word) {
         return 0;
     }

@@ -37,6 +37,36 @@ metrics! {
     ENTITY = "portcullis_sanitize_xml_entity_total", "Attacks of family xml-entity.";
     /// As above.
     CODE = "portcullis_sanitize_code_injection_total", "Attacks of family code-injection.";
+    /// As above.
+    NOSQL = "portcullis_sanitize_nosql_injection_total", "Attacks of family nosql-injection.";
+    /// As above.
+    TEMPLATE = "portcullis_sanitize_template_injection_total", "Attacks of family template-injection.";
+    /// As above.
+    SSRF = "portcullis_sanitize_ssrf_total", "Attacks of family ssrf.";
+    /// As above.
+    INCLUDE = "portcullis_sanitize_remote_file_inclusion_total", "Attacks of family remote-file-inclusion.";
+    /// As above.
+    REDIRECT = "portcullis_sanitize_open_redirect_total", "Attacks of family open-redirect.";
+    /// As above.
+    LDAP = "portcullis_sanitize_ldap_injection_total", "Attacks of family ldap-injection.";
+    /// As above.
+    XPATH = "portcullis_sanitize_xpath_injection_total", "Attacks of family xpath-injection.";
+    /// As above.
+    MAIL = "portcullis_sanitize_mail_injection_total", "Attacks of family mail-injection.";
+    /// As above.
+    OBJECT = "portcullis_sanitize_deserialization_total", "Attacks of family deserialization.";
+    /// As above.
+    PROTOTYPE = "portcullis_sanitize_prototype_pollution_total", "Attacks of family prototype-pollution.";
+    /// As above.
+    UPLOAD = "portcullis_sanitize_malicious_upload_total", "Attacks of family malicious-upload.";
+    /// As above.
+    SESSION = "portcullis_sanitize_session_fixation_total", "Attacks of family session-fixation.";
+    /// As above.
+    SCANNER = "portcullis_sanitize_scanner_total", "Attacks of family scanner.";
+    /// As above.
+    PROTOCOL = "portcullis_sanitize_protocol_anomaly_total", "Attacks of family protocol-anomaly.";
+    /// As above.
+    CUSTOM = "portcullis_sanitize_custom_pattern_total", "Attacks of family custom-pattern.";
     /// Bodies longer than the window.
     OVERSIZE = "portcullis_sanitize_body_oversize_total", "Bodies longer than the inspected window.";
     /// Bodies that could not be decoded.
@@ -53,6 +83,21 @@ fn family_metric(family: Family) -> &'static Metric {
         Family::Header => &HEADER,
         Family::Entity => &ENTITY,
         Family::Code => &CODE,
+        Family::Nosql => &NOSQL,
+        Family::Template => &TEMPLATE,
+        Family::Ssrf => &SSRF,
+        Family::Include => &INCLUDE,
+        Family::Redirect => &REDIRECT,
+        Family::Ldap => &LDAP,
+        Family::Xpath => &XPATH,
+        Family::Mail => &MAIL,
+        Family::Object => &OBJECT,
+        Family::Prototype => &PROTOTYPE,
+        Family::Upload => &UPLOAD,
+        Family::Session => &SESSION,
+        Family::Scanner => &SCANNER,
+        Family::Protocol => &PROTOCOL,
+        Family::Custom => &CUSTOM,
     }
 }
 

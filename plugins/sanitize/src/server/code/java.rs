@@ -1,0 +1,142 @@
+//! Java: classes that run or load code, reflection, gadgets of known exploits, and the expression languages around it
+//! (OGNL, SpEL, EL).
+
+use super::Chain;
+use crate::bytes::{at, starts};
+use crate::finding::Finding;
+use crate::lexicon::Lexicon;
+
+/// Words that chains worth a look hold. Sorted.
+#[rustfmt::skip]
+pub(super) static WORDS: Lexicon = Lexicon::new(&[
+    "_memberaccess", "classloader", "com", "commons", "corba", "defineclass", "forname", "freemarker",
+    "getclass", "getclassloader", "getdeclaredmethod", "getdeclaredmethods", "getenginebyname", "getmethod",
+    "getmethods", "getruntime", "groovy", "java", "javax", "jdk", "loadclass", "newinstance", "opensymphony",
+    "org", "processbuilder", "protectiondomain", "runtime", "scriptenginemanager", "setmemberaccess",
+    "springframework", "sun", "xwork", "xwork2",
+]);
+
+/// Classes of libraries that known chains of deserialization and expression injection go through. Sorted.
+#[rustfmt::skip]
+pub(super) static GADGETS: Lexicon = Lexicon::new(&[
+    "annotationinvocationhandler", "badattributevalueexpexception", "basicdatasource", "beancomparator",
+    "c3p0", "chainedtransformer", "clonetransformer", "constanttransformer", "forclosure",
+    "instantiatefactory", "instantiatetransformer", "invokertransformer", "jdbcrowsetimpl",
+    "jndirefforwardingdatasource", "lazymap", "memberaccess", "methodaccessor", "ognlutil",
+    "prototypeclonefactory", "prototypeserializationfactory", "templatesimpl", "tiedmapentry",
+    "transformedmap", "whileclosure", "xmldecoder",
+]);
+
+/// Packages by their first two or three names, whose classes no client has a reason to name. Sorted.
+#[rustfmt::skip]
+const PACKAGES: &[&str] = &[
+    "com.opensymphony.xwork", "com.sun.org.apache", "com.sun.rowset", "freemarker.template.utility", "groovy.lang",
+    "java.beans", "java.io", "java.lang", "java.net", "java.nio", "java.processbuilder", "java.rmi", "java.runtime", "java.security", "java.util.scanner",
+    "javax.el", "javax.naming", "javax.script", "jdk.jshell", "org.apache.commons", "org.apache.tomcat",
+    "org.codehaus.groovy", "org.omg.corba", "org.springframework", "sun.misc.unsafe",
+];
+
+/// Methods of reflection, and what starts a process. Sorted.
+static CALLED: Lexicon = Lexicon::new(&[
+    "defineclass",
+    "forname",
+    "getclassloader",
+    "getdeclaredmethod",
+    "getdeclaredmethods",
+    "getenginebyname",
+    "getmethod",
+    "getmethods",
+    "getruntime",
+    "loadclass",
+    "newinstance",
+]);
+
+pub(super) fn judge(chain: &Chain<'_>) -> Option<Finding> {
+    let text = chain.text;
+    if names(text).any(|name| GADGETS.has(name))
+        && (text.contains(&b'.') || chain.before == b'@' || !chain.prose)
+    {
+        return chain.found(if chain.prose { 60 } else { 82 }, "java-gadget");
+    }
+    if let Some(finding) = class(chain) {
+        return Some(finding);
+    }
+    // `class.module.classLoader.resources`, `getClass().forName(..)`: from any bean to its loader.
+    if chain.first.eq_ignore_ascii_case(b"class")
+        && (chain.has_name(b"classloader") || chain.has_name(b"protectiondomain"))
+    {
+        return chain.found(88, "java-loader");
+    }
+    if chain.is_called()
+        && CALLED.has(chain.last)
+        && (text.len() > chain.last.len() || chain.before == b'.' || chain.before == b'@' || !chain.prose)
+    {
+        return chain.found(if chain.prose { 60 } else { 78 }, "java-reflection");
+    }
+    if chain.last.eq_ignore_ascii_case(b"getclass")
+        && chain.is_called()
+        && matches!(at(chain.value, chain.after + 2), b'.' | b'[')
+    {
+        return chain.found(80, "java-reflection");
+    }
+    if chain.first.eq_ignore_ascii_case(b"_memberaccess") || chain.has_name(b"setmemberaccess") {
+        return chain.found(90, "ognl");
+    }
+    if chain.last.eq_ignore_ascii_case(b"processbuilder") && (chain.is_called() || chain.is_alone()) {
+        return chain.found(78, "java-process");
+    }
+    None
+}
+
+fn names(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|b| matches!(b, b'.' | b':' | b'-' | b'>' | b'?' | b'\\'))
+}
+
+impl Chain<'_> {
+    fn has_name(&self, wanted: &[u8]) -> bool {
+        names(self.text).any(|name| name.eq_ignore_ascii_case(wanted))
+    }
+}
+
+/// A class of a package that only code names.
+fn class(chain: &Chain<'_>) -> Option<Finding> {
+    let text = chain.text;
+    if !text.contains(&b'.') {
+        return None;
+    }
+    let inside = |package: &&str| {
+        let next = at(text, package.len());
+        starts(text, package.as_bytes())
+            && (next == 0 || !crate::bytes::is_word(next) || package.ends_with("xwork"))
+    };
+    if !PACKAGES.iter().any(|package| inside(&package)) {
+        return None;
+    }
+    if chain.has_name(b"runtime")
+        || chain.has_name(b"processbuilder")
+        || chain.has_name(b"scriptenginemanager")
+    {
+        return chain.found(if chain.prose { 65 } else { 88 }, "java-process");
+    }
+    // What stack traces and their readers name.
+    if ends_with(chain.last, b"exception")
+        || ends_with(chain.last, b"error")
+        || chain.before == b'/'
+        || chain.before == b'-'
+    {
+        return None;
+    }
+    let used = chain.is_called() && !chain.prose || matches!(chain.before, b'@' | b'(') && !chain.prose;
+    match (used, chain.is_alone()) {
+        (true, _) => chain.found(85, "java-class"),
+        (_, true) => chain.found(74, "java-class"),
+        _ if !chain.value.iter().any(|b| crate::bytes::is_space(*b)) && chain.before == b'=' => {
+            chain.found(74, "java-class")
+        }
+        _ => chain.found(45, "java-class"),
+    }
+}
+
+fn ends_with(word: &[u8], lower: &[u8]) -> bool {
+    word.len().checked_sub(lower.len()).is_some_and(|cut| starts(crate::bytes::from(word, cut), lower))
+}

@@ -1,0 +1,237 @@
+//! LDAP filters (RFC 4515) and XPath: text that closes what it stands in and goes on with a condition of its own.
+
+use crate::bytes::{at, between, find, from, is_space, is_word, skip_space, starts, word_end};
+use crate::finding::{Family, Finding};
+use crate::lexicon::Lexicon;
+
+/// Looks for an LDAP filter, or for a value that breaks out of one. Linear in the value's length.
+pub(super) fn ldap(value: &[u8]) -> Option<Finding> {
+    let mut depth = 0_u32;
+    let mut index = 0;
+    while index < value.len() {
+        match at(value, index) {
+            b'(' => {
+                let inside = skip_space(between(value, 0, index + 16), index + 1);
+                let junction = matches!(at(value, inside), b'&' | b'|' | b'!')
+                    && at(value, skip_space(between(value, 0, inside + 16), inside + 1)) == b'(';
+                if junction
+                    && condition(from(value, skip_space(between(value, 0, inside + 16), inside + 1) + 1))
+                {
+                    return Some(Finding::new(Family::Ldap, 80, "ldap-filter", index));
+                }
+                depth += 1;
+            }
+            b')' if depth > 0 => depth -= 1,
+            b')' => {
+                if let Some(confidence) = breaks(value, index) {
+                    return Some(Finding::new(Family::Ldap, confidence, "ldap-break", index));
+                }
+            }
+            _ => {}
+        }
+        index += 1;
+    }
+    None
+}
+
+/// What follows a parenthesis that closes more than the value opened.
+fn breaks(value: &[u8], close: usize) -> Option<u8> {
+    let mut index = close;
+    while at(value, index) == b')' {
+        index += 1;
+    }
+    let open = skip_space(between(value, 0, index + 16), index);
+    let star = at(value, close.wrapping_sub(1)) == b'*';
+    match at(value, open) {
+        0 if star && open > value.len().saturating_sub(1) && index > close + 1 => Some(72),
+        0 if open < value.len() => Some(78),
+        b'&' | b'|' if at(value, skip_space(value, open + 1)) == b'(' => Some(82),
+        b'(' => {
+            let inside = skip_space(between(value, 0, open + 16), open + 1);
+            let junction = matches!(at(value, inside), b'&' | b'|' | b'!')
+                && matches!(at(value, inside + 1), b'(' | b')' | 0);
+            if junction || condition(from(value, inside)) {
+                Some(if star || junction { 86 } else { 76 })
+            } else {
+                None
+            }
+        }
+        _ => None,
+    }
+}
+
+/// `uid=`, `cn>=`, `objectClass=*`: an attribute and a comparison.
+fn condition(rest: &[u8]) -> bool {
+    let rest = rest
+        .strip_prefix(b"&")
+        .or_else(|| rest.strip_prefix(b"|"))
+        .or_else(|| rest.strip_prefix(b"!("))
+        .unwrap_or(rest);
+    let name =
+        rest.iter().take(64).take_while(|b| is_word(**b) || matches!(b, b'-' | b'.' | b':' | b';')).count();
+    let operator = from(rest, name);
+    name > 0
+        && (starts(operator, b"=") && at(operator, 1) != b'=' && !starts(operator, b"=>")
+            || starts(operator, b">=")
+            || starts(operator, b"<=")
+            || starts(operator, b"~="))
+}
+
+/// Functions of XPath that ask about a document. Sorted.
+static FUNCTIONS: Lexicon =
+    Lexicon::new(&["comment", "count", "doc", "document", "last", "name", "node", "position", "text"]);
+
+/// Looks for a piece of XPath that was meant to be a value. Linear in the value's length.
+pub(super) fn xpath(value: &[u8]) -> Option<Finding> {
+    let mut index = 0;
+    while index < value.len() {
+        match at(value, index) {
+            b'/' | b':' | b'[' | b'|' | b'\'' | b'"' | b'(' => {
+                if let Some(confidence) = step(value, index) {
+                    return Some(Finding::new(Family::Xpath, confidence, "xpath", index));
+                }
+            }
+            _ => {}
+        }
+        index += 1;
+    }
+    None
+}
+
+fn step(value: &[u8], index: usize) -> Option<u8> {
+    let rest = from(value, index);
+    // `//node()`, `/text()`, `::node()`, `| //user/*`, `]/*[`.
+    let lead = if starts(rest, b"//") || starts(rest, b"::") { 2 } else { 1 };
+    let word = from(rest, lead);
+    let end = word_end(word, 0).min(16);
+    if matches!(at(rest, 0), b'/' | b':')
+        && end > 0
+        && FUNCTIONS.has(between(word, 0, end))
+        && starts(from(word, end), b"()")
+    {
+        let broken = value.iter().any(|b| matches!(b, b'\'' | b'"' | b']' | b'[' | b'|'));
+        return Some(if broken { 80 } else { 60 });
+    }
+    if at(rest, 0) == b'|' || starts(rest, b"]|") {
+        let path = skip_space(between(rest, 0, 16), 1);
+        let path = from(rest, path);
+        let closes = value
+            .iter()
+            .take(index)
+            .rev()
+            .find(|b| !is_space(**b))
+            .is_some_and(|b| matches!(b, b'\'' | b'"' | b']' | b')'));
+        if starts(path, b"//*") || closes && starts(path, b"//") && is_word(at(path, 2)) {
+            return Some(80);
+        }
+    }
+    if at(rest, 0) == b'(' {
+        // `count(/*)`, `string-length(//user[1])`, `substring((//user)[1]`.
+        let inside = from(rest, skip_space(between(rest, 0, 16), 1));
+        let called = is_word(at(value, index.wrapping_sub(1)));
+        let nested = starts(inside, b"(//") || starts(inside, b"//") || starts(inside, b"/*");
+        if called
+            && nested
+            && !starts(inside, b"//*")
+            && find(between(inside, 0, 64), b"*/", 0).is_none()
+            && (at(inside, 2).is_ascii_alphabetic()
+                || at(inside, 3).is_ascii_alphabetic()
+                || starts(inside, b"/*[")
+                || starts(inside, b"/*)"))
+        {
+            return Some(74);
+        }
+    }
+    if starts(rest, b"[name(")
+        || starts(rest, b"[position(")
+        || starts(rest, b"[contains(")
+        || starts(rest, b"[starts-with(")
+    {
+        return Some(if value.iter().take(index).any(|b| matches!(b, b'\'' | b'"' | b'/')) {
+            76
+        } else {
+            50
+        });
+    }
+    if matches!(at(rest, 0), b'\'' | b'"') {
+        // Behind a string: `' or count(..)`, `' and name()='x`.
+        let after = from(rest, skip_space(between(rest, 0, 16), 1));
+        let logic = if starts(after, b"or ") {
+            3
+        } else if starts(after, b"and ") {
+            4
+        } else {
+            return None;
+        };
+        let call = from(after, skip_space(between(after, 0, 16), logic));
+        const ASKED: [&[u8]; 9] = [
+            b"count(",
+            b"name(",
+            b"string-length(",
+            b"position(",
+            b"starts-with(",
+            b"contains(",
+            b"substring(name",
+            b"text(",
+            b"local-name(",
+        ];
+        return ASKED.iter().any(|name| starts(call, name)).then_some(84);
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_that_are_broken_out_of() {
+        for attack in [
+            "*)(uid=*))(|(uid=*",
+            "admin)(&)",
+            "x)(|(password=*)",
+            "*)(objectClass=*",
+            "(&(objectClass=user)(cn=*))",
+            "admin)(!(&(1=0",
+            "bar)|(cn=*",
+        ] {
+            assert!(ldap(attack.as_bytes()).is_some_and(|f| f.confidence >= 70), "{attack}");
+        }
+        for fine in [
+            "f(x) = (y)",
+            "(a) and (b)",
+            "see above) (see below)",
+            "Smith (the elder)",
+            ":-) (great!)",
+            "if (a == b) (c)",
+            "a) first (b) second",
+        ] {
+            assert!(ldap(fine.as_bytes()).is_none_or(|f| f.confidence < 70), "{fine}");
+        }
+    }
+
+    #[test]
+    fn paths_that_ask_about_the_document() {
+        assert!(FUNCTIONS.words().is_sorted());
+        for attack in [
+            "' or count(//user)>1 or 'a'='b",
+            "x'] | //user/password | a['",
+            "'] | //* | //*['",
+            "' and name(/*)='x",
+            "a']/parent::node()/text()['",
+            "' or string-length(//user[1]/name)=4 or '",
+        ] {
+            assert!(xpath(attack.as_bytes()).is_some_and(|f| f.confidence >= 70), "{attack}");
+        }
+        for fine in [
+            "https://shop.example/a(b)",
+            "count (of) Monte Cristo",
+            "'tis or count me in",
+            "http://a.test/x | http://b.test/y",
+            "a/b [c] 'd'",
+            "text() is a function",
+        ] {
+            assert!(xpath(fine.as_bytes()).is_none_or(|f| f.confidence < 70), "{fine}");
+        }
+    }
+}

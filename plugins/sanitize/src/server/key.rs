@@ -1,0 +1,142 @@
+//! Names that are operators: of document databases (`a[$ne]`), and those that reach every object's prototype.
+//!
+//! A name is a parameter's or a JSON key; JavaScript in `$where` stands in a value.
+
+use crate::bytes::{at, between, find, from, is_word, starts};
+use crate::finding::{Family, Finding};
+use crate::lexicon::Lexicon;
+use crate::marks::{self, Marks};
+
+/// Operators that compare: what turns a value into a condition. Sorted.
+static COMPARING: Lexicon = Lexicon::new(&[
+    "all",
+    "and",
+    "elemmatch",
+    "eq",
+    "exists",
+    "gt",
+    "gte",
+    "in",
+    "lt",
+    "lte",
+    "ne",
+    "nin",
+    "nor",
+    "not",
+    "or",
+    "regex",
+]);
+
+/// Operators that run code or read further collections. Sorted.
+static RUNNING: Lexicon = Lexicon::new(&[
+    "accumulator",
+    "expr",
+    "function",
+    "graphlookup",
+    "jsonschema",
+    "lookup",
+    "merge",
+    "out",
+    "unionwith",
+    "where",
+]);
+
+/// Looks at a name, or at a value that names such a thing. Linear in the length.
+pub(super) fn detect(value: &[u8], marks: Marks, is_name: bool) -> Option<Finding> {
+    prototype(value, is_name)
+        .or_else(|| if marks.any(marks::DOLLAR) { operator(value, is_name) } else { None })
+}
+
+fn operator(value: &[u8], is_name: bool) -> Option<Finding> {
+    let mut index = 0;
+    while let Some(offset) = from(value, index).iter().position(|b| *b == b'$') {
+        let start = index + offset;
+        index = start + 1;
+        let word = from(value, start + 1);
+        let end = word.iter().take(16).take_while(|b| is_word(**b)).count();
+        let name = between(word, 0, end);
+        let (running, comparing) = (RUNNING.has(name), COMPARING.has(name));
+        if !running && !comparing {
+            continue;
+        }
+        let lead = if start == 0 { 0 } else { at(value, start - 1) };
+        let next = at(word, end);
+        let whole = matches!(next, 0 | b']' | b'.') && matches!(lead, 0 | b'[' | b'.');
+        let confidence = if is_name && whole {
+            if running { 86 } else { 76 }
+        } else if matches!(lead, b'"' | b'\'' | b'{' | b' ' | b'[')
+            && matches!(next, b'"' | b'\'' | b':' | b']')
+            && value.contains(&b':')
+        {
+            // A document within a value.
+            if running { 84 } else { 74 }
+        } else if !is_name && running && lead == b'[' {
+            80
+        } else {
+            continue;
+        };
+        return Some(Finding::new(Family::Nosql, confidence, "nosql-operator", start));
+    }
+    None
+}
+
+fn prototype(value: &[u8], is_name: bool) -> Option<Finding> {
+    let found = |confidence, at| Some(Finding::new(Family::Prototype, confidence, "prototype", at));
+    if let Some(start) = find(value, b"__proto__", 0) {
+        let lead = if start == 0 { 0 } else { at(value, start - 1) };
+        let next = at(value, start + 9);
+        if is_name {
+            return found(88, start);
+        }
+        let reached = matches!(next, b'.' | b'[' | b']' | b'"' | b'\'')
+            && matches!(lead, 0 | b'.' | b'[' | b'"' | b'\'' | b'{' | b'?' | b'&' | b' ');
+        return found(if reached { 76 } else { 45 }, start);
+    }
+    let start = find(value, b"constructor", 0)?;
+    let rest = from(value, start + 11);
+    let rest = rest.strip_prefix(b"]").unwrap_or(rest);
+    let rest = rest.strip_prefix(b"\"]").or_else(|| rest.strip_prefix(b"']")).unwrap_or(rest);
+    let next = rest.iter().take(3).position(|b| is_word(*b)).unwrap_or(3);
+    if starts(from(rest, next), b"prototype") && next > 0 {
+        return found(if is_name { 88 } else { 78 }, start);
+    }
+    // The key alone is a word; with `prototype` under it, both count.
+    (is_name && value.len() == 11).then(|| Finding::new(Family::Prototype, 55, "prototype", start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn family(value: &str, is_name: bool) -> Option<Family> {
+        detect(value.as_bytes(), Marks::of(value.as_bytes()), is_name)
+            .filter(|f| f.confidence >= 70)
+            .map(|f| f.family)
+    }
+
+    #[test]
+    fn operators_as_names() {
+        assert!(COMPARING.words().is_sorted() && RUNNING.words().is_sorted());
+        for attack in ["$ne", "$where", "user[$gt]", "a[b][$regex]", "filter.$or", "$GT"] {
+            assert_eq!(family(attack, true), Some(Family::Nosql), "{attack}");
+        }
+        for fine in ["$filter", "$top", "$ref", "$schema", "cost$", "$news", "a[$x]", "$limit", "or"] {
+            assert_eq!(family(fine, true), None, "{fine}");
+        }
+        assert_eq!(family("{\"$gt\": \"\"}", false), Some(Family::Nosql));
+        assert_eq!(family("I paid $in cash", false), None);
+    }
+
+    #[test]
+    fn the_way_to_the_prototype() {
+        for attack in
+            ["__proto__", "a[__proto__][b]", "constructor[prototype][x]", "a.constructor.prototype.b"]
+        {
+            assert_eq!(family(attack, true), Some(Family::Prototype), "{attack}");
+        }
+        assert_eq!(family("a.__proto__.b=1", false), Some(Family::Prototype));
+        for fine in ["constructor", "prototype", "proto", "the __proto__ property"] {
+            assert_eq!(family(fine, false), None, "{fine}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What is meant for the application's server rather than its database, its pages or its shell.
+//!
+//! [`code`] knows the programming languages, [`template`] the templates, [`object`] what is read back into objects,
+//! [`url`] where a server should not be sent, [`filter`] LDAP and XPath, [`key`] names that are operators, and [`mail`]
+//! the line-based protocols. Each looks only at values that the marks leave to it.
+
+pub(crate) mod code;
+mod filter;
+mod key;
+mod mail;
+mod object;
+mod template;
+mod url;
+
+pub(crate) use object::detect as object_at_start;
+
+use crate::detect::Scope;
+use crate::finding::{Family, Finding, surer};
+use crate::marks::{self, Marks};
+use crate::place::Place;
+
+/// Looks for objects that some language reads back; also in values of letters and digits alone.
+pub(crate) fn object(value: &[u8], scope: Scope<'_>) -> Option<Finding> {
+    if scope.families.contains(Family::Object) { object_at_start(value) } else { None }
+}
+
+/// Runs the detectors that the marks do not rule out. Linear in the value's length.
+pub(crate) fn detect(value: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Finding> {
+    let wants = |family| scope.families.contains(family);
+    let mut found = None;
+    let mut take = |finding: Option<Finding>| {
+        found = surer(found, finding.filter(|finding| wants(finding.family)));
+    };
+    if marks.may_be_code() && wants(Family::Code) {
+        take(code::detect(value, marks));
+    }
+    if marks.any(marks::BRACE | marks::ANGLE | marks::PERCENT) && wants(Family::Template) {
+        take(template::detect(value, marks));
+    }
+    if scope.is_name || marks.any(marks::SCRIPT_WORD | marks::DOLLAR) {
+        take(key::detect(value, marks, scope.is_name));
+    }
+    if scope.place != Place::Header
+        && marks.any(marks::SLASH | marks::BACKSLASH | marks::COLON)
+        && marks.any(marks::DOT | marks::SLASH | marks::BACKSLASH)
+    {
+        take(url::detect(value, scope));
+    }
+    if marks.any(marks::PAREN) && wants(Family::Ldap) {
+        take(filter::ldap(value));
+    }
+    if marks.any(marks::SLASH | marks::COLON | marks::QUOTE)
+        && marks.any(marks::PAREN | marks::BRACE | marks::PIPE)
+    {
+        take(filter::xpath(value));
+    }
+    if marks.any(marks::LINE) {
+        take(mail::detect(value, scope));
+    }
+    if marks.any(marks::HIGH | marks::COLON) && wants(Family::Object) {
+        take(object::detect(value));
+    }
+    found
+}

@@ -1,0 +1,340 @@
+//! Server-side template injection: an expression between the delimiters of a template engine.
+//!
+//! `{{..}}`, `{%..%}`, `${..}`, `#{..}`, `*{..}`, `@{..}`, `<%..%>`, `{..}` of Smarty, `#set(..)` of Velocity, `<#..>` of
+//! FreeMarker, server-side includes. A placeholder (`{{name}}`, `${user.name}`, `{{ price | round }}`) is none; an
+//! expression that computes with constants, calls, or reaches for what every engine has is one.
+//!
+//! Limits: 512 bytes of one expression, 16 expressions of one value are looked at.
+
+use crate::bytes::{at, between, find, from, is_space, is_word, starts};
+use crate::finding::{Family, Finding, surer};
+use crate::lexicon::Lexicon;
+use crate::marks::{self, Marks};
+
+/// Bytes of an expression. More: only these.
+const EXPRESSION_BYTES: usize = 512;
+/// Expressions of a value. More: not looked at.
+const EXPRESSIONS: usize = 16;
+
+/// What only attacks name inside of an expression. Sorted.
+#[rustfmt::skip]
+static REACHES: Lexicon = Lexicon::new(&[
+    "__builtins__", "__class__", "__globals__", "__import__", "__init__", "__mro__", "__subclasses__",
+    "_self", "attribute", "call_user_func", "classloader", "cycler", "exec", "execute", "file_get_contents",
+    "forname", "freemarker", "getclass", "getengine", "getfilter", "getruntime", "include", "joiner",
+    "kernel", "lipsum", "memberaccess", "objectconstructor", "passthru", "phpinfo", "popen", "processbuilder",
+    "registerundefinedfiltercallback", "runtime", "scriptenginemanager", "shell_exec", "smarty",
+    "springmacrorequestcontext", "subprocess", "system", "templatesimpl", "undefined_filter",
+]);
+
+/// Objects that an engine offers to every template: dumped, they reveal the application. Sorted.
+static OBJECTS: Lexicon = Lexicon::new(&[
+    "_context",
+    "app",
+    "application",
+    "class",
+    "config",
+    "dump",
+    "env",
+    "environ",
+    "global",
+    "globals",
+    "process",
+    "request",
+    "self",
+    "session",
+    "settings",
+    "this",
+]);
+
+fn finding(confidence: u8, why: &'static str, at: usize) -> Option<Finding> {
+    Some(Finding::new(Family::Template, confidence, why, at))
+}
+
+/// Looks for an expression. Linear in the value's length.
+pub(super) fn detect(value: &[u8], marks: Marks) -> Option<Finding> {
+    let mut found = None;
+    let mut left = EXPRESSIONS;
+    let mut index = 0;
+    while index + 1 < value.len() && left > 0 {
+        let Some((open, close)) = delimiters(from(value, index)) else {
+            index += 1;
+            continue;
+        };
+        left -= 1;
+        let start = index + open;
+        let rest = between(value, start, start + EXPRESSION_BYTES);
+        let length = find(rest, close, 0);
+        let inside = between(rest, 0, length.unwrap_or(rest.len()));
+        let lead = between(value, index, start);
+        found = surer(found, judge(lead, inside, length.is_some(), index));
+        index = start;
+    }
+    if marks.any(marks::ANGLE) {
+        found = surer(found, directive(value));
+    }
+    found
+}
+
+/// Whether an expression begins here: the length of what opens it, and what closes it.
+fn delimiters(rest: &[u8]) -> Option<(usize, &'static [u8])> {
+    Some(match (at(rest, 0), at(rest, 1)) {
+        (b'{', b'{') => (2, b"}}"),
+        (b'{', b'%') => (2, b"%}"),
+        (b'{', b'#') => (2, b"}"),
+        (b'$' | b'#' | b'*' | b'@' | b'~', b'{') => (2, b"}"),
+        (b'<', b'%') => (2, b"%>"),
+        (b'[', b'[' | b'(') if at(rest, 2) == b'$' => (2, b"]"),
+        (b'%', b'{') => (2, b"}"),
+        (b'{', b'$') => (1, b"}"),
+        (b'{', next) if next.is_ascii_alphanumeric() => (1, b"}"),
+        (b'#', b's') if starts(rest, b"#set") => (4, b")"),
+        _ => return None,
+    })
+}
+
+/// What an expression does.
+#[derive(Default)]
+struct Doing {
+    calls: bool,
+    /// Two constants with an operator between.
+    computes: bool,
+    reaches: bool,
+    object: bool,
+    index: bool,
+    words: u32,
+    prose: bool,
+}
+
+fn look(inside: &[u8]) -> Doing {
+    let mut doing = Doing::default();
+    let mut index = 0;
+    while index < inside.len() {
+        let byte = at(inside, index);
+        if is_word(byte) {
+            let mut end = index;
+            while is_word(at(inside, end)) {
+                end += 1;
+            }
+            let word = between(inside, index, end);
+            doing.reaches |= REACHES.has(word);
+            doing.object |= doing.words == 0 && OBJECTS.has(word);
+            doing.calls |= at(inside, end) == b'(' && !byte.is_ascii_digit();
+            doing.prose |= doing.words > 3
+                && byte.is_ascii_alphabetic()
+                && at(inside, end) == b' '
+                && at(inside, end + 1).is_ascii_alphabetic();
+            doing.words += 1;
+            if byte.is_ascii_digit() {
+                doing.computes |= computes(inside, end);
+            }
+            index = end;
+        } else {
+            doing.index |= byte == b'[';
+            if matches!(byte, b'\'' | b'"') {
+                doing.computes |= computes(inside, index + 1);
+            }
+            index += 1;
+        }
+    }
+    doing
+}
+
+/// An operator behind a constant, and a constant behind that.
+fn computes(inside: &[u8], mut index: usize) -> bool {
+    while is_space(at(inside, index)) {
+        index += 1;
+    }
+    if !matches!(at(inside, index), b'*' | b'+' | b'-' | b'/' | b'%') {
+        return false;
+    }
+    index += 1;
+    while is_space(at(inside, index)) || at(inside, index) == b'*' {
+        index += 1;
+    }
+    at(inside, index).is_ascii_digit() || matches!(at(inside, index), b'\'' | b'"')
+}
+
+fn judge(lead: &[u8], inside: &[u8], closed: bool, start: usize) -> Option<Finding> {
+    let doing = look(inside);
+    let double = matches!(lead, b"{{" | b"{%" | b"<%" | b"[[" | b"[(");
+    let sigil = lead.len() == 2;
+    if doing.reaches
+        && (doing.calls || doing.index || inside.contains(&b'.') || inside.contains(&b'|'))
+        && sigil
+    {
+        return finding(if doing.prose { 60 } else { 88 }, "template-reach", start);
+    }
+    if lead == b"{" {
+        // Smarty: `{system('id')}`, `{$smarty.version}`, `{php}`; elsewhere these are objects and placeholders.
+        let smarty = starts(inside, b"$smarty")
+            || starts(inside, b"php") && inside.len() == 3
+            || starts(inside, b"literal}");
+        if smarty {
+            return finding(72, "template-smarty", start);
+        }
+        let call = doing.reaches && doing.calls && !inside.contains(&b':');
+        let sum = doing.computes
+            && doing.words == 2
+            && closed
+            && inside.iter().all(|b| b.is_ascii_digit() || matches!(b, b'*' | b' '));
+        return if call {
+            finding(80, "template-call", start)
+        } else if sum {
+            finding(72, "template-sum", start)
+        } else {
+            None
+        };
+    }
+    if lead == b"#set" {
+        return if at(inside, 0) == b'(' && find(inside, b"$", 0).is_some() {
+            finding(80, "template-directive", start)
+        } else {
+            None
+        };
+    }
+    if !closed && !doing.calls {
+        return None;
+    }
+    if doing.computes && !doing.prose {
+        let sum = inside.iter().filter(|b| b.is_ascii_alphabetic()).count() <= 2;
+        return finding(
+            if sum {
+                84
+            } else if double {
+                60
+            } else {
+                50
+            },
+            "template-sum",
+            start,
+        );
+    }
+    if starts(inside.trim_ascii_start(), b"t(") && lead != b"{{" && inside.contains(&b'.')
+        || starts(inside.trim_ascii_start(), b"new ") && doing.calls
+    {
+        return finding(86, "template-class", start);
+    }
+    if doing.object
+        && double
+        && (doing.calls || doing.index || inside.contains(&b'.') || doing.words == 1)
+        && lead == b"{{"
+    {
+        let dumped = doing.calls
+            || doing.index
+            || ["config", "self", "_context", "settings", "dump", "app", "globals"]
+                .iter()
+                .any(|name| starts(inside.trim_ascii(), name.as_bytes()));
+        return finding(if dumped { 76 } else { 60 }, "template-object", start);
+    }
+    if find(inside, b"?new", 0).is_some()
+        || find(inside, b"?api", 0).is_some()
+        || find(inside, b"?eval", 0).is_some()
+    {
+        return finding(86, "template-builtin", start);
+    }
+    if lead == b"<%" && !inside.trim_ascii().is_empty() {
+        // ERB, ASP, JSP: `<%= 7*7 %>`, `<% import os %>`; a name alone is a placeholder.
+        let code = doing.calls
+            || at(inside, 0) == b'@'
+            || find(inside, b"import", 0).is_some()
+            || inside.contains(&b'`');
+        return finding(if code { 78 } else { 55 }, "template-code", start);
+    }
+    if lead == b"#{" && inside.contains(&b'`') || lead == b"@{" && inside.starts_with(b"[") {
+        return finding(80, "template-code", start);
+    }
+    if doing.calls && double {
+        return finding(if doing.index { 72 } else { 55 }, "template-call", start);
+    }
+    if doing.calls && (lead == b"*{" || lead == b"~{" || lead == b"%{") {
+        return finding(78, "template-call", start);
+    }
+    if doing.calls && !doing.prose { finding(55, "template-call", start) } else { None }
+}
+
+/// FreeMarker's `<#assign`, server-side includes, edge-side includes.
+fn directive(value: &[u8]) -> Option<Finding> {
+    const DIRECTIVES: [(&[u8], &str); 12] = [
+        (b"<!--#exec", "server-side-include"),
+        (b"<!--#include", "server-side-include"),
+        (b"<!--#echo", "server-side-include"),
+        (b"<!--#printenv", "server-side-include"),
+        (b"<!--#config", "server-side-include"),
+        (b"<!--#set", "server-side-include"),
+        (b"<!--#fsize", "server-side-include"),
+        (b"<esi:", "edge-side-include"),
+        (b"<#assign", "template-directive"),
+        (b"<#import", "template-directive"),
+        (b"<#include", "template-directive"),
+        (b"[#assign", "template-directive"),
+    ];
+    let mut index = 0;
+    while let Some(offset) = from(value, index).iter().position(|b| matches!(b, b'<' | b'[')) {
+        let start = index + offset;
+        let rest = from(value, start);
+        if let Some((_, why)) = DIRECTIVES.iter().find(|(name, _)| starts(rest, name)) {
+            return finding(86, why, start);
+        }
+        index = start + 1;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sure(value: &str) -> bool {
+        detect(value.as_bytes(), Marks::of(value.as_bytes())).is_some_and(|finding| finding.confidence >= 70)
+    }
+
+    #[test]
+    fn expressions_of_each_engine() {
+        assert!(REACHES.words().is_sorted());
+        for attack in [
+            "{{7*7}}",
+            "{{ 7*'7' }}",
+            "${7*7}",
+            "#{3*4}",
+            "*{2+2}",
+            "<%= 7*7 %>",
+            "{{config.items()}}",
+            "{{self.__init__.__globals__}}",
+            "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+            "{% for x in ().__class__.__base__.__subclasses__() %}x{% endfor %}",
+            "{{_self.env.registerUndefinedFilterCallback('exec')}}",
+            "${T(java.lang.Runtime).getRuntime()}",
+            "__${new java.util.Scanner(x)}__",
+            "<#assign ex='freemarker.template.utility.Execute'?new()>${ex('id')}",
+            "#set($e='e')$e.getClass()",
+            "{php}",
+            "{system('id')}",
+            "<!--#exec cmd=\"id\" -->",
+            "#{`id`}",
+            "%{(#a=1).(#b=@x@y())}",
+        ] {
+            assert!(sure(attack), "{attack}");
+        }
+    }
+
+    #[test]
+    fn placeholders_pass() {
+        for fine in [
+            "{{name}}",
+            "Dear {{ user.first_name }}, you owe {{ total | round }}",
+            "${HOME}/bin",
+            "#{order.id}",
+            "{% if user %}hello{% endif %}",
+            "{\"a\": 1, \"b\": [2]}",
+            "{a}, {b} and {c}",
+            "C# {get; set;}",
+            "100% {sure}",
+            "<b>[[link]]</b>",
+            "a {{ b }} c {{ d.e }}",
+            "{2 of 3}",
+        ] {
+            assert!(!sure(fine), "{fine}");
+        }
+    }
+}
