@@ -2,59 +2,67 @@
 
 use std::{
     fs,
-    net::TcpListener,
+    net::TcpStream,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    process::{Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
+use xtask::{
+    clock::Deadline,
+    ports,
+    process::{Lifetime, Process},
+};
 
 use super::Variant;
 
-/// A running Envoy; killed when dropped.
+/// How long an Envoy may take to listen.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running Envoy; killed when dropped, and when this process ends.
 pub struct Envoy {
-    child: Child,
+    process: Process,
     port: u16,
     folder: PathBuf,
 }
 
 impl Envoy {
     /// Starts one and waits until it listens.
-    #[expect(clippy::disallowed_methods, reason = "a deadline of the tests, not of a policy")]
+    ///
+    /// # Errors
+    /// When it cannot be started, ends, or does not listen in time.
     pub fn start(binary: &Path, variant: &Variant, upstream: u16) -> Result<Self> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = ports::free()?;
         let folder = std::env::temp_dir().join(format!("portcullis-bench-{}-{port}", std::process::id()));
         fs::create_dir_all(&folder)?;
         let bootstrap = folder.join("envoy.json");
         fs::write(&bootstrap, bootstrap_json(variant, port, upstream).to_string())?;
         let log = fs::File::create(folder.join("envoy.log"))?;
-        let child = Command::new(binary)
-            .args(["--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warning", "-c"])
+        let mut command = Command::new(binary);
+        command
+            .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "-c"])
             .arg(&bootstrap)
+            .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .with_context(|| {
-                format!(
-                    "{}: cannot be started; `make tools` installs it, ENVOY= names your own",
-                    binary.display()
-                )
-            })?;
-        let mut envoy = Self { child, port, folder };
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            if let Some(status) = envoy.child.try_wait()? {
-                bail!("ended with {status}: {}", envoy.log());
-            }
-            if Instant::now() > deadline {
-                bail!("does not listen: {}", envoy.log());
-            }
-            thread::sleep(Duration::from_millis(50));
+            .stderr(log);
+        let process = Process::start(command, Lifetime::Ours).with_context(|| {
+            format!(
+                "{}: cannot be started; `make tools` installs it, ENVOY= names your own",
+                binary.display()
+            )
+        })?;
+        let mut envoy = Self { process, port, folder };
+        let listens = Deadline::after(PATIENCE).poll(|| match envoy.process.ended() {
+            Some(how) => Some(Err(how)),
+            None => TcpStream::connect(("127.0.0.1", port)).ok().map(|_| Ok(())),
+        });
+        match listens {
+            Some(Ok(())) => Ok(envoy),
+            Some(Err(how)) => bail!("{how}: {}", envoy.log()),
+            None => bail!("does not listen: {}", envoy.log()),
         }
-        Ok(envoy)
     }
 
     fn log(&self) -> String {
@@ -69,7 +77,7 @@ impl Envoy {
     /// CPU time of all its threads so far.
     pub fn cpu_ns(&self) -> Result<u64> {
         let mut sum = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+        for task in fs::read_dir(format!("/proc/{}/task", self.process.identity().pid))? {
             let text = fs::read_to_string(task?.path().join("schedstat"))?;
             sum += text.split(' ').next().unwrap_or_default().parse::<u64>().context("schedstat")?;
         }
@@ -78,7 +86,7 @@ impl Envoy {
 
     /// Resident memory.
     pub fn memory_mib(&self) -> Result<f64> {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let text = fs::read_to_string(format!("/proc/{}/status", self.process.identity().pid))?;
         let line = text.lines().find(|line| line.starts_with("VmRSS:")).context("VmRSS")?;
         let kib: f64 = line.split_whitespace().nth(1).unwrap_or_default().parse()?;
         Ok(kib / 1024.0)
@@ -87,9 +95,9 @@ impl Envoy {
 
 impl Drop for Envoy {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.folder);
+        // What is left is ended with this process, and the folder is the system's to clean.
+        drop(self.process.kill());
+        drop(fs::remove_dir_all(&self.folder));
     }
 }
 

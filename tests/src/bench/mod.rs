@@ -16,6 +16,9 @@ pub use envoy::Envoy;
 pub use load::{Load, Upstream};
 pub use variants::{Variant, variants};
 
+/// Requests after which the wasm compiler has done its best.
+const WARM_UP: usize = 5_000;
+
 /// What to measure with.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -40,7 +43,7 @@ pub struct Row {
     pub name: String,
     /// CPU microseconds per request, median over the rounds.
     pub cpu_us: f64,
-    /// The same beyond Envoy alone, median of the differences within each round.
+    /// The same beyond Envoy alone with the same request, median of the differences within each round.
     pub added_us: f64,
     /// Smallest and largest of those differences.
     pub added_range_us: [f64; 2],
@@ -50,15 +53,18 @@ pub struct Row {
     pub memory_mib: f64,
 }
 
-/// Measures every variant; the first is the baseline.
+/// Measures every variant.
+///
+/// # Errors
+/// When an Envoy does not start, or answers anything but 200.
 pub fn run(options: &Options, progress: &mut dyn std::io::Write) -> Result<Vec<Row>> {
     let upstream = Upstream::start()?;
-    let chosen: Vec<Variant> = variants(&options.dist)
-        .into_iter()
-        .enumerate()
-        .filter(|(i, v)| *i == 0 || options.only.as_ref().is_none_or(|only| v.name.contains(only)))
-        .map(|(_, variant)| variant)
-        .collect();
+    let all = variants(&options.dist)?;
+    let named = |variant: &Variant| options.only.as_ref().is_none_or(|only| variant.name.contains(only));
+    let baselines: Vec<&str> =
+        all.iter().filter(|variant| named(variant)).map(|variant| variant.baseline).collect();
+    let wanted = |variant: &&Variant| named(variant) || baselines.contains(&variant.name.as_str());
+    let chosen: Vec<Variant> = all.iter().filter(wanted).cloned().collect();
     let mut envoys = Vec::new();
     for variant in &chosen {
         envoys.push(
@@ -79,11 +85,12 @@ pub fn run(options: &Options, progress: &mut dyn std::io::Write) -> Result<Vec<R
             else {
                 continue;
             };
+            // The first round warms up: connections, caches, the wasm compiler's tiers.
+            let requests = if round == 0 { options.requests.max(WARM_UP) } else { options.requests };
             let before = envoy.cpu_ns()?;
-            load.run(options.requests)
+            load.run(requests)
                 .with_context(|| format!("`{}`", chosen.get(at).map_or("", |v| v.name.as_str())))?;
             let spent = envoy.cpu_ns()?.saturating_sub(before);
-            // The first round warms up: connections, caches, the wasm compiler's tiers.
             if round > 0 {
                 cost.push(spent as f64 / 1000.0 / options.requests as f64);
             }
@@ -92,11 +99,12 @@ pub fn run(options: &Options, progress: &mut dyn std::io::Write) -> Result<Vec<R
         progress.flush()?;
     }
     writeln!(progress)?;
-    let base = costs.first().cloned().unwrap_or_default();
-    let base_us = median(base.clone());
     let mut rows = Vec::new();
     for ((variant, cost), envoy) in chosen.iter().zip(&costs).zip(&envoys) {
-        let mut added: Vec<f64> = cost.iter().zip(&base).map(|(is, base)| is - base).collect();
+        let base =
+            chosen.iter().position(|other| other.name == variant.baseline).and_then(|at| costs.get(at));
+        let base = base.context("a variant without its baseline")?;
+        let mut added: Vec<f64> = cost.iter().zip(base).map(|(is, base)| is - base).collect();
         added.sort_by(f64::total_cmp);
         let range = [added.first().copied().unwrap_or(0.0), added.last().copied().unwrap_or(0.0)];
         let cpu_us = median(cost.clone());
@@ -105,7 +113,7 @@ pub fn run(options: &Options, progress: &mut dyn std::io::Write) -> Result<Vec<R
             cpu_us,
             added_us: median(added),
             added_range_us: range,
-            ratio: cpu_us / base_us,
+            ratio: cpu_us / median(base.clone()),
             memory_mib: envoy.memory_mib()?,
         });
     }

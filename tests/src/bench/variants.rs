@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
+use anyhow::Result;
+use serde_json::{Map, Value, json};
 
 /// A filter chain and the request that goes through it.
 #[derive(Debug, Clone)]
@@ -13,32 +14,45 @@ pub struct Variant {
     pub filters: Vec<Value>,
     /// The request, as bytes on the wire.
     pub request: Vec<u8>,
+    /// The name of the variant that it is compared with.
+    pub baseline: &'static str,
 }
 
-/// Envoy alone, native filters, each policy, the chain.
-pub fn variants(dist: &Path) -> Vec<Variant> {
-    let get = small_get();
-    let variant =
-        |name: &str, filters: Vec<Value>| Variant { name: name.to_owned(), filters, request: get.clone() };
-    let chain = |name: &str, policies: &[&str]| {
-        let mut configuration = open_limits();
-        if let Some(object) = configuration.as_object_mut() {
-            object.insert("policies".to_owned(), json!(policies));
-        }
-        variant(name, vec![wasm(dist, &configuration)])
+const GET_ALONE: &str = "Envoy alone";
+const POST_ALONE: &str = "POST 2 KB: Envoy alone";
+const ALL: &[&str] = &["headers", "rate_limit", "sanitize", "audit"];
+
+/// Envoy alone, native filters, each policy, the chain; and what a body costs.
+///
+/// # Errors
+/// When the demonstration's configuration is no JSON object.
+pub fn variants(dist: &Path) -> Result<Vec<Variant>> {
+    let configuration = demonstration()?;
+    let chain = |policies: &[&str]| {
+        let mut configuration = configuration.clone();
+        configuration.insert("policies".to_owned(), json!(policies));
+        vec![wasm(dist, &Value::Object(configuration))]
     };
-    vec![
-        variant("Envoy alone", vec![]),
-        variant("native header_mutation, 11 headers", vec![header_mutation()]),
-        variant("native local_ratelimit", vec![local_ratelimit()]),
-        variant("native both", vec![header_mutation(), local_ratelimit()]),
-        chain("portcullis, no policy", &[]),
-        chain("portcullis, headers", &["headers"]),
-        chain("portcullis, rate_limit", &["rate_limit"]),
-        chain("portcullis, sanitize", &["sanitize"]),
-        chain("portcullis, audit", &["audit"]),
-        chain("portcullis, the chain", &["headers", "rate_limit", "sanitize", "audit"]),
-    ]
+    let variant = |name: &str, filters: Vec<Value>, request: &dyn Fn() -> Vec<u8>, baseline: &'static str| {
+        Variant { name: name.to_owned(), filters, request: request(), baseline }
+    };
+    let get = |name: &str, filters| variant(name, filters, &small_get, GET_ALONE);
+    let post = |name: &str, filters| variant(name, filters, &json_post, POST_ALONE);
+    Ok(vec![
+        get(GET_ALONE, vec![]),
+        get("native header_mutation, 11 headers", vec![header_mutation()]),
+        get("native local_ratelimit", vec![local_ratelimit()]),
+        get("native both", vec![header_mutation(), local_ratelimit()]),
+        get("portcullis, no policy", chain(&[])),
+        get("portcullis, headers", chain(&["headers"])),
+        get("portcullis, rate_limit", chain(&["rate_limit"])),
+        get("portcullis, sanitize", chain(&["sanitize"])),
+        get("portcullis, audit", chain(&["audit"])),
+        get("portcullis, the chain", chain(ALL)),
+        post(POST_ALONE, vec![]),
+        post("POST 2 KB: portcullis, sanitize", chain(&["sanitize"])),
+        post("POST 2 KB: portcullis, the chain", chain(ALL)),
+    ])
 }
 
 /// A small GET with three parameters and a browser's headers.
@@ -59,17 +73,41 @@ fn small_get() -> Vec<u8> {
         .to_vec()
 }
 
-/// The demonstration's configuration with limits that the load does not reach.
-fn open_limits() -> Value {
-    json!({
-        "tenant": {"from": [{"header": "x-tenant-id", "set_by": "client", "allow": "^[a-z0-9_-]{1,50}$"}]},
-        "user": {"from": [{"header": "x-user-id", "set_by": "client"}, {"client_ip": true}]},
-        "client_ip": {"from": "x-forwarded-for"},
-        "rate_limit": {"rules": [
-            {"name": "api_calls", "action": "api_call", "per": ["tenant"], "limit": 1_000_000, "window": "1s"},
-            {"name": "login_attempts", "action": "login", "per": ["tenant", "user"], "limit": 1_000_000, "window": "1s"}
-        ]}
-    })
+/// An order of 2 KB, with the same headers.
+fn json_post() -> Vec<u8> {
+    let item = |n: u32| {
+        json!({
+            "sku": format!("SHOE-{n:05}"), "name": "Running shoe, blue & white", "quantity": n % 3 + 1,
+            "price": {"amount": 89.9, "currency": "EUR"}, "note": "Please don't fold the box; leave it at the door."
+        })
+    };
+    let mut items = Vec::new();
+    let mut body = String::new();
+    while body.len() < 2048 {
+        items.push(item(u32::try_from(items.len()).unwrap_or(0)));
+        body =
+            json!({"customer": {"name": "Siobhan O'Brien", "email": "s.obrien@example.com"}, "items": items})
+                .to_string();
+    }
+    let get = String::from_utf8_lossy(&small_get()).into_owned();
+    let head = get.replacen("GET /api/items?page=2&sort=name&q=blue+shoes", "POST /api/orders", 1);
+    let framed =
+        format!("\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    (head.trim_end().to_owned() + &framed).into_bytes()
+}
+
+/// The demonstration's configuration, with limits that the load does not reach.
+fn demonstration() -> Result<Map<String, Value>> {
+    let mut configuration: Map<String, Value> =
+        serde_json::from_str(include_str!("../../../envoy/demonstration.json"))?;
+    let rules = json!([
+        {"name": "api_call", "action": "api_call", "per": ["tenant"], "limit": 1_000_000, "window": "1s"},
+        {"name": "login", "action": "login", "per": ["tenant", "user"], "limit": 1_000_000, "window": "1s"},
+        {"name": "file_upload", "action": "file_upload", "per": ["tenant", "user"], "limit": 1_000_000, "window": "1s"},
+        {"name": "report_generation", "action": "report_generation", "per": ["tenant", "user"], "limit": 1_000_000, "window": "1s"}
+    ]);
+    configuration.insert("rate_limit".to_owned(), json!({"rules": rules}));
+    Ok(configuration)
 }
 
 fn wasm(dist: &Path, configuration: &Value) -> Value {
