@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::decode::{self, base64};
+use crate::decode;
 use crate::finding::{Families, Family, Finding, surer};
 use crate::marks::{self, Marks};
 use crate::place::Place;
@@ -35,27 +35,53 @@ impl Scope<'static> {
 pub fn inspect(value: &[u8], scope: Scope<'_>) -> Option<Finding> {
     let marks = Marks::of(value);
     let mut found = server::object(value, scope);
+    if marks.is_plain() && value.len() < decode::SHORTEST {
+        return found;
+    }
     if !marks.is_plain() {
         found = surer(found, form(value, marks, scope));
         if is_sure(found) {
             return found;
         }
+    }
+    decoded(value, marks, scope, found)
+}
+
+/// How often a value that is encoded as a whole is decoded: base64 of base64.
+const WHOLE: usize = 2;
+
+/// The forms that a value may take before it is used, up to the first that is surely an attack.
+fn decoded(value: &[u8], marks: Marks, scope: Scope<'_>, mut found: Option<Finding>) -> Option<Finding> {
+    let (mut value, mut marks) = (Cow::Borrowed(value), marks);
+    for round in 0..=WHOLE {
         if marks.may_be_encoded()
-            && let Some(peeled) = decode::peel(value)
+            && let Some(peeled) = decode::peel(&value)
         {
-            found = surer(found, form(&peeled, Marks::of(&peeled), scope));
+            marks = Marks::of(&peeled);
+            value = Cow::Owned(peeled);
+            found = surer(found, form(&value, marks, scope));
         }
-    }
-    if is_sure(found) || !base64::plausible(value, marks) {
-        return found;
-    }
-    match base64::decode(value) {
-        Some(decoded) => {
-            let peeled = decode::peel(&decoded).map_or(Cow::Borrowed(&decoded[..]), Cow::Owned);
-            surer(found, form(&peeled, Marks::of(&peeled), scope))
+        if marks.any(marks::BACKSLASH)
+            && !is_sure(found)
+            && let Some(style) = decode::peel_style(&value)
+        {
+            found = surer(found, form(&style, Marks::of(&style), scope));
         }
-        None => found,
+        if marks.any(marks::COMMENT)
+            && !is_sure(found)
+            && let Some(bare) = decode::without_comments(&value)
+        {
+            found = surer(found, form(&bare, Marks::of(&bare), scope));
+        }
+        if round == WHOLE || is_sure(found) {
+            break;
+        }
+        let Some(whole) = decode::whole(&value, marks) else { break };
+        marks = Marks::of(&whole);
+        value = Cow::Owned(whole);
+        found = surer(found, form(&value, marks, scope));
     }
+    found
 }
 
 fn is_sure(found: Option<Finding>) -> bool {
@@ -117,6 +143,14 @@ mod tests {
             "<scr\0ipt>go()",
             "PHNjcmlwdD5nbygpPC9zY3JpcHQ+",
             "JTNDc2NyaXB0JTNFZ28oKSUzQy9zY3JpcHQlM0U=",
+            "UEhOamNtbHdkRDVuYnlncFBDOXpZM0pwY0hRKw==",
+            "PHNjcmlwdD5nbygpPC9zY3JpcHQ%2B",
+            "data:text/plain;base64,PHNjcmlwdD5nbygpPC9zY3JpcHQ+",
+            "3c7363726970743e676f28293c2f7363726970743e",
+            "+ADw-script+AD4-go()",
+            "\\74script\\76go()",
+            "\\3c script\\3e go()",
+            "<scr/**/ipt>go()",
         ] {
             assert_eq!(family(encoded), Some(Family::Xss), "{encoded}");
         }

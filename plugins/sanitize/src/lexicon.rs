@@ -41,9 +41,7 @@ impl Lexicon {
         while index < self.words.len() {
             #[expect(clippy::indexing_slicing, reason = "constant data, evaluated at compile time")]
             {
-                let word = self.words[index].as_bytes();
-                let (cell, bit) = place(word[0], if word.len() > 1 { word[1] } else { 0 }, word.len());
-                filter.0[cell] |= bit;
+                filter = filter.with(self.words[index]);
             }
             index += 1;
         }
@@ -63,6 +61,17 @@ pub struct Filter([u64; 128]);
 impl Filter {
     /// A filter that turns everything away.
     pub const EMPTY: Self = Self([0; 128]);
+
+    /// The filter and this lower-case word.
+    pub const fn with(mut self, word: &str) -> Self {
+        let word = word.as_bytes();
+        #[expect(clippy::indexing_slicing, reason = "constant data, evaluated at compile time")]
+        {
+            let (cell, bit) = place(word[0], if word.len() > 1 { word[1] } else { 0 }, word.len());
+            self.0[cell] |= bit;
+        }
+        self
+    }
 
     /// Whether one of the lists may have the word.
     #[inline]

@@ -64,15 +64,15 @@ pub const COMMAND_WORD: u64 = 1 << 23;
 /// `^`, or a wildcard where a command's name would stand.
 pub const GLOB: u64 = 1 << 24;
 
-/// Two dashes in a row.
-pub const DASHES: u64 = 1 << 25;
+/// A word of [`STATEMENT_WORDS`].
+pub const STATEMENT: u64 = 1 << 25;
 /// `&&` or `||`.
 pub const DOUBLED: u64 = 1 << 26;
 /// What may be UTF-7: a plus sign and what ASCII begins with there.
 pub const UTF7: u64 = 1 << 27;
 /// `![`, `+[`: script that is spelled without letters.
 pub const BANG_BRACKET: u64 = 1 << 28;
-/// `/*`, as comments begin.
+/// `/*` or `--`, as comments begin.
 pub const COMMENT: u64 = 1 << 29;
 
 /// A word of server-side code ([`code::WORDS`]).
@@ -81,11 +81,13 @@ pub const CODE_WORD: u64 = 1 << 32;
 pub const TOOL_WORD: u64 = 1 << 33;
 
 /// Set by words alone: they matter only together with another mark.
-const WORDS: u64 = SQL_WORD | SCRIPT_WORD | FILE_WORD | COMMAND_WORD | CODE_WORD | TOOL_WORD;
+const WORDS: u64 = SQL_WORD | STATEMENT | SCRIPT_WORD | FILE_WORD | COMMAND_WORD | CODE_WORD | TOOL_WORD;
 
 /// A byte of a word, and one that a word may begin with: only while reading.
 const WORD_BYTE: u64 = 1 << 30;
 const LETTER: u64 = 1 << 31;
+/// What is no byte of a word, and means more behind another byte: only while reading.
+const PAIRED: u64 = LETTER;
 
 static CLASS: [u64; 256] = classes();
 
@@ -107,11 +109,11 @@ const fn class(byte: u8) -> u64 {
         b'\'' | b'"' | b'`' => QUOTE,
         b'<' | b'>' => ANGLE,
         b'%' => PERCENT,
-        b'&' => AMP,
+        b'&' => AMP | PAIRED,
         b'\\' => BACKSLASH,
         b'(' | b')' => PAREN,
         b';' => SEMI,
-        b'|' => PIPE,
+        b'|' => PIPE | PAIRED,
         b'$' => DOLLAR,
         b'=' => EQUALS,
         b' ' | b'\t' | 0x0b | 0x0c => SPACE,
@@ -123,32 +125,40 @@ const fn class(byte: u8) -> u64 {
         0xa0 | 0xc2 => HIGH,
         0x80..=0xff => HIGH | WORD_BYTE,
         b'/' => SLASH,
-        b'.' => DOT,
+        b'.' => DOT | PAIRED,
         b':' => COLON,
-        b'*' | b'#' | b'!' | b'^' | b'~' | b'+' | b',' | b'@' | b'?' => OPERATOR,
-        b'{' | b'}' | b'[' | b']' => BRACE,
-        _ => 0,
+        b'*' | b'^' | b'?' => OPERATOR | PAIRED,
+        b'#' | b'!' | b'~' | b'+' | b',' | b'@' => OPERATOR,
+        b'[' => BRACE | PAIRED,
+        b'{' | b'}' | b']' => BRACE,
+        b'-' => PAIRED,
     }
 }
 
-/// SQL without quotes needs one of these words to be worth a look; sorted.
+/// SQL without quotes needs one of these words or of the next to be worth a look; sorted.
 #[rustfmt::skip]
 static SQL_WORDS: Lexicon = Lexicon::new(&[
-    "alter", "and", "ascii", "attach", "begin", "benchmark", "between", "call", "case", "char", "chr",
-    "concat", "copy", "create", "declare", "delete", "div", "drop", "elt", "exec", "execute",
-    "extractvalue", "from", "grant", "group", "having", "if", "iif", "in", "infile", "insert", "into", "is",
-    "length", "like", "limit", "load_file", "make_set", "merge", "or", "order", "pg_sleep", "procedure",
-    "regexp", "rename", "rlike", "select", "shutdown", "sleep", "substr", "substring", "table",
-    "truncate", "union", "update", "updatexml", "version", "waitfor", "where", "xor",
+    "and", "ascii", "between", "char", "chr", "concat", "div", "from", "group", "having", "in", "is",
+    "length", "like", "limit", "or", "order", "regexp", "rlike", "substr", "substring", "table", "version",
+    "where", "xor",
+]);
+
+/// What a statement of its own begins with, and functions that are called as one.
+#[rustfmt::skip]
+static STATEMENT_WORDS: Lexicon = Lexicon::new(&[
+    "alter", "attach", "begin", "benchmark", "call", "case", "copy", "create", "declare", "delete", "drop",
+    "elt", "exec", "execute", "extractvalue", "grant", "if", "iif", "infile", "insert", "into", "load_file",
+    "make_set", "merge", "pg_sleep", "procedure", "rename", "select", "shutdown", "sleep", "truncate",
+    "union", "update", "updatexml", "waitfor",
 ]);
 
 /// Script without a tag needs one of these: what payloads call, and the objects that they reach for.
 #[rustfmt::skip]
 static SCRIPT_WORDS: Lexicon = Lexicon::new(&[
-    "__proto__", "alert", "array", "atob", "confirm", "constructor", "document", "eval", "execscript", "expression",
-    "fetch", "frames", "function", "globalthis", "import", "localstorage", "location", "msgbox", "onerror", "parent",
-    "print", "prompt", "reflect", "self", "setimmediate", "setinterval", "settimeout", "string", "top", "unescape",
-    "window",
+    "__proto__", "alert", "apply", "array", "atob", "bind", "btoa", "call", "confirm", "constructor", "document",
+    "eval", "execscript", "expression", "fetch", "frames", "function", "globalthis", "import", "localstorage",
+    "location", "msgbox", "navigation", "navigator", "onerror", "parent", "print", "prompt", "reflect", "self",
+    "sessionstorage", "setimmediate", "setinterval", "settimeout", "string", "top", "unescape", "window",
 ]);
 
 /// A system file's name holds one of these.
@@ -163,8 +173,9 @@ pub(crate) static FILE_WORDS: Lexicon = Lexicon::new(&[
 static COMMAND_FOLDERS: Lexicon = Lexicon::new(&["bin", "dev", "sbin", "usr"]);
 
 /// All lists, and the mark that a word of theirs sets.
-static LISTS: [(&Lexicon, u64); 15] = [
+static LISTS: [(&Lexicon, u64); 16] = [
     (&SQL_WORDS, SQL_WORD),
+    (&STATEMENT_WORDS, SQL_WORD | STATEMENT),
     (&SCRIPT_WORDS, SCRIPT_WORD),
     (&FILE_WORDS, FILE_WORD),
     (&shell::PLAIN, COMMAND_WORD),
@@ -224,16 +235,9 @@ impl Marks {
                 if let Some(start) = word.take() {
                     marks |= watched(between(value, start, index), marks);
                 }
-                marks |= match byte {
-                    b'.' if dot => DOTS,
-                    b'*' if before == b'/' => GLOB | DOTS | COMMENT,
-                    b'?' | b'*' if matches!(before, b'/' | b'?' | b'*') => GLOB | DOTS,
-                    b'^' => GLOB,
-                    b'-' if before == b'-' => DASHES,
-                    b'&' | b'|' if before == *byte => DOUBLED,
-                    b'[' if matches!(before, b'!' | b'+') => BANG_BRACKET,
-                    _ => 0,
-                };
+                if class & PAIRED != 0 {
+                    marks |= paired(*byte, before, dot);
+                }
                 dot = *byte == b'.' || dot && matches!(byte, b'?' | b' ' | b'"' | b'\'' | 1..=0x1f);
             }
             before = *byte;
@@ -262,7 +266,7 @@ impl Marks {
 
     /// Whether SQL can be there: a quote to break out of, or a word with something around it.
     pub const fn may_be_sql(self) -> bool {
-        self.any(QUOTE | DASHES | COMMENT)
+        self.any(QUOTE | COMMENT)
             || self.any(DOUBLED) && self.any(EQUALS | PAREN)
             || self.any(SQL_WORD)
                 && self.any(
@@ -310,13 +314,28 @@ impl Marks {
     }
 }
 
+/// What a byte means behind another one. `dot`: behind a dot, and what does not count.
+#[inline]
+const fn paired(byte: u8, before: u8, dot: bool) -> u64 {
+    match byte {
+        b'.' if dot => DOTS,
+        b'*' if before == b'/' => GLOB | DOTS | COMMENT,
+        b'?' | b'*' if matches!(before, b'/' | b'?' | b'*') => GLOB | DOTS,
+        b'^' => GLOB,
+        b'-' if before == b'-' => COMMENT,
+        b'&' | b'|' if before == byte => DOUBLED,
+        b'[' if matches!(before, b'!' | b'+') => BANG_BRACKET,
+        _ => 0,
+    }
+}
+
 /// The marks of a word, as far as they are not set yet.
 #[inline]
 fn watched(word: &[u8], marks: u64) -> u64 {
     if !FILTER.admits(word) {
         return 0;
     }
-    let fresh = LISTS.iter().filter(|(_, mark)| marks & mark == 0);
+    let fresh = LISTS.iter().filter(|(_, mark)| marks & mark != *mark);
     fresh.filter(|(list, _)| list.has(word)).fold(0, |found, (_, mark)| found | mark)
 }
 

@@ -1,36 +1,75 @@
 //! Base64, tried on values that could be nothing else.
 
+use crate::bytes::{at, between};
 use crate::marks::{self, Marks};
 
-/// Shorter text is not worth an attempt: an attack of eight bytes has eleven letters and more.
-const SHORTEST: usize = 11;
+/// Shorter text is not worth an attempt.
+pub(super) const SHORTEST: usize = 8;
 
 /// Decodes a value that is base64 or base64url as a whole, when what comes out is text. The first bytes decide about
 /// almost every identifier that only looks the part, so the attempt costs little.
-pub fn decode(value: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn decode(value: &[u8], marks: Marks) -> Option<Vec<u8>> {
+    // Mail breaks the lines of base64.
+    let joined: Vec<u8>;
+    let value = if marks.any(marks::LINE) {
+        joined = value.iter().copied().filter(|b| !matches!(b, b'\r' | b'\n')).collect();
+        &joined
+    } else {
+        value
+    };
     let body = strip_padding(value);
     if body.len() < SHORTEST || body.len() % 4 == 1 {
         return None;
     }
+    // Most identifiers leave at their first byte.
+    let (first, _) = quad_bytes(between(body, 0, 4))?;
+    if odd(&first) > 0 && at(&first, 0) != b'.' && at(&first, 0) != b'/' && at(&first, 0) != b'\\' {
+        return None;
+    }
     let mut head = [0; 9];
-    let mut quads = body.chunks(4);
-    for (slot, quad) in head.chunks_mut(3).zip(quads.by_ref()) {
-        let (bytes, count) = quad_bytes(quad)?;
-        if !bytes.iter().take(count).all(|b| is_text(*b)) {
-            return None;
-        }
+    for (slot, quad) in head.chunks_mut(3).zip(body.chunks(4)) {
+        let (bytes, _) = quad_bytes(quad)?;
         slot.copy_from_slice(&bytes);
     }
+    let head = between(&head, 0, body.len() / 4 * 3);
+    // A path that climbs may go on in bytes that are no text.
+    let climbs = matches!(head, [b'.', b'.', ..] | [b'/' | b'\\', b'.', b'.', ..] | [b'.', 0, b'.', ..]);
+    if !climbs && odd(head) > 0 {
+        return None;
+    }
     let mut out = Vec::with_capacity(body.len() / 4 * 3 + 3);
-    let mut odd = 0_usize;
     for quad in body.chunks(4) {
         let (bytes, count) = quad_bytes(quad)?;
-        for byte in bytes.iter().take(count) {
-            odd += usize::from(!is_text(*byte));
-            out.push(*byte);
+        out.extend_from_slice(between(&bytes, 0, count));
+    }
+    (climbs || odd(&out) * 10 <= out.len()).then_some(out)
+}
+
+/// How many bytes are no text: neither ASCII nor part of a character in UTF-8. NUL counts as text, as UTF-16 and some
+/// attacks have it. A character that is cut off at the end counts as whole.
+fn odd(text: &[u8]) -> usize {
+    let mut odd = 0;
+    let mut index = 0;
+    while let Some(byte) = text.get(index) {
+        let more = match byte {
+            0 | 0x20..=0x7e | b'\t' | b'\r' | b'\n' => 0,
+            0xc2..=0xdf => 1,
+            0xe0..=0xef => 2,
+            0xf0..=0xf4 => 3,
+            _ => {
+                odd += 1;
+                0
+            }
+        };
+        let rest = between(text, index + 1, index + 1 + more);
+        if rest.iter().any(|b| b & 0xc0 != 0x80) {
+            odd += 1;
+            index += 1;
+        } else {
+            index += 1 + more;
         }
     }
-    (odd * 10 <= out.len()).then_some(out)
+    odd
 }
 
 fn strip_padding(value: &[u8]) -> &[u8] {
@@ -51,7 +90,7 @@ fn quad_bytes(quad: &[u8]) -> Option<([u8; 3], usize)> {
     Some(([a, b, c], quad.len().saturating_sub(1)))
 }
 
-fn digit(byte: u8) -> Option<u32> {
+pub(super) fn digit(byte: u8) -> Option<u32> {
     let value = match byte {
         b'A'..=b'Z' => byte - b'A',
         b'a'..=b'z' => byte - b'a' + 26,
@@ -64,13 +103,9 @@ fn digit(byte: u8) -> Option<u32> {
     Some(u32::from(value))
 }
 
-const fn is_text(byte: u8) -> bool {
-    matches!(byte, 0x20..=0x7e | b'\t' | b'\r' | b'\n')
-}
-
 /// Whether the value may be base64: a cheap test before [`decode`]. Anything but letters, digits and the four signs of
 /// the two alphabets rules it out.
-pub fn plausible(value: &[u8], marks: Marks) -> bool {
+pub(super) fn plausible(value: &[u8], marks: Marks) -> bool {
     let other = marks::QUOTE
         | marks::ANGLE
         | marks::PERCENT
@@ -80,7 +115,6 @@ pub fn plausible(value: &[u8], marks: Marks) -> bool {
         | marks::SEMI
         | marks::PIPE
         | marks::DOLLAR
-        | marks::LINE
         | marks::CONTROL
         | marks::HIGH
         | marks::DOT
@@ -91,7 +125,11 @@ pub fn plausible(value: &[u8], marks: Marks) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::decode;
+    use super::*;
+
+    fn decode(value: &[u8]) -> Option<Vec<u8>> {
+        super::decode(value, Marks::of(value))
+    }
 
     #[test]
     fn text_comes_out_and_identifiers_do_not() {

@@ -1,7 +1,7 @@
 //! Percent and backslash escapes, and UTF-8 that is longer than it should be.
 
 use super::{Decoded, Text, best_fit, hex_run};
-use crate::bytes::{at, from};
+use crate::bytes::{at, from, is_space};
 
 /// Two hexadecimal digits.
 pub(super) fn hex_pair(bytes: &[u8]) -> Option<u8> {
@@ -35,8 +35,34 @@ pub(super) fn backslash(bytes: &[u8]) -> Decoded {
             (point, 4) => Some((Some(Text::Point(point)), 6)),
             _ => None,
         },
+        b'0'..=b'7' => octal(bytes),
         _ => None,
     }
+}
+
+/// `\74`, `\074`: two or three octal digits that spell ASCII.
+fn octal(bytes: &[u8]) -> Decoded {
+    let most = if at(bytes, 1) <= b'3' { 3 } else { 2 };
+    let digits = from(bytes, 1).iter().take(most).take_while(|b| matches!(b, b'0'..=b'7'));
+    let (number, count) = digits.fold((0_u8, 0), |(n, count), b| ((n << 3) | (b - b'0'), count + 1));
+    (count > 1 && is_ascii(u32::from(number))).then_some((Some(Text::Byte(number)), count + 1))
+}
+
+/// `\3c `, `\00003c`: up to six hexadecimal digits that spell ASCII, and one white space.
+pub(super) fn style(bytes: &[u8]) -> Decoded {
+    let (point, count) = hex_run(from(bytes, 1), 6);
+    let byte = u8::try_from(point).ok().filter(|_| count > 0 && is_ascii(point))?;
+    let space = usize::from(is_space(at(bytes, count + 1)));
+    Some((Some(Text::Byte(byte)), count + 1 + space))
+}
+
+const fn is_ascii(point: u32) -> bool {
+    matches!(point, 9 | 10 | 13 | 0x20..=0x7e)
+}
+
+/// A byte above ASCII that stands alone: what is left without its eighth bit, where that makes markup.
+pub(super) fn narrow(byte: u8) -> Decoded {
+    matches!(byte, 0xa2 | 0xbc | 0xbe).then_some((Some(Text::Byte(byte & 0x7f)), 1))
 }
 
 /// Bytes that are not ASCII: overlong forms of an ASCII character, and characters that fold to one. Other text stays.
@@ -57,6 +83,10 @@ pub(super) fn wide(bytes: &[u8]) -> Decoded {
             return None;
         }
         point = point << 6 | u32::from(byte & 0x3f);
+    }
+    // Careless decoders take this for a slash, and it would be an `o`: the walk over paths knows it as it is.
+    if first == 0xc1 && point == 0x6f {
+        return None;
     }
     if point == 0 {
         return Some((None, length));

@@ -2,16 +2,22 @@
 //!
 //! A value arrives encoded in the way its place prescribes (percent escapes in a query) and often in further ways that
 //! applications, templates and browsers undo later. [`peel`] undoes them all in one pass: percent escapes, `%uXXXX`,
-//! HTML character references, `\uXXXX` and `\xXX`, overlong UTF-8, full-width letters, and NUL bytes. Passes are repeated
-//! [`ROUNDS`] times at most; no pass makes a value longer, so decoding is linear and ends.
+//! HTML character references, `\uXXXX`, `\xXX` and `\74`, UTF-7, overlong UTF-8, full-width letters, and NUL bytes. Passes
+//! are repeated [`ROUNDS`] times at most; no pass makes a value longer, so decoding is linear and ends. A backslash with
+//! digits means one thing in script and another in a style sheet, so [`peel_style`] reads those on their own.
+//!
+//! [`whole`] tries what a value could be as a whole: base64 or hexadecimal digits.
 
-pub mod base64;
+mod base64;
 mod entity;
 mod escape;
+mod hex;
+mod utf7;
 
 use std::borrow::Cow;
 
-use crate::bytes::{at, from};
+use crate::bytes::{at, between, find, from};
+use crate::marks::{self, Marks};
 
 /// How often a value is decoded again while that changes it.
 pub const ROUNDS: usize = 4;
@@ -42,12 +48,28 @@ pub fn percent(value: &[u8], plus_is_space: bool) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
+/// What is shorter is never decoded as a whole.
+pub const SHORTEST: usize = base64::SHORTEST;
+
+/// What a value that is encoded as a whole holds, if that is text: base64, also behind `data:...;base64,`, or hexadecimal
+/// digits. `marks` are those of the value.
+pub fn whole(value: &[u8], marks: Marks) -> Option<Vec<u8>> {
+    if base64::plausible(value, marks) {
+        return base64::decode(value, marks).or_else(|| hex::decode(value));
+    }
+    let data = find(between(value, 0, MIME), b";base64,", 0).filter(|_| marks.any(marks::SEMI))?;
+    base64::decode(from(value, data + 8), marks)
+}
+
+/// Bytes in which a `data:` URL names its type.
+const MIME: usize = 128;
+
 /// Undoes every encoding that is known here, until nothing changes or [`ROUNDS`] are over. `None` when there was
 /// nothing to undo.
 pub fn peel(value: &[u8]) -> Option<Vec<u8>> {
-    let mut current = pass(value)?;
+    let mut current = pass(value, Backslash::Script)?;
     for _ in 1..ROUNDS {
-        match pass(&current) {
+        match pass(&current, Backslash::Script) {
             Some(next) => current = next,
             None => break,
         }
@@ -55,8 +77,42 @@ pub fn peel(value: &[u8]) -> Option<Vec<u8>> {
     Some(current)
 }
 
+/// Undoes the escapes of style sheets (CSS Syntax 3, 4.3.7) where they spell ASCII; `None` when there are none.
+pub fn peel_style(value: &[u8]) -> Option<Vec<u8>> {
+    let escaped = value.windows(2).any(|pair| matches!(pair, [b'\\', digit] if digit.is_ascii_hexdigit()));
+    if escaped { pass(value, Backslash::Style) } else { None }
+}
+
+/// Takes comments out of words: `un/**/ion`. `None` when there are none in words.
+pub fn without_comments(value: &[u8]) -> Option<Vec<u8>> {
+    let mut out: Option<Vec<u8>> = None;
+    let mut copied = 0;
+    let mut index = 0;
+    while let Some(start) = find(value, b"/*", index) {
+        let Some(end) = find(value, b"*/", start + 2).map(|end| end + 2) else { break };
+        let in_word = start > 0 && at(value, start - 1).is_ascii_alphabetic();
+        if in_word && at(value, end).is_ascii_alphabetic() {
+            out.get_or_insert_default().extend_from_slice(between(value, copied, start));
+            copied = end;
+        }
+        index = end;
+    }
+    let mut out = out?;
+    out.extend_from_slice(from(value, copied));
+    Some(out)
+}
+
+/// What a backslash with digits stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Backslash {
+    /// `\u003c`, `\x3c`, `\74`.
+    Script,
+    /// `\3c `, `\00003c`.
+    Style,
+}
+
 /// One pass over all encodings; `None` when it changes nothing.
-fn pass(value: &[u8]) -> Option<Vec<u8>> {
+fn pass(value: &[u8], backslash: Backslash) -> Option<Vec<u8>> {
     let mut out: Option<Vec<u8>> = None;
     let mut index = 0;
     while let Some(byte) = value.get(index) {
@@ -64,14 +120,22 @@ fn pass(value: &[u8]) -> Option<Vec<u8>> {
         let decoded = match byte {
             b'%' => escape::percent(rest),
             b'&' => entity::reference(rest),
-            b'\\' => escape::backslash(rest),
+            b'\\' if backslash == Backslash::Script => escape::backslash(rest),
+            b'\\' => escape::style(rest),
+            b'+' if at(value, index + 1) == b'A' => {
+                let out = out.get_or_insert_with(|| between(value, 0, index).to_vec());
+                index += utf7::run(rest, out);
+                continue;
+            }
             0 => Some((None, 1)),
+            // Alone, behind ASCII: of Latin 1, or of ASCII with the eighth bit set.
+            0x80..=0xbf if index == 0 || at(value, index - 1) < 0x80 => escape::narrow(*byte),
             0x80..=0xff => escape::wide(rest),
             _ => None,
         };
         match decoded {
             Some((text, taken)) => {
-                let out = out.get_or_insert_with(|| value.get(..index).unwrap_or_default().to_vec());
+                let out = out.get_or_insert_with(|| between(value, 0, index).to_vec());
                 if let Some(text) = text {
                     push(out, text);
                 }
@@ -125,6 +189,9 @@ pub(crate) fn best_fit(point: u32) -> Option<u8> {
         0x2024 | 0xfe52 => Some(b'.'),
         0x02b9 | 0x02bc | 0x2032 => Some(b'\''),
         0x2033 | 0x02ba => Some(b'"'),
+        // As ASCII with the eighth bit set: `<` and `>` to browsers of old.
+        0xbc => Some(b'<'),
+        0xbe => Some(b'>'),
         0x2039 | 0x3008 | 0xfe64 => Some(b'<'),
         0x203a | 0x3009 | 0xfe65 => Some(b'>'),
         _ => None,
@@ -179,6 +246,11 @@ mod tests {
             b"%uff1ca%uff1e",
             b"<\0a%00>",
             b"%26lt%3Ba%26%2362%3B",
+            b"\\74a\\076",
+            b"+ADw-a+AD4-",
+            b"+ADwAYQA+-",
+            b"\xbca\xbe",
+            b"\\xbca\\xbe",
         ] {
             assert_eq!(peeled(encoded), "<a>", "{}", String::from_utf8_lossy(encoded));
         }
@@ -197,11 +269,45 @@ mod tests {
             "C:\\users",
             "Grüße 世界 🙂",
             "%zz",
+            "C:\\2024\\99",
+            "a+ABC+A",
+            "+A1",
+            "\u{43c}\u{43e}",
         ] {
             assert_eq!(peeled(text.as_bytes()), text);
         }
         assert_eq!(&*percent(b"a+b%20c%2", true), b"a b c%2");
         assert_eq!(&*percent(b"a+b", false), b"a+b");
+    }
+
+    #[test]
+    fn style_sheets_have_escapes_of_their_own() {
+        assert_eq!(peel_style(b"\\3c a\\00003e").unwrap(), b"<a>");
+        assert_eq!(peel_style(b"C:\\feb\\data"), None);
+    }
+
+    #[test]
+    fn comments_leave_words() {
+        assert_eq!(without_comments(b"un/**/ion sel/*x*/ect").unwrap(), b"union select");
+        assert_eq!(without_comments(b"1/**/union /* a */ b /*"), None);
+    }
+
+    #[test]
+    fn a_value_may_be_encoded_as_a_whole() {
+        let of = |text: &str| whole(text.as_bytes(), Marks::of(text.as_bytes()));
+        for text in [
+            "PHNjcmlwdD5nbygpPC9zY3JpcHQ+",
+            "3c7363726970743e676f28293c2f7363726970743e",
+            "0x3C7363726970743E676F28293C2F7363726970743E",
+            "data:text/plain;base64,PHNjcmlwdD5nbygpPC9zY3JpcHQ+",
+        ] {
+            assert_eq!(of(text).unwrap(), b"<script>go()</script>", "{text}");
+        }
+        for text in
+            ["0123456789abcdef0123456789abcdef", "da39a3ee5e6b4b0d3255bfef95601890afd80709", "data:,x"]
+        {
+            assert_eq!(of(text), None, "{text}");
+        }
     }
 
     proptest! {
@@ -211,8 +317,8 @@ mod tests {
                 prop_assert!(decoded.len() <= value.len());
             }
             prop_assert!(percent(&value, true).len() <= value.len());
-            if let Some(decoded) = base64::decode(&value) {
-                prop_assert!(decoded.len() <= value.len());
+            for decoded in [whole(&value, Marks::of(&value)), peel_style(&value), without_comments(&value)] {
+                prop_assert!(decoded.is_none_or(|decoded| decoded.len() <= value.len()));
             }
         }
 

@@ -1,7 +1,7 @@
 //! Tags, attributes and URLs.
 
 use super::script;
-use crate::bytes::{at, between, find, from, is_space, listed, skip_space, starts, trim};
+use crate::bytes::{at, between, find, from, is_space, listed, skip_space, starts, trim, word_end};
 use crate::finding::{Family, Finding, surer};
 use crate::lexicon::Lexicon;
 
@@ -61,19 +61,61 @@ fn tag(value: &[u8], start: usize, budget: &mut usize) -> Option<Finding> {
         b'!' | b'?' | b'%' => return declaration(value, start, budget),
         b'/' => return closing(value, start, budget),
         b'a'..=b'z' | b'A'..=b'Z' => {}
-        // Old parsers and careless filters let these stand before a tag's name.
-        _ if is_space(first) || first < 0x20 || first == b'<' => {
-            let name = skip_space(value, start + 1);
-            return (starts(from(value, name), b"script") && !at(value, name + 6).is_ascii_alphanumeric())
-                .then(|| Finding::new(Family::Xss, 72, "tag", start));
-        }
-        _ => return None,
+        _ => return loose(value, start, budget),
     }
-    let name_end = name_end(value, start + 1);
-    let name = between(value, start + 1, name_end);
+    named(value, start, start + 1, budget)
+}
+
+/// What old parsers and careless filters take for a tag: white space, a colon or another `<` before the name, or white
+/// space between its letters.
+fn loose(value: &[u8], start: usize, budget: &mut usize) -> Option<Finding> {
+    let first = at(value, start + 1);
+    if first == b':' {
+        return named(value, start, start + 2, budget);
+    }
+    if !is_space(first) && first >= 0x20 && first != b'<' {
+        return None;
+    }
+    let name = skip_space(value, start + 1);
+    let prefix = name_end(value, name);
+    let local = if at(value, prefix.saturating_sub(1)) == b':' { skip_space(value, prefix) } else { name };
+    let is_script = starts(from(value, local), b"script") && !at(value, local + 6).is_ascii_alphanumeric();
+    is_script.then(|| Finding::new(Family::Xss, 72, "tag", start))
+}
+
+/// `<f o r m`: letters one by one. Nobody writes like that to be read.
+fn spelled(value: &[u8], start: usize) -> Option<Finding> {
+    let mut name = [0_u8; 16];
+    let mut length = 0;
+    let mut index = start + 1;
+    while let Some(slot) = name.get_mut(length)
+        && at(value, index).is_ascii_alphabetic()
+        && !at(value, index + 1).is_ascii_alphabetic()
+    {
+        *slot = at(value, index).to_ascii_lowercase();
+        length += 1;
+        let next = skip_space(between(value, 0, index + 8), index + 1);
+        if next == index + 1 {
+            break;
+        }
+        index = next;
+    }
+    let name = between(&name, 0, length);
+    (length > 3 && (ACTIVE.has(name) || ODD.has(name))).then(|| Finding::new(Family::Xss, 75, "tag", start))
+}
+
+fn named(value: &[u8], start: usize, name_start: usize, budget: &mut usize) -> Option<Finding> {
+    if !at(value, name_start + 1).is_ascii_alphanumeric()
+        && let Some(found) = spelled(value, start)
+    {
+        return Some(found);
+    }
+    let name_end = name_end(value, name_start);
+    let name = between(value, name_start, name_end);
     let local = name.rsplit(|b| *b == b':').next().unwrap_or(name);
     let ended = matches!(at(value, name_end), b'>' | b'/' | 0) || is_space(at(value, name_end));
-    let own = if ACTIVE.has(local) {
+    let drawing = starts(name, b"svg:") || starts(name, b"xi:include");
+    let own = if ACTIVE.has(local) || drawing {
         let alone = name_end >= value.len() && start > 0;
         finding(if alone { 75 } else { 92 }, "active-element", start)
     } else if ODD.has(local) && (ended || at(value, name_end) < 0x20) {
@@ -99,7 +141,8 @@ fn declaration(value: &[u8], start: usize, budget: &mut usize) -> Option<Finding
     if starts(rest, b"<!entity") || starts(rest, b"<!doctype") && doctype_declares(rest) {
         return Some(Finding::new(Family::Entity, 92, "entity-declaration", start));
     }
-    if starts(rest, b"<?php") && !at(rest, 5).is_ascii_alphanumeric() || starts(rest, b"<?=") {
+    let short = starts(rest, b"<? ") && matches!(at(rest, word_end(rest, 3)), b'(' | b'$' | b'=');
+    if short || starts(rest, b"<?php") && !at(rest, 5).is_ascii_alphanumeric() || starts(rest, b"<?=") {
         return Some(Finding::new(Family::Code, 90, "php-tag", start));
     }
     if starts(rest, b"<?xml-stylesheet") || starts(rest, b"<?import") || starts(rest, b"<?xml:namespace") {
@@ -203,12 +246,29 @@ fn attribute(name: &[u8], content: &[u8], at_index: usize) -> Option<Finding> {
     if is_handler(name) {
         return finding(95, "event-handler", at_index);
     }
-    if starts(name, b"style") && name.len() == 5 && styled(content) {
-        return finding(90, "style", at_index);
+    if starts(name, b"style") && name.len() == 5 {
+        if styled(content) {
+            return finding(90, "style", at_index);
+        }
+        // Comments, escapes, blocks and control characters: a style that is written for one parser and read by another.
+        let twisted = content.iter().any(|b| matches!(b, b'\\' | b'{' | b'}' | 0..=8 | 0x0e..=0x1f | 0x7f));
+        if twisted || find(content, b"/*", 0).is_some() {
+            return finding(75, "style", at_index);
+        }
+    }
+    if ends(name, b":schemalocation") || ends(name, b":nonamespaceschemalocation") {
+        return Some(Finding::new(Family::Entity, 78, "schema-location", at_index));
+    }
+    if ends(name, b":handler") || starts(name, b"xmlns:") && ends(content, b"/xinclude") {
+        return finding(78, "active-attribute", at_index);
     }
     let listed_url = URLS.has(name);
     if script_url(content) {
         return finding(95, "script-url", at_index);
+    }
+    // Netscape took any sign for the colon, and some filters still do.
+    if listed_url && starts(trim(content), b"javascript") && find(content, b"(", 0).is_some() {
+        return finding(78, "script-url", at_index);
     }
     if listed_url && (find(content, b"<script", 0).is_some() || find(content, b"javascript:", 0).is_some()) {
         return finding(90, "script-url", at_index);
@@ -217,10 +277,14 @@ fn attribute(name: &[u8], content: &[u8], at_index: usize) -> Option<Finding> {
     listed(&data_bound, name).then(|| Finding::new(Family::Xss, 75, "active-attribute", at_index))
 }
 
+fn ends(text: &[u8], suffix: &[u8]) -> bool {
+    text.len().checked_sub(suffix.len()).is_some_and(|cut| starts(from(text, cut), suffix))
+}
+
 /// `onload`, `onclick` and whatever else browsers will call a handler.
 fn is_handler(name: &[u8]) -> bool {
     let letters = name.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
-    starts(name, b"on") && (5..=40).contains(&letters)
+    starts(name, b"on") && (5..=50).contains(&letters)
         || starts(name, b"fscommand")
         || starts(name, b"seeksegmenttime")
 }
@@ -251,6 +315,7 @@ fn styled(content: &[u8]) -> bool {
         "vbscript:",
         "behavior:",
         "behaviour:",
+        "binding:url",
         "-moz-binding",
         "-o-link",
         "@import",
@@ -315,12 +380,19 @@ fn lone_attribute(value: &[u8], index: usize, broke: bool) -> Option<Finding> {
     {
         return None;
     }
-    let (name, after) = attribute_name(between(value, 0, index + 48), index);
+    let (name, after) = attribute_name(between(value, 0, index + 64), index);
     let equals = skip_junk(between(value, 0, after + 16), after);
     if at(value, equals) != b'=' || at(value, equals + 1) == b'=' {
         return None;
     }
     let content = from(value, skip_space(value, equals + 1));
+    // The value ends where the code would begin: the page goes on with it.
+    let before = between(value, 0, index);
+    let fresh = before.last().is_some_and(|b| is_space(*b) || matches!(b, b'"' | b'\'' | b'`'));
+    let ends_here = content.is_empty() && fresh && (broke || before.trim_ascii().is_empty());
+    if ends_here && (is_handler(name) || name.eq_ignore_ascii_case(b"formaction")) {
+        return finding(72, "event-handler", index);
+    }
     if starts(name, b"style") || starts(name, b"src") || starts(name, b"formaction") {
         let content = content.strip_prefix(b"\"").or_else(|| content.strip_prefix(b"'")).unwrap_or(content);
         let runs = name.len() == 5 && styled(between(content, 0, 512)) || script_url(content);

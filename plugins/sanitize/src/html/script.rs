@@ -9,7 +9,7 @@ use crate::marks::{self, Marks};
 /// Functions that payloads call to show that they run, or that run a string. Sorted.
 #[rustfmt::skip]
 static CALLS: Lexicon = Lexicon::new(&[
-    "alert", "atob", "confirm", "eval", "execscript", "expression", "fetch", "function", "import",
+    "alert", "atob", "btoa", "confirm", "eval", "execscript", "expression", "fetch", "function", "import",
     "msgbox", "print", "prompt", "setimmediate", "setinterval", "settimeout", "unescape",
 ]);
 
@@ -18,20 +18,24 @@ static CALLS: Lexicon = Lexicon::new(&[
 const MEMBERS: &[(&str, &[&str])] = &[
     ("array", &["from"]),
     ("document", &[
-        "body", "cookie", "createelement", "defaultview", "documentelement", "domain", "execcommand",
-        "getelementbyid", "location", "queryselector", "referrer", "url", "write", "writeln",
+        "all", "baseuri", "body", "cookie", "createelement", "defaultview", "documentelement", "domain",
+        "execcommand", "forms", "getelementbyid", "getelementsbytagname", "head", "location", "open",
+        "queryselector", "queryselectorall", "referrer", "scripts", "url", "write", "writeln",
     ]),
     ("frames", &["alert"]),
     ("globalthis", &["alert", "eval"]),
     ("localstorage", &["getitem", "setitem"]),
     ("location", &["assign", "hash", "href", "replace", "search"]),
+    ("navigation", &["navigate"]),
+    ("navigator", &["sendbeacon", "serviceworker"]),
     ("parent", &["alert"]),
-    ("reflect", &["apply", "construct"]),
-    ("self", &["alert", "location"]),
+    ("reflect", &["apply", "construct", "get", "set"]),
+    ("self", &["alert", "eval", "location"]),
+    ("sessionstorage", &["getitem", "setitem"]),
     ("string", &["fromcharcode", "fromcodepoint"]),
-    ("top", &["alert", "location"]),
+    ("top", &["alert", "eval", "location"]),
     ("window", &[
-        "alert", "confirm", "eval", "execscript", "location", "name", "open", "prompt", "settimeout",
+        "alert", "confirm", "eval", "execscript", "location", "name", "onerror", "open", "prompt", "settimeout",
     ]),
 ];
 
@@ -51,7 +55,7 @@ pub(super) fn is_code(text: &[u8]) -> bool {
 pub(super) fn detect(value: &[u8], marks: Marks) -> Option<Finding> {
     let mut found = None;
     if marks.any(marks::COLON) {
-        found = schemes(value);
+        found = schemes(value, marks);
     }
     if found.is_some_and(|f: Finding| f.confidence >= 90) {
         return found;
@@ -59,11 +63,26 @@ pub(super) fn detect(value: &[u8], marks: Marks) -> Option<Finding> {
     if marks.may_be_script() {
         found = surer(found, calls(value, marks));
     }
+    if marks.any(marks::BANG_BRACKET) {
+        found = surer(found, spelled(value));
+    }
     found
 }
 
+/// Script that is spelled with brackets, `!` and `+` alone: `[][(![]+[])[+[]]]`. Markdown has `![](` for an image.
+fn spelled(value: &[u8]) -> Option<Finding> {
+    let place = value.windows(4).position(|part| {
+        matches!(
+            part,
+            b"!![]" | b"![]+" | b"[![]" | b"(![]" | b"+[]]" | b"[+[]" | b"+[])" | b"+!![" | b"+!+["
+        )
+    })?;
+    let image = find(value, b"![](", place).is_some_and(|image| image <= place + 1);
+    if image { None } else { finding(78, "script", place) }
+}
+
 /// `javascript:` and its like, at the value's start or inside of a URL's parts.
-fn schemes(value: &[u8]) -> Option<Finding> {
+fn schemes(value: &[u8], marks: Marks) -> Option<Finding> {
     let start = value
         .iter()
         .position(|b| !is_space(*b) && *b >= 0x20 && !matches!(b, b'"' | b'\'' | b'('))
@@ -73,17 +92,42 @@ fn schemes(value: &[u8]) -> Option<Finding> {
         let colon = value.iter().position(|b| *b == b':').unwrap_or(0);
         let code = from(value, colon + 1);
         // `JavaScript: The Good Parts` is a book.
-        let prose = is_space(at(code, 0)) && !is_code(between(code, 0, 200));
+        let word = at(code, skip_space(code, 0)).is_ascii_alphanumeric();
+        let split = between(value, 0, colon).iter().any(|b| *b <= b' ');
+        let prose = is_space(at(code, 0)) && word && !split && !is_code(between(code, 0, 200));
         return finding(if prose { 40 } else { 90 }, "script-url", start);
     }
-    let mut index = 0;
-    while let Some(colon) = find(value, b"script:", index) {
-        let code = from(value, colon + 7);
-        let scheme = between(value, colon.saturating_sub(4), colon);
-        if (starts(scheme, b"java") || scheme.to_ascii_lowercase().ends_with(b"vb")) && call_at_start(code) {
-            return finding(80, "script-url", colon);
+    if marks.any(marks::PAREN)
+        && let Some(place) = style_url(value)
+    {
+        return finding(80, "style", start + place);
+    }
+    for (colon, _) in value.iter().enumerate().skip(8).filter(|(_, byte)| **byte == b':') {
+        let scheme = between(value, colon.saturating_sub(10), colon);
+        let script = starts(scheme, b"javascript") || starts(from(scheme, 2), b"vbscript");
+        if script && call_at_start(from(value, colon + 1)) {
+            return finding(80, "script-url", start + colon);
         }
-        index = colon + 7;
+    }
+    None
+}
+
+/// `background:url(javascript...`, `-moz-binding:url(...`: a style that runs script.
+fn style_url(value: &[u8]) -> Option<usize> {
+    let mut index = 0;
+    while let Some(open) = find(value, b"url(", index) {
+        let target = from(value, skip_few(value, open + 4));
+        let target = target.strip_prefix(b"'").or_else(|| target.strip_prefix(b"\"")).unwrap_or(target);
+        let before = between(value, open.saturating_sub(24), open);
+        let property = before.rsplit(|b| matches!(b, b';' | b'{' | b'"' | b'\'')).next().unwrap_or(before);
+        let runs = ["behavior", "behaviour", "-moz-binding"]
+            .iter()
+            .any(|name| find(property, name.as_bytes(), 0).is_some());
+        let property = property.trim_ascii_end().ends_with(b":");
+        if property && (runs || starts(target, b"javascript") || script_url(between(target, 0, 64))) {
+            return Some(open);
+        }
+        index = open + 4;
     }
     None
 }
@@ -107,6 +151,24 @@ struct Around {
 /// White space between a word and what belongs to it.
 fn skip_few(value: &[u8], index: usize) -> usize {
     skip_space(between(value, 0, index + 16), index)
+}
+
+/// White space, comments, and what else may stand between an object and its member: `(document/* */)?.cookie`.
+fn skip_loose(value: &[u8], index: usize) -> usize {
+    let head = between(value, 0, index + 48);
+    let mut index = index;
+    while index < head.len() {
+        index = match at(head, index) {
+            byte if is_space(byte) || byte == b')' => index + 1,
+            b'?' if at(head, index + 1) == b'.' => index + 1,
+            b'/' if at(head, index + 1) == b'*' => match find(head, b"*/", index + 2) {
+                Some(end) => end + 2,
+                None => return index,
+            },
+            _ => return index,
+        };
+    }
+    index
 }
 
 /// What the value does around calls and members.
@@ -157,19 +219,58 @@ fn word_at(value: &[u8], word: &[u8], start: usize, end: usize, around: Around) 
             && around.marks.any(marks::PAREN);
         return reached.then(|| Finding::new(Family::Xss, 75, "constructor", start));
     }
-    member(value, word, start, after)
+    if listed(&["apply", "bind", "call"], word) && at(value, start.wrapping_sub(1)) == b'.'
+        || listed(&["apply", "bind", "call"], word) && before_word(value, start) == b'.'
+    {
+        // `[].sort.call`...``: a call that needs no parentheses.
+        let open = skip_loose(value, end);
+        return (at(value, open) == b'`').then(|| Finding::new(Family::Xss, 78, "script-call", start));
+    }
+    surer(passed(value, word, start, end, around), member(value, word, start, end))
 }
 
-fn member(value: &[u8], word: &[u8], start: usize, after: usize) -> Option<Finding> {
+/// The last byte before a word that is not white space.
+fn before_word(value: &[u8], start: usize) -> u8 {
+    let before = between(value, start.saturating_sub(8), start);
+    before.iter().rev().find(|b| !is_space(**b)).copied().unwrap_or(0)
+}
+
+/// A known function that is handed on instead of called: `[1].map(alert)`, `(alert)(1)`, `a=alert;a(1)`, `alert?.(1)`.
+fn passed(value: &[u8], word: &[u8], start: usize, end: usize, around: Around) -> Option<Finding> {
+    if !listed(&["alert", "confirm", "eval", "prompt"], word) {
+        return None;
+    }
+    let (before, after) = (at(value, start.wrapping_sub(1)), at(value, end));
+    let next = at(value, end + 1);
+    let method = start > 1 && at(value, start - 2).is_ascii_alphabetic();
+    let handed = match (before, after) {
+        (b'(', b')') => method && around.marks.any(marks::DOT | marks::BRACE) || matches!(next, b'(' | b'`'),
+        (b'=', b';' | b',') => around.marks.any(marks::PAREN),
+        (b'{', b'}') => start > 2 && at(value, start - 2) == b'$',
+        (_, b'?') => next == b'.' && at(value, end + 2) == b'(',
+        (_, b'.') => listed(&["apply", "bind", "call"], between(value, end + 1, word_end(value, end + 1))),
+        _ => false,
+    };
+    handed.then(|| Finding::new(Family::Xss, 76, "script-call", start))
+}
+
+fn member(value: &[u8], word: &[u8], start: usize, own_end: usize) -> Option<Finding> {
+    let after = skip_loose(value, own_end);
     let found = MEMBERS.binary_search_by(|(name, _)| crate::bytes::compare(name.as_bytes(), word)).ok()?;
     let (_, members) = MEMBERS.get(found)?;
     let (open, member_start) = match at(value, after) {
-        b'.' => (false, skip_few(value, after + 1)),
-        b'[' => (
-            true,
-            skip_few(value, after + 1)
-                + usize::from(matches!(at(value, skip_few(value, after + 1)), b'"' | b'\'' | b'`')),
-        ),
+        b'.' => (false, skip_loose(value, after + 1)),
+        b'[' => {
+            let inside = skip_loose(value, after + 1);
+            let quoted = matches!(at(value, inside), b'"' | b'\'' | b'`');
+            // `self["al"+"ert"]`: a member whose name is spelled out is hidden.
+            if quoted
+                && listed(&["document", "frames", "globalthis", "parent", "self", "top", "window"], word)
+            {
+                return finding(75, "member", start);
+            }
+            (true, inside + usize::from(quoted))
+        }
         _ => return None,
     };
     let end = word_end(value, member_start);
@@ -181,7 +282,10 @@ fn member(value: &[u8], word: &[u8], start: usize, after: usize) -> Option<Findi
         at(value, skip_few(value, end)),
         b'(' | b'=' | b';' | b'[' | b')' | b'+' | b'"' | b'\'' | b']' | b'`' | b',' | b'/' | b'\\'
     );
-    let alone = start == 0 && end == value.len();
+    // Names of fields may look like this; those of the page's secrets do not.
+    let secret = listed(&["cookie", "domain", "location", "write"], name);
+    let apart = after > own_end || !open && between(value, after, end).contains(&b'*');
+    let alone = start == 0 && end == value.len() && (secret || apart);
     finding(
         if used {
             75
@@ -207,9 +311,20 @@ fn call(value: &[u8], word: &[u8], start: usize, open: usize, around: Around) ->
         matches!(argument, b'0'..=b'9' | b'\'' | b'"' | b'`' | b'/' | b')' | b'\\' | b'$' | b'[' | b'(')
             || argument.is_ascii_alphabetic()
                 && !is_space(at(value, word_end(between(value, 0, inside + 40), inside)));
+    let made = word.eq_ignore_ascii_case(b"function")
+        && before.trim_ascii_end().ends_with(b"new")
+        && open == start + word.len();
+    if made {
+        return finding(76, "script-call", start);
+    }
     if !plain_argument {
         return None;
     }
+    // `fetch('//x')`, `import("https://x")`: what they load stands elsewhere.
+    let target = from(value, inside + 1);
+    let loads = generic
+        && matches!(argument, b'\'' | b'"' | b'`')
+        && (starts(target, b"http") || starts(target, b"/") || starts(target, b"data:"));
     // `'-alert(1)-'`, `";alert(1)//`, `{{alert(1)}}`, `${alert(1)}`, `=alert(1)`.
     let broke = b"'\"`;-+*/^|&={}>:([,?!%~".contains(&last);
     let confidence = match (generic, broke, start == around.lead) {
@@ -220,6 +335,8 @@ fn call(value: &[u8], word: &[u8], start: usize, open: usize, around: Around) ->
         {
             75
         }
+        (true, true, _) if loads => 76,
+        (true, _, true) if loads => 74,
         (true, ..) => return None,
         _ => 50,
     };

@@ -28,7 +28,7 @@ pub fn detect(value: &[u8], marks: Marks) -> Option<Finding> {
         if quote == Quote::Bare && !may_be_bare(value, marks) {
             continue;
         }
-        found = surer(found, context(value, quote));
+        found = surer(found, context(value, quote, marks));
         if found.is_some_and(|f: Finding| f.confidence >= 95) {
             break;
         }
@@ -41,11 +41,10 @@ pub fn detect(value: &[u8], marks: Marks) -> Option<Finding> {
 fn may_be_bare(value: &[u8], marks: Marks) -> bool {
     let start = at(value, skip_space(value, 0));
     marks.any(marks::SQL_WORD | marks::DOUBLED)
-        || marks.any(marks::DASHES | marks::COMMENT)
-            && (start.is_ascii_digit() || matches!(start, b'(' | b'@' | b'-'))
+        || marks.any(marks::COMMENT) && (start.is_ascii_digit() || matches!(start, b'(' | b'@' | b'-'))
 }
 
-fn context(value: &[u8], quote: Quote) -> Option<Finding> {
+fn context(value: &[u8], quote: Quote, marks: Marks) -> Option<Finding> {
     let mut lexer = Lexer::new(value, quote)?;
     let mut found = None;
     let mut entry = if quote == Quote::Bare { Entry::Bare } else { Entry::Broke };
@@ -56,7 +55,9 @@ fn context(value: &[u8], quote: Quote) -> Option<Finding> {
         if confidence > 0 {
             found = surer(found, Some(Finding::new(Family::Sql, confidence, why, start)));
         }
-        entry = match run.next_entry(&mut lexer) {
+        // Without the first word of a statement, nothing further on can count.
+        let next = if marks.any(marks::STATEMENT) { run.next_entry(&mut lexer) } else { None };
+        entry = match next {
             Some(entry) => entry,
             None => return found,
         };

@@ -1,6 +1,7 @@
 //! Words of SQL in the dialects of MySQL, PostgreSQL, SQLite, SQL Server and Oracle, by the role they play.
 
 use crate::bytes::at;
+use crate::lexicon::Filter;
 
 /// The role of a word in a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,8 +219,27 @@ const fn ranges() -> [(u16, u16); 32] {
     ranges
 }
 
+/// What is no word of these, mostly.
+static FILTER: Filter = filter();
+
+const fn filter() -> Filter {
+    let mut filter = Filter::EMPTY;
+    let mut index = 0;
+    while index < WORDS.len() {
+        #[expect(clippy::indexing_slicing, reason = "constant data, evaluated at compile time")]
+        {
+            filter = filter.with(WORDS[index].0);
+        }
+        index += 1;
+    }
+    filter
+}
+
 /// The role of a word; `None` for a name.
 pub fn lookup(word: &[u8]) -> Option<Word> {
+    if !FILTER.admits(word) {
+        return None;
+    }
     let (start, end) = RANGES.get(usize::from(at(word, 0) & 31))?;
     let range = WORDS.get(usize::from(*start)..usize::from(*end))?;
     let known = range
