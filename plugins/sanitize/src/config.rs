@@ -6,6 +6,7 @@ use portcullis_policy::{ConfigErrors, Mode, Site};
 use serde::Deserialize;
 
 use crate::finding::{Families, Family};
+use crate::pattern::{self, Pattern, PatternWire};
 use crate::place::Place;
 
 /// What becomes of a request whose body cannot be inspected.
@@ -83,6 +84,12 @@ pub struct Wire {
     pub on_error: Answer,
     /// What is not inspected; at most 64.
     pub exclusions: Vec<ExclusionWire>,
+    /// Methods that are allowed, 1 to 32; another one is an attack of the family `protocol-anomaly`.
+    pub methods: Vec<String>,
+    /// Parameters of a query or a form, together, 1 to 100000. More: an attack of the family `protocol-anomaly`.
+    pub max_parameters: u32,
+    /// Patterns of your own; at most 32.
+    pub patterns: Vec<PatternWire>,
 }
 
 impl Default for Wire {
@@ -96,10 +103,21 @@ impl Default for Wire {
             on_oversize: Answer::Allow,
             on_error: Answer::Deny,
             exclusions: Vec::new(),
+            methods: METHODS.map(str::to_owned).to_vec(),
+            max_parameters: 1000,
+            patterns: Vec::new(),
         }
     }
 }
 
+/// Methods that are allowed by default. CONNECT is for the proxy to allow, which needs to be told to.
+const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT"];
+/// Methods in one section. More: a configuration error.
+const METHOD_COUNT: usize = 32;
+/// Bytes of a method. More: a configuration error.
+const METHOD_BYTES: usize = 32;
+/// What `max_parameters` may be.
+const PARAMETERS: std::ops::RangeInclusive<u32> = 1..=100_000;
 /// Exclusions in one section. More: a configuration error.
 const EXCLUSIONS: usize = 64;
 /// Bytes of a name in an exclusion. More: a configuration error.
@@ -122,7 +140,10 @@ pub(crate) struct Config {
     pub on_error: Answer,
     /// The section's mode is `enforce`.
     pub enforce: bool,
+    pub max_parameters: u32,
+    pub patterns: Vec<Pattern>,
     exclusions: Vec<Exclusion>,
+    methods: Vec<Vec<u8>>,
 }
 
 #[derive(Debug, Clone)]
@@ -177,6 +198,12 @@ impl Config {
                 enforced = enforced.with(family);
             }
         }
+        if !PARAMETERS.contains(&wire.max_parameters) {
+            let remedy = format!("must be {} to {}", PARAMETERS.start(), PARAMETERS.end());
+            errors.error(&site.key("max_parameters"), wire.max_parameters.to_string(), remedy);
+        }
+        let methods = methods(wire.methods, &site.key("methods"), errors);
+        let patterns = pattern::compile(wire.patterns, &site.key("patterns"), errors);
         let exclusions = exclusions(wire.exclusions, &site.key("exclusions"), errors);
         (errors.error_count() == before).then_some(Self {
             families,
@@ -187,8 +214,16 @@ impl Config {
             on_oversize: wire.on_oversize,
             on_error: wire.on_error,
             enforce: wire.mode == Mode::Enforce,
+            max_parameters: wire.max_parameters,
+            patterns,
             exclusions,
+            methods,
         })
+    }
+
+    /// Whether a method is allowed. Methods are case-sensitive; no method at all is for the host to refuse.
+    pub(crate) fn allows_method(&self, method: &[u8]) -> bool {
+        method.is_empty() || self.methods.iter().any(|allowed| allowed == method)
     }
 
     /// What is looked for in a value of that place and name.
@@ -196,6 +231,20 @@ impl Config {
         let excluded = self.exclusions.iter().filter(|exclusion| exclusion.applies(place, name));
         excluded.fold(self.families, |families, exclusion| families.without(exclusion.families))
     }
+}
+
+fn methods(list: Vec<String>, site: &Site, errors: &mut ConfigErrors) -> Vec<Vec<u8>> {
+    if !(1..=METHOD_COUNT).contains(&list.len()) {
+        errors.error(site, format!("has {} entries", list.len()), format!("1 to {METHOD_COUNT}"));
+    }
+    for (index, method) in list.iter().enumerate().take(METHOD_COUNT) {
+        let named = method.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        if method.is_empty() || method.len() > METHOD_BYTES || !named {
+            let remedy = format!("1 to {METHOD_BYTES} letters, digits, `-` and `_`");
+            errors.error(&site.index(index), "is no method", remedy);
+        }
+    }
+    list.into_iter().map(String::into_bytes).collect()
 }
 
 fn exclusions(list: Vec<ExclusionWire>, site: &Site, errors: &mut ConfigErrors) -> Vec<Exclusion> {
@@ -288,6 +337,19 @@ mod tests {
                 "sanitize.places.cookie: is not a known key; did you mean `cookies`?",
             ),
             (json!({"families": {"sql": "off"}}), "sql"),
+            (json!({"methods": []}), "sanitize.methods: has 0 entries; 1 to 32"),
+            (json!({"methods": ["G T"]}), "sanitize.methods[0]: is no method"),
+            (json!({"max_parameters": 0}), "sanitize.max_parameters: 0; must be 1 to 100000"),
+            (json!({"patterns": [{"name": "", "regex": "a"}]}), "sanitize.patterns[0].name: is no name"),
+            (json!({"patterns": [{"name": "a", "regex": "("}]}), "sanitize.patterns[0].regex: "),
+            (json!({"patterns": [{"name": "a", "regex": "a*"}]}), "regex: matches the empty text"),
+            (json!({"patterns": [{"name": "a", "regex": "a".repeat(257)}]}), "has 257 bytes; 1 to 256"),
+            (
+                json!({"patterns": [{"name": "a", "regex": "(?:\\w{99}){99}"}]}),
+                "sanitize.patterns[0].regex: ",
+            ),
+            (json!({"patterns": [{"name": "a", "regex": "a", "confidence": 0}]}), "confidence: 0; must be"),
+            (json!({"patterns": vec![json!({"name": "a", "regex": "a"}); 33]}), "has 33 entries; at most 32"),
             (json!({"on_error": "refuse"}), "sanitize.on_error: `refuse` is not known here"),
         ] {
             let problems = compile(wire.clone()).unwrap_err();

@@ -8,12 +8,16 @@ use crate::decode::percent;
 use crate::inspector::{Flow, Inspector, Part};
 use crate::marks::{self, Marks};
 use crate::place::Place;
+use crate::{protocol, scanner, session, upload};
 
 /// Inspects path, query, cookies and headers, as far as they are switched on.
 pub(crate) fn inspect(config: &Config, headers: &Headers<'_>, inspector: &mut Inspector<'_>) -> Flow {
     let places = config.places;
+    inspector.carried.foreign = session::foreign(headers);
+    protocol::inspect(config, headers, inspector)?;
     for (name, value) in headers.iter() {
         if name == b":path" {
+            inspector.report(Place::Path, Part::Value, b"", protocol::escapes(value))?;
             let mut parts = value.splitn(2, |b| *b == b'?');
             let (path, query) = (parts.next().unwrap_or_default(), parts.next());
             if places.path {
@@ -30,9 +34,18 @@ pub(crate) fn inspect(config: &Config, headers: &Headers<'_>, inspector: &mut In
             }
         } else if places.headers && value.len() >= SHORTEST && !is_protocol(name) {
             inspector.value(Place::Header, name, value)?;
+            if is_file_name(name) {
+                inspector.report(Place::Header, Part::Value, name, upload::name(&percent(value, false)))?;
+            }
         }
     }
     Flow::Continue(())
+}
+
+/// Headers in which upload scripts are told a file's name.
+fn is_file_name(name: &[u8]) -> bool {
+    let rest = [b'-', b'_', b'.'].iter().find_map(|joint| name.strip_prefix(&[b'x', *joint]));
+    rest.is_some_and(|rest| [&b"filename"[..], b"file-name", b"file_name", b"file.name"].contains(&rest))
 }
 
 /// No attack in a header is shorter.
@@ -41,6 +54,7 @@ const SHORTEST: usize = 4;
 /// The path as a whole, and its segments where one could be an attack by itself.
 fn inspect_path(path: &[u8], inspector: &mut Inspector<'_>) -> Flow {
     let decoded = percent(path, false);
+    inspector.report(Place::Path, Part::Value, b"", scanner::probe(&decoded))?;
     inspector.look(Place::Path, Part::Value, b"", &decoded)?;
     let marks = Marks::of(&decoded);
     if marks.may_be_sql()
@@ -56,6 +70,7 @@ fn inspect_path(path: &[u8], inspector: &mut Inspector<'_>) -> Flow {
 /// Names and values of a query or a form.
 pub(crate) fn pairs(text: &[u8], place: Place, inspector: &mut Inspector<'_>) -> Flow {
     for pair in text.split(|b| *b == b'&').filter(|pair| !pair.is_empty()) {
+        inspector.pair(place)?;
         let mut parts = pair.splitn(2, |b| *b == b'=');
         let name = percent(parts.next().unwrap_or_default(), true);
         // Where a name could not have such characters, the equals sign may be part of an attack.

@@ -4,11 +4,13 @@ use std::ops::ControlFlow;
 
 use portcullis_policy::json::Value;
 
-use crate::body::json;
+use crate::body::{graphql, json};
 use crate::config::Config;
 use crate::detect::{Scope, inspect};
 use crate::finding::{Families, Family, Finding};
 use crate::place::Place;
+use crate::session;
+use crate::tally::Tally;
 
 /// `Break`: something was found that is refused; nothing else needs to be looked at.
 pub(crate) type Flow = ControlFlow<()>;
@@ -30,20 +32,59 @@ pub(crate) struct Found {
     pub name: String,
     /// It is refused rather than noted.
     pub enforced: bool,
+    /// The operator's pattern that matched.
+    pub pattern: Option<String>,
+    /// What the request's findings come to, and in how many parameters they are.
+    pub score: u8,
+    pub parameters: usize,
 }
 
 impl Found {
+    pub(crate) fn new(finding: Finding, place: Place, part: Part, name: &[u8], enforced: bool) -> Self {
+        let (name, score) = (harmless(name), finding.confidence);
+        Self { finding, place, part, name, enforced, pattern: None, score, parameters: 1 }
+    }
+
     /// What the audit record says of it. Never the value.
     pub(crate) fn details(&self) -> Vec<portcullis_policy::Detail> {
         let part = if self.part == Part::Name { "name" } else { "value" };
-        vec![
+        let mut details = vec![
             ("family", Value::from(self.finding.family.code())),
             ("place", Value::from(self.place.code())),
             ("part", Value::from(part)),
             ("name", Value::from(self.name.as_str())),
             ("why", Value::from(self.finding.why)),
             ("confidence", Value::from(self.finding.confidence)),
-        ]
+        ];
+        if let Some(pattern) = &self.pattern {
+            details.push(("pattern", Value::from(pattern.as_str())));
+        }
+        if self.parameters > 1 {
+            details.push(("score", Value::from(self.score)));
+            details.push(("parameters", Value::from(self.parameters as u64)));
+        }
+        let excerpt = self.finding.shape.text();
+        if !excerpt.is_empty() {
+            details.push(("excerpt", Value::from(excerpt)));
+        }
+        details
+    }
+}
+
+/// What is carried from a request's head to its body.
+#[derive(Debug, Default)]
+pub(crate) struct Carried {
+    /// Findings that are refused, if they come to enough, and those that are only noted.
+    enforced: Tally,
+    noted: Tally,
+    /// How sure it is that another site sent the visitor here.
+    pub foreign: u8,
+}
+
+impl Carried {
+    /// Whether there is nothing to carry.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.enforced.is_empty() && self.noted.is_empty() && self.foreign == 0
     }
 }
 
@@ -54,6 +95,9 @@ pub(crate) struct Inspector<'p> {
     pub found: Option<Found>,
     /// How many names and values were inspected.
     pub inspected: u64,
+    /// Names and values of pairs so far, in query and form.
+    pairs: u32,
+    pub carried: Carried,
 }
 
 /// Bytes of a name that a record holds. More: cut.
@@ -61,14 +105,22 @@ const NAME_BYTES: usize = 64;
 
 impl<'p> Inspector<'p> {
     pub(crate) fn new(config: &'p Config) -> Self {
-        Self { config, found: None, inspected: 0 }
+        Self::after(config, Carried::default())
     }
 
-    /// Inspects the value of a parameter. One that is a JSON document is inspected text by text.
+    /// Goes on with what the request's head left.
+    pub(crate) fn after(config: &'p Config, carried: Carried) -> Self {
+        Self { config, found: None, inspected: 0, pairs: 0, carried }
+    }
+
+    /// Inspects the value of a parameter. One that is a JSON or GraphQL document is inspected text by text.
     pub(crate) fn value(&mut self, place: Place, name: &[u8], value: &[u8]) -> Flow {
         if matches!(value, [b'{' | b'[', .., b'}' | b']']) && json::is_document(value) {
             let read = json::walk(value, &mut |part, _, text| self.look(place, part, name, text));
             return read.flow;
+        }
+        if value.ends_with(b"}") && graphql::is_document(value) {
+            return graphql::walk(value, &mut |argument, text| self.look(place, Part::Value, argument, text));
         }
         self.look(place, Part::Value, name, value)
     }
@@ -82,19 +134,87 @@ impl<'p> Inspector<'p> {
     pub(crate) fn look(&mut self, place: Place, part: Part, name: &[u8], text: &[u8]) -> Flow {
         self.inspected = self.inspected.saturating_add(1);
         let families = self.config.families_for(place, name).without(senseless(place));
-        let Some(finding) = inspect(text, Scope { families, place, is_name: part == Part::Name, name })
-        else {
-            return Flow::Continue(());
-        };
-        if finding.confidence < self.config.threshold {
+        if let Some(finding) = inspect(text, Scope { families, place, is_name: part == Part::Name, name }) {
+            self.keep(finding, place, part, name, None)?;
+        }
+        if part == Part::Name
+            && self.carried.foreign > 0
+            && !matches!(place, Place::Cookie | Place::Header)
+            && families.contains(Family::Session)
+            && session::is_session(text)
+        {
+            let finding = Finding::new(Family::Session, self.carried.foreign, "foreign-session", 0);
+            self.keep(finding, place, part, name, None)?;
+        }
+        self.patterns(place, part, name, text, families)
+    }
+
+    /// The operator's patterns.
+    fn patterns(&mut self, place: Place, part: Part, name: &[u8], text: &[u8], families: Families) -> Flow {
+        let config = self.config;
+        for pattern in &config.patterns {
+            if families.contains(pattern.family)
+                && let Some(finding) = pattern.find(place, text)
+            {
+                self.keep(finding, place, part, name, Some(pattern.name.clone()))?;
+            }
+        }
+        Flow::Continue(())
+    }
+
+    /// Takes what another part of the policy found.
+    pub(crate) fn report(&mut self, place: Place, part: Part, name: &[u8], finding: Option<Finding>) -> Flow {
+        match finding {
+            Some(finding) if self.config.families_for(place, name).contains(finding.family) => {
+                self.keep(finding, place, part, name, None)
+            }
+            _ => Flow::Continue(()),
+        }
+    }
+
+    /// Counts a pair of a query or a form. Beyond the maximum, that is what is found.
+    pub(crate) fn pair(&mut self, place: Place) -> Flow {
+        self.pairs = self.pairs.saturating_add(1);
+        if self.pairs != self.config.max_parameters.saturating_add(1) {
             return Flow::Continue(());
         }
+        let finding = Finding::new(Family::Protocol, 80, "parameters", 0);
+        self.report(place, Part::Name, b"", Some(finding))
+    }
+
+    fn keep(
+        &mut self,
+        finding: Finding,
+        place: Place,
+        part: Part,
+        name: &[u8],
+        pattern: Option<String>,
+    ) -> Flow {
         let enforced = self.config.enforced.contains(finding.family);
-        let surer = self.found.as_ref().is_none_or(|known| finding.confidence > known.finding.confidence);
-        if enforced || surer {
-            self.found = Some(Found { finding, place, part, name: harmless(name), enforced });
+        let mut found = Found::new(finding, place, part, name, enforced);
+        found.pattern = pattern;
+        let tally = if enforced { &mut self.carried.enforced } else { &mut self.carried.noted };
+        let score = tally.add(&found);
+        if score < self.config.threshold {
+            return Flow::Continue(());
         }
-        if enforced { Flow::Break(()) } else { Flow::Continue(()) }
+        let parameters = tally.parameters();
+        // Where only the sum suffices, the surest is what is told.
+        if found.finding.confidence < self.config.threshold
+            && let Some(best) = &tally.best
+        {
+            found = best.clone();
+            (found.score, found.parameters) = (score, parameters);
+        }
+        let surer = self.found.as_ref().is_none_or(|known| found.score > known.score);
+        if enforced || surer {
+            self.found = Some(found);
+        }
+        if enforced {
+            return Flow::Break(());
+        }
+        self.carried.noted = Tally::default();
+        Flow::Continue(())
     }
 }
 

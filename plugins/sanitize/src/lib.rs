@@ -27,12 +27,17 @@ mod lexicon;
 mod lookup;
 mod marks;
 mod path;
+mod pattern;
 mod place;
+mod protocol;
 mod report;
 mod scanner;
 mod server;
+mod session;
 mod shell;
 mod sql;
+mod tally;
+mod upload;
 
 use portcullis_policy::{
     ConfigErrors, Context, Effect, Effects, Event, Headers, Metric, Policy, Site, Vocabulary,
@@ -40,13 +45,14 @@ use portcullis_policy::{
 
 pub use config::{Answer, ExclusionWire, PlacesWire, Wire};
 pub use detect::{Scope, inspect as inspect_value};
-pub use finding::{Families, Family, Finding};
+pub use finding::{Families, Family, Finding, Shape};
+pub use pattern::PatternWire;
 pub use place::Place;
 pub use report::{BLOCKED, DETECTED, INSPECTED, OVERSIZE, UNDECODABLE};
 
 use body::Body;
 use config::Config;
-use inspector::Inspector;
+use inspector::{Carried, Inspector};
 use report::Uninspected;
 
 /// The compiled policy.
@@ -59,6 +65,8 @@ pub struct Sanitize {
 #[derive(Debug, Default)]
 pub struct Stream {
     body: Option<Box<Body>>,
+    /// What the head leaves to be summed with the body.
+    carried: Option<Box<Carried>>,
 }
 
 impl Policy for Sanitize {
@@ -80,7 +88,7 @@ impl Policy for Sanitize {
                 let Some(body) = &mut stream.body else { return };
                 let full = body.add(chunk);
                 if full || *end_of_stream {
-                    let refused = self.body(body, effects);
+                    let refused = self.body(body, stream.carried.take(), effects);
                     stream.body = None;
                     if !refused && !end_of_stream {
                         effects.push(Effect::ReleaseRequestBody);
@@ -102,14 +110,15 @@ impl Sanitize {
         }
         stream.body = Body::expected(headers, self.config.window).map(Box::new);
         if stream.body.is_some() {
+            stream.carried = (!inspector.carried.is_empty()).then(|| Box::new(inspector.carried));
             effects.push(Effect::InspectRequestBody);
         }
     }
 
     /// Inspects a collected body; whether it was refused.
-    fn body(&self, body: &Body, effects: &mut Effects) -> bool {
+    fn body(&self, body: &Body, carried: Option<Box<Carried>>, effects: &mut Effects) -> bool {
         let config = &self.config;
-        let mut inspector = Inspector::new(config);
+        let mut inspector = Inspector::after(config, carried.map(|carried| *carried).unwrap_or_default());
         let (flow, seen) = body.inspect(&mut inspector);
         conclude(&inspector, effects);
         if flow.is_break() {

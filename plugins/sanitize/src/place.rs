@@ -23,7 +23,9 @@ pub enum Place {
     Multipart,
     /// A text or an attribute of an XML document.
     Xml,
-    /// A body that is read as plain text.
+    /// A string in a GraphQL document.
+    Graphql,
+    /// A body that is read as plain text, or as a file.
     Text,
 }
 
@@ -39,6 +41,7 @@ impl Place {
             Self::Json => "json",
             Self::Multipart => "multipart",
             Self::Xml => "xml",
+            Self::Graphql => "graphql",
             Self::Text => "text",
         }
     }

@@ -129,6 +129,10 @@ pub(crate) fn probe(path: &[u8]) -> Option<Finding> {
     let end = |name: &[u8]| {
         last.len().checked_sub(name.len()).is_some_and(|cut| cut > 0 && starts(from(last, cut), name))
     };
+    // A folder of that name is somebody's own.
+    if path.ends_with(b"/") {
+        last = b"";
+    }
     if COPIES.iter().any(|name| end(name)) || last.eq_ignore_ascii_case(b"privkey.pem") {
         return found(72, "copy");
     }
@@ -195,6 +199,7 @@ mod tests {
             "/wp-config",
             "/db/",
             "/image.thumbs",
+            "/x.backup/",
         ] {
             assert!(probe(path.as_bytes()).is_none(), "{path}");
         }

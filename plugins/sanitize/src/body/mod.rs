@@ -4,6 +4,8 @@
 //! too, because applications differ in which of the two they believe. A body is collected up to the window and inspected
 //! once, so that where it was cut into chunks makes no difference.
 
+pub(crate) mod charset;
+pub(crate) mod graphql;
 mod inflate;
 pub(crate) mod json;
 mod multipart;
@@ -18,6 +20,8 @@ use crate::bytes::{at, between, find, starts};
 use crate::head::pairs;
 use crate::inspector::{Flow, Inspector, Part};
 use crate::place::Place;
+use crate::upload;
+use charset::Charset;
 use inflate::End;
 
 /// How a body is read.
@@ -29,10 +33,11 @@ enum Kind {
     /// With its boundary.
     Multipart(Vec<u8>),
     Text,
+    Graphql,
     /// No type is declared: it is what it looks like.
     Undeclared,
-    /// Declared as images, archives and other content that is no text: looked at only if it begins like JSON, XML or a
-    /// form after all.
+    /// Declared as images, archives and other content that is no text: looked at as a file, and as text only if it begins
+    /// like JSON, XML or a form after all.
     Opaque,
 }
 
@@ -42,7 +47,7 @@ enum Encoding {
     Identity,
     Gzip,
     Deflate,
-    /// Unknown here, or several in a row, or a charset that hides ASCII.
+    /// Unknown here, or several in a row.
     Unknown,
 }
 
@@ -51,6 +56,9 @@ enum Encoding {
 pub(crate) struct Body {
     kind: Kind,
     encoding: Encoding,
+    charset: Charset,
+    /// The declared type, for what is looked at as a file; else empty.
+    declared: Vec<u8>,
     bytes: Vec<u8>,
     window: usize,
     /// There was more than the window.
@@ -81,8 +89,17 @@ impl Body {
         {
             return None;
         }
-        let encoding = if hides_ascii(content_type) { Encoding::Unknown } else { encoding(headers) };
-        Some(Self { kind: kind(content_type), encoding, bytes: Vec::new(), window, oversize: false })
+        let kind = kind(content_type);
+        let as_file = kind == Kind::Opaque || starts(content_type, b"image/");
+        Some(Self {
+            declared: if as_file { between(content_type, 0, SNIFF).to_vec() } else { Vec::new() },
+            kind,
+            encoding: encoding(headers),
+            charset: charset::declared(content_type),
+            bytes: Vec::new(),
+            window,
+            oversize: false,
+        })
     }
 
     /// Adds a chunk. True: nothing that follows will be looked at.
@@ -117,9 +134,30 @@ impl Body {
         report.oversize |= end == End::Full;
         let failed = end == End::Broken || end == End::Short && !self.oversize;
         report.undecodable = failed && !self.bytes.is_empty() && self.kind != Kind::Opaque;
-        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
-        (read(&self.kind, text, inspector), report)
+        if !self.declared.is_empty() {
+            let finding = upload::content(&self.declared, b"", &text);
+            if inspector.report(Place::Text, Part::Value, b"", finding).is_break() {
+                return (ControlFlow::Break(()), report);
+            }
+        }
+        let wide = matches!(text.get(..2), Some(b"\xff\xfe" | b"\xfe\xff")) && self.kind != Kind::Opaque;
+        let text = match self.charset {
+            Charset::Utf16(order) => charset::utf16(&text, order),
+            Charset::Ascii if wide => charset::utf16(&text, None),
+            Charset::Ascii => return (read(&self.kind, strip(&text), inspector), report),
+            Charset::Unknown => None,
+        };
+        let Some(text) = text else {
+            report.undecodable |= !self.bytes.is_empty() && self.kind != Kind::Opaque;
+            return (ControlFlow::Continue(()), report);
+        };
+        (read(&self.kind, strip(&text), inspector), report)
     }
+}
+
+/// Without the mark that some editors put in front of UTF-8.
+fn strip(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }
 
 fn owned((text, end): (Vec<u8>, End)) -> (Cow<'static, [u8]>, End) {
@@ -145,7 +183,9 @@ fn kind(content_type: &[u8]) -> Kind {
         Kind::Form
     } else if starts(essence, b"multipart/") {
         Kind::Multipart(multipart::boundary(content_type).to_vec())
-    } else if starts(essence, b"text/") || ends(b"graphql") || ends(b"javascript") {
+    } else if ends(b"graphql") {
+        Kind::Graphql
+    } else if starts(essence, b"text/") || ends(b"javascript") {
         Kind::Text
     } else {
         Kind::Opaque
@@ -168,28 +208,6 @@ fn encoding(headers: &Headers<'_>) -> Encoding {
         found = if found == Encoding::Identity { own } else { Encoding::Unknown };
     }
     found
-}
-
-/// Charsets in which ASCII is not written as ASCII: the text cannot be read without a table that is not here.
-fn hides_ascii(content_type: &[u8]) -> bool {
-    let Some(start) = find(content_type, b"charset=", 0) else { return false };
-    let name = crate::bytes::from(content_type, start + 8);
-    let name = name.strip_prefix(b"\"").unwrap_or(name);
-    [
-        &b"utf-7"[..],
-        b"utf7",
-        b"utf-16",
-        b"utf16",
-        b"utf-32",
-        b"utf32",
-        b"ucs",
-        b"ibm",
-        b"cp037",
-        b"ebcdic",
-        b"iso-2022",
-    ]
-    .iter()
-    .any(|hiding| starts(name, hiding))
 }
 
 /// What a body looks like by its first bytes.
@@ -233,8 +251,14 @@ fn read_as(kind: &Kind, text: &[u8], inspector: &mut Inspector<'_>) -> Flow {
     match kind {
         Kind::Form => pairs(text, Place::Form, inspector),
         Kind::Json => {
-            let read =
-                json::walk(text, &mut |part, name, text| inspector.look(Place::Json, part, name, text));
+            let read = json::walk(text, &mut |part, name, text| {
+                if part == Part::Value && graphql::is_document(text) {
+                    return graphql::walk(text, &mut |argument, value| {
+                        inspector.look(Place::Graphql, Part::Value, argument, value)
+                    });
+                }
+                inspector.look(Place::Json, part, name, text)
+            });
             read.flow?;
             // Not JSON after all: what stands between the strings counts as well.
             if read.beginning {
@@ -244,7 +268,10 @@ fn read_as(kind: &Kind, text: &[u8], inspector: &mut Inspector<'_>) -> Flow {
         }
         Kind::Xml => xml::inspect(text, inspector),
         Kind::Multipart(boundary) => multipart::inspect(text, boundary, inspector),
-        Kind::Text => inspector.look(Place::Text, Part::Value, b"", text),
+        Kind::Graphql if graphql::is_document(text) => graphql::walk(text, &mut |argument, value| {
+            inspector.look(Place::Graphql, Part::Value, argument, value)
+        }),
+        Kind::Text | Kind::Graphql => inspector.look(Place::Text, Part::Value, b"", text),
         Kind::Undeclared | Kind::Opaque => ControlFlow::Continue(()),
     }
 }

@@ -1,13 +1,16 @@
-//! Fields and file names of a multipart form (RFC 7578), without copying them.
+//! Fields and files of a multipart form (RFC 7578), without copying them.
 //!
-//! The content of files is not looked at: it is what users upload.
+//! The content of files is looked at as files only ([`upload`]); headers of parts that parsers read differently are told.
 
 use std::ops::ControlFlow;
 
-use crate::bytes::{at, between, find, from, starts};
+use super::charset::{self, Charset};
+use crate::bytes::{at, between, find, from, is_space, starts};
 use crate::decode::percent;
-use crate::inspector::{Flow, Inspector};
+use crate::finding::{Family, Finding};
+use crate::inspector::{Flow, Inspector, Part};
 use crate::place::Place;
+use crate::upload;
 
 /// Parts that are read. More: the rest of the body is one text.
 const PARTS: usize = 1000;
@@ -62,20 +65,135 @@ fn part(part: &[u8], inspector: &mut Inspector<'_>) -> Flow {
         (_, Some(lf)) => (between(part, 0, lf), from(part, lf + 2)),
         (None, None) => (part, &b""[..]),
     };
-    let name = parameter(head, b"name");
-    let name = name.unwrap_or_default();
+    let name = parameter(head, b"name").unwrap_or_default();
+    let odd = |(confidence, why)| Finding::new(Family::Protocol, confidence, why, 0);
+    inspector.report(Place::Multipart, Part::Name, name, headers(head).map(odd))?;
     inspector.name(Place::Multipart, name)?;
     let plain = parameter(head, b"filename");
     let extended = parameter(head, b"filename*");
+    let content = content.strip_suffix(b"\n").unwrap_or(content);
+    let content = content.strip_suffix(b"\r").unwrap_or(content);
     if plain.is_none() && extended.is_none() {
-        let content = content.strip_suffix(b"\n").unwrap_or(content);
-        let content = content.strip_suffix(b"\r").unwrap_or(content);
+        // The charset of all other fields (RFC 7578, 4.6).
+        if name.eq_ignore_ascii_case(b"_charset_") && charset::named(content) != Charset::Ascii {
+            inspector.report(Place::Multipart, Part::Value, name, Some(odd((80, "charset-field"))))?;
+        }
         return inspector.value(Place::Multipart, name, content);
     }
     for file in [plain, extended].into_iter().flatten() {
-        inspector.value(Place::Multipart, name, &percent(file, false))?;
+        let file = percent(file, false);
+        inspector.value(Place::Multipart, name, &file)?;
+        inspector.report(Place::Multipart, Part::Value, name, upload::name(&file))?;
     }
-    ControlFlow::Continue(())
+    let declared = header(head, b"content-type").unwrap_or_default();
+    inspector.report(
+        Place::Multipart,
+        Part::Value,
+        name,
+        upload::content(declared, plain.unwrap_or_default(), content),
+    )
+}
+
+/// The value of a part's header, by its lower-case name.
+fn header<'a>(head: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
+    let mut lines = head.split(|b| *b == b'\n').map(<[u8]>::trim_ascii);
+    lines.find_map(|line| {
+        let rest = starts(line, wanted).then(|| from(line, wanted.len()).trim_ascii_start())?;
+        rest.strip_prefix(b":").map(<[u8]>::trim_ascii)
+    })
+}
+
+/// What in a part's headers parsers read differently.
+fn headers(head: &[u8]) -> Option<(u8, &'static str)> {
+    let lines = head.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut dispositions = 0;
+    for line in lines.filter(|line| !line.is_empty()) {
+        if is_space(at(line, 0)) {
+            return Some((74, "folded-header"));
+        }
+        let Some(colon) = line.iter().position(|b| *b == b':') else {
+            return Some((72, "header-without-colon"));
+        };
+        let key = between(line, 0, colon);
+        if !key.iter().all(|b| b.is_ascii_graphic()) {
+            return Some((74, "header-name"));
+        }
+        let value = from(line, colon + 1).trim_ascii();
+        if key.eq_ignore_ascii_case(b"content-transfer-encoding") {
+            // Undone by some parsers, deprecated for forms (RFC 7578, 4.7).
+            let plain =
+                ["binary", "8bit", "7bit"].iter().any(|coding| value.eq_ignore_ascii_case(coding.as_bytes()));
+            if !plain {
+                return Some((74, "transfer-encoding"));
+            }
+        } else if key.eq_ignore_ascii_case(b"content-type") {
+            if charset::declared(value) != Charset::Ascii {
+                return Some((76, "charset"));
+            }
+        } else if key.eq_ignore_ascii_case(b"content-disposition") {
+            dispositions += 1;
+            if let Some(odd) = disposition(value) {
+                return Some(odd);
+            }
+        }
+    }
+    (dispositions > 1).then_some((80, "disposition-twice"))
+}
+
+/// Quoted names with what ends a name for simpler parsers.
+fn disposition(value: &[u8]) -> Option<(u8, &'static str)> {
+    let mut rest = value;
+    let (mut names, mut files) = (0, 0);
+    while let Some(semicolon) = rest.iter().position(|b| *b == b';') {
+        let parameter = from(rest, semicolon + 1).trim_ascii_start();
+        names += u32::from(starts(parameter, b"name="));
+        files += u32::from(starts(parameter, b"filename="));
+        let quoted = parameter
+            .iter()
+            .take(24)
+            .position(|b| *b == b'=')
+            .and_then(|equals| from(parameter, equals + 1).strip_prefix(b"\""));
+        let Some(inside) = quoted else {
+            rest = parameter;
+            continue;
+        };
+        let end = inside.iter().position(|b| *b == b'"').unwrap_or(inside.len());
+        let text = between(inside, 0, end);
+        if end == inside.len() || text.contains(&b'\\') && !is_drive(text) {
+            return Some((72, "quoted-name"));
+        }
+        if has_separator(text) {
+            return Some((74, "separator-in-name"));
+        }
+        rest = from(inside, end + 1);
+    }
+    (names > 1 || files > 1).then_some((84, "name-twice"))
+}
+
+/// `C:\..`, as old browsers send it.
+fn is_drive(text: &[u8]) -> bool {
+    at(text, 0).is_ascii_alphabetic() && at(text, 1) == b':' && at(text, 2) == b'\\'
+        || text.starts_with(b"\\\\")
+}
+
+/// A semicolon that does not end a character reference, as browsers send them for what a page's charset has not.
+fn has_separator(text: &[u8]) -> bool {
+    let mut index = 0;
+    while let Some(offset) = from(text, index).iter().position(|b| *b == b';') {
+        let semicolon = index + offset;
+        let start = between(text, 0, semicolon).iter().rposition(|b| *b == b'&');
+        let reference = start.is_some_and(|start| {
+            let name = between(text, start + 1, semicolon);
+            let numbered =
+                name.strip_prefix(b"#").is_some_and(|number| !number.is_empty() && number.len() <= 8);
+            numbered || name.len() >= 3 && name.len() <= 8 && name.iter().all(u8::is_ascii_alphabetic)
+        });
+        if !reference {
+            return true;
+        }
+        index = semicolon + 1;
+    }
+    false
 }
 
 /// A parameter of `content-disposition`, by its lower-case name.

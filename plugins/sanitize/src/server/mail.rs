@@ -52,7 +52,7 @@ pub(super) fn detect(value: &[u8], scope: Scope<'_>) -> Option<Finding> {
         }
         let line = from(value, index);
         if (one_line || mail) && is_request(line) {
-            return Some(Finding::new(Family::Header, 84, "request-line", index));
+            return Some(Finding::new(Family::Protocol, 84, "request-line", index));
         }
         if mail && HEADERS.iter().any(|name| starts(line, name)) {
             return Some(Finding::new(Family::Mail, 84, "mail-header", index));
@@ -60,8 +60,8 @@ pub(super) fn detect(value: &[u8], scope: Scope<'_>) -> Option<Finding> {
         if (one_line || mail) && COMMANDS.iter().any(|name| starts(line, name)) {
             return Some(Finding::new(Family::Mail, 82, "mail-command", index));
         }
-        if one_line && (starts(line, b"bcc:") || starts(line, b"set-cookie:") || starts(line, b"http/1.")) {
-            return Some(Finding::new(Family::Header, 80, "header-break", index));
+        if one_line && (starts(line, b"set-cookie:") || starts(line, b"http/1.")) {
+            return Some(Finding::new(Family::Protocol, 80, "header-break", index));
         }
         match line.iter().position(|b| matches!(b, b'\r' | b'\n')) {
             Some(length) => index += length,
@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(family("me@shop.example\r\nBcc: all@shop.example", "x"), Some(Family::Mail));
         assert_eq!(family("hello there\nTo: all@shop.example", "subject"), Some(Family::Mail));
         assert_eq!(family("x\r\nRCPT TO: <a@b.test>", "q"), Some(Family::Mail));
-        assert_eq!(family("x\r\nGET /admin HTTP/1.1\r\nHost: y", "q"), Some(Family::Header));
+        assert_eq!(family("x\r\nGET /admin HTTP/1.1\r\nHost: y", "q"), Some(Family::Protocol));
         for fine in [
             "Hello Bob,\nTo: be or not to be",
             "Here is what I sent:\nGET /x HTTP/1.1\nHost: a",

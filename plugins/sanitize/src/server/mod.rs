@@ -18,6 +18,7 @@ use crate::detect::Scope;
 use crate::finding::{Family, Finding, surer};
 use crate::marks::{self, Marks};
 use crate::place::Place;
+use crate::scanner;
 
 /// Looks for objects that some language reads back; also in values of letters and digits alone.
 pub(crate) fn object(value: &[u8], scope: Scope<'_>) -> Option<Finding> {
@@ -59,6 +60,18 @@ pub(crate) fn detect(value: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Fin
     }
     if marks.any(marks::HIGH | marks::COLON) && wants(Family::Object) {
         take(object::detect(value));
+    }
+    if marks.any(marks::CONTROL) && value.contains(&0) {
+        take(Some(Finding::new(Family::Protocol, 80, "null-byte", 0)));
+    }
+    if marks.any(marks::PERCENT) && !scope.is_name && crate::bytes::find(value, b"%00", 0).is_some() {
+        take(Some(Finding::new(Family::Protocol, 72, "null-byte", 0)));
+    }
+    if marks.any(marks::TOOL_WORD)
+        && scope.place == Place::Header
+        && scope.name.eq_ignore_ascii_case(b"user-agent")
+    {
+        take(scanner::agent(value, marks));
     }
     found
 }

@@ -102,7 +102,9 @@ pub(super) fn judge(chain: &Chain<'_>) -> Option<Finding> {
     if !chain.has(&SHORT) || !chain.begins_code() || chain.text.len() != chain.last.len() {
         return None;
     }
-    let plain = chain.has_plain_argument();
+    // `include (see below)` is prose: with a space, only a string or a variable will do.
+    let plain = chain.has_plain_argument()
+        && (chain.is_called_tight() || matches!(at(chain.argument(), 0), b'"' | b'\'' | b'$' | b'`'));
     match (STRONG.has(chain.last), plain, chain.prose) {
         (true, true, false) => chain.found(76, "php-call"),
         (false, true, false) if chain.is_called_tight() && chain.is_whole() => chain.found(72, "php-call"),

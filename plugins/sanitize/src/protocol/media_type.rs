@@ -1,0 +1,111 @@
+//! The grammar of `content-type` (RFC 9110, 8.3). What does not follow it is read by each parser in its own way, and
+//! some have run what they found in it (CVE-2017-5638).
+
+use crate::bytes::{at, from};
+
+const fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
+}
+
+/// How odd a media type is; `None` for a well-formed one. Empty is missing, not malformed.
+pub(crate) fn judge(value: &[u8]) -> Option<(u8, &'static str)> {
+    let value = value.trim_ascii();
+    if value.is_empty() {
+        return None;
+    }
+    let token = |text: &[u8]| text.iter().take_while(|b| is_token(**b)).count();
+    let kind = token(value);
+    let rest = from(value, kind);
+    let subtype = token(from(rest, 1));
+    if kind == 0 || at(rest, 0) != b'/' || subtype == 0 {
+        let code = value.iter().any(|b| matches!(b, b'(' | b'{' | b'<' | b'='));
+        return Some(if code { (90, "media-type-code") } else { (75, "media-type") });
+    }
+    let mut rest = from(rest, 1 + subtype).trim_ascii_start();
+    let mut charsets = 0;
+    while !rest.is_empty() {
+        let Some(behind) = rest.strip_prefix(b";") else { return Some((75, "media-type")) };
+        rest = behind.trim_ascii_start();
+        if rest.is_empty() {
+            return None;
+        }
+        let name = token(rest);
+        let (key, after) = (rest.get(..name).unwrap_or_default(), from(rest, name));
+        let Some(argument) = after.strip_prefix(b"=") else { return Some((75, "media-type-parameter")) };
+        charsets += u32::from(key.eq_ignore_ascii_case(b"charset"));
+        let length = match argument {
+            [b'"', inside @ ..] => match inside.iter().position(|b| *b == b'"') {
+                Some(end) => {
+                    let hides = inside.get(..end).unwrap_or_default();
+                    charsets += u32::from(crate::bytes::find(hides, b"charset=", 0).is_some());
+                    end + 2
+                }
+                None => return Some((75, "media-type-parameter")),
+            },
+            // A boundary without quotes often has characters that no token has.
+            other => {
+                let lead = other.iter().take(1).take_while(|b| **b == b' ').count();
+                lead + from(other, lead)
+                    .iter()
+                    .position(|b| *b == b';' || *b == b' ')
+                    .unwrap_or(other.len() - lead)
+            }
+        };
+        if length == 0 || argument.starts_with(b"  ") {
+            return Some((75, "media-type-parameter"));
+        }
+        rest = from(argument, length).trim_ascii_start();
+    }
+    (charsets > 1).then_some((80, "charset-twice"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grammar_and_what_is_written_in_practice() {
+        for fine in [
+            "",
+            "text/plain",
+            "text/plain; charset=\"UTF-8\"",
+            "text/html;charset=utf-8;",
+            "multipart/form-data; boundary=----a(1,2:3)+x",
+            "multipart/mixed; boundary= a,08/b?==:t",
+            "application/soap+xml; action=\"urn:x#y\"; charset=utf-8",
+            "application/*+json",
+        ] {
+            assert_eq!(judge(fine.as_bytes()), None, "{fine}");
+        }
+        for odd in [
+            "my-type",
+            "multipart/; boundary=0",
+            "%{(#a='multipart/form-data')}",
+            "text/xml; blah",
+            "text/plain; charset=\"UTF-8\"; x",
+            "multipart/form-data; boundary=  x",
+            "text/plain; charset=utf-8; charset=utf-7",
+            "text/plain; charset=utf-8; x=\"charset=utf-7\"",
+            "text/plain, text/html",
+        ] {
+            assert!(judge(odd.as_bytes()).is_some_and(|(confidence, _)| confidence >= 70), "{odd}");
+        }
+    }
+}
