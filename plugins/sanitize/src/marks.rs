@@ -81,7 +81,7 @@ pub const CODE_WORD: u64 = 1 << 32;
 pub const TOOL_WORD: u64 = 1 << 33;
 
 /// Set by words alone: they matter only together with another mark.
-const WORDS: u64 = SQL_WORD | STATEMENT | SCRIPT_WORD | FILE_WORD | COMMAND_WORD | CODE_WORD | TOOL_WORD;
+const WORDS: u64 = SQL_WORD | STATEMENT | SCRIPT_WORD | FILE_WORD | COMMAND_WORD | CODE_WORD;
 
 /// A byte of a word, and one that a word may begin with: only while reading.
 const WORD_BYTE: u64 = 1 << 30;

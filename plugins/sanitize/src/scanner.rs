@@ -126,13 +126,11 @@ pub(crate) fn probe(path: &[u8]) -> Option<Finding> {
             return found(74, "copy");
         }
     }
+    // A folder of that name is somebody's own.
+    let last = if path.ends_with(b"/") { b"" } else { last };
     let end = |name: &[u8]| {
         last.len().checked_sub(name.len()).is_some_and(|cut| cut > 0 && starts(from(last, cut), name))
     };
-    // A folder of that name is somebody's own.
-    if path.ends_with(b"/") {
-        last = b"";
-    }
     if COPIES.iter().any(|name| end(name)) || last.eq_ignore_ascii_case(b"privkey.pem") {
         return found(72, "copy");
     }

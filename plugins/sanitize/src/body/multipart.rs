@@ -112,7 +112,7 @@ fn headers(head: &[u8]) -> Option<(u8, &'static str)> {
             return Some((74, "folded-header"));
         }
         let Some(colon) = line.iter().position(|b| *b == b':') else {
-            return Some((72, "header-without-colon"));
+            return Some((65, "header-without-colon"));
         };
         let key = between(line, 0, colon);
         if !key.iter().all(|b| b.is_ascii_graphic()) {
@@ -164,6 +164,9 @@ fn disposition(value: &[u8]) -> Option<(u8, &'static str)> {
         }
         if has_separator(text) {
             return Some((74, "separator-in-name"));
+        }
+        if text.contains(&b'=') {
+            return Some((60, "equals-in-name"));
         }
         rest = from(inside, end + 1);
     }

@@ -32,7 +32,7 @@ pub(crate) fn detect(value: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Fin
     let mut take = |finding: Option<Finding>| {
         found = surer(found, finding.filter(|finding| wants(finding.family)));
     };
-    if marks.may_be_code() && wants(Family::Code) {
+    if (marks.may_be_code() || marks.any(marks::ANGLE | marks::BRACE)) && wants(Family::Code) {
         take(code::detect(value, marks));
     }
     if marks.any(marks::BRACE | marks::ANGLE | marks::PERCENT) && wants(Family::Template) {
@@ -67,6 +67,11 @@ pub(crate) fn detect(value: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Fin
     if marks.any(marks::PERCENT) && !scope.is_name && crate::bytes::find(value, b"%00", 0).is_some() {
         take(Some(Finding::new(Family::Protocol, 72, "null-byte", 0)));
     }
+    if marks.any(marks::BACKSLASH)
+        && let Some(start) = escaped_letter(value)
+    {
+        take(Some(Finding::new(Family::Protocol, 72, "escaped-letter", start)));
+    }
     if marks.any(marks::TOOL_WORD)
         && scope.place == Place::Header
         && scope.name.eq_ignore_ascii_case(b"user-agent")
@@ -74,4 +79,19 @@ pub(crate) fn detect(value: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Fin
         take(scanner::agent(value, marks));
     }
     found
+}
+
+/// A letter that is escaped although it needs none, within a word: `\u0061lert`.
+fn escaped_letter(value: &[u8]) -> Option<usize> {
+    let mut index = 0;
+    while let Some(start) = crate::bytes::find(value, b"\\u00", index) {
+        let rest = crate::bytes::from(value, start);
+        let letter = crate::decode::hex_run(crate::bytes::from(rest, 4), 2);
+        let plain = matches!(letter, (0x41..=0x5a | 0x61..=0x7a, 2));
+        if plain && (crate::bytes::at(rest, 6).is_ascii_alphabetic() || crate::bytes::at(rest, 6) == b'\\') {
+            return Some(start);
+        }
+        index = start + 4;
+    }
+    None
 }

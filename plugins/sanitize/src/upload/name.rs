@@ -12,7 +12,7 @@ use crate::lexicon::Lexicon;
 static RUN: Lexicon = Lexicon::new(&[
     "asa", "ashx", "asmx", "asp", "aspx", "cdx", "cer", "cfc", "cfm", "cgi", "fcgi", "htaccess", "inc",
     "jhtml", "jsp", "jspf", "jspx", "jsv", "jsw", "pgif", "phar", "php", "php3", "php4", "php5", "php6",
-    "php7", "php8", "phps", "pht", "phtml", "shtm", "shtml", "soap", "stm", "svc", "war",
+    "php7", "php8", "phps", "phpt", "pht", "phtml", "shtm", "shtml", "soap", "stm", "svc", "war",
 ]);
 
 /// Endings that a person's system runs. Sorted.
@@ -81,7 +81,8 @@ pub(crate) fn detect(file: &[u8]) -> Option<Finding> {
         harmless |= HARMLESS.has(last);
         last = ending;
     }
-    if RUN.has(last) && !last.eq_ignore_ascii_case(b"inc") {
+    let versioned = starts(last, b"php") && last.len() <= 6 && from(last, 3).iter().all(u8::is_ascii_digit);
+    if (RUN.has(last) || versioned) && !last.eq_ignore_ascii_case(b"inc") {
         return finding(if harmless || stream.is_some() { 86 } else { 76 }, "server-script");
     }
     if runs && HARMLESS.has(last) {
@@ -129,6 +130,7 @@ mod tests {
             ".htaccess",
             "web.config",
             "dir/shell.jsp",
+            "a.php907..",
             "invoice.pdf.exe",
             "sess_0123456789abcdefghij",
         ] {

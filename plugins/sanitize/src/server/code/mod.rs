@@ -93,6 +93,9 @@ impl Chain<'_> {
 /// Looks for code. Linear in the value's length.
 pub(super) fn detect(value: &[u8], marks: Marks) -> Option<Finding> {
     let mut found = if marks.any(marks::DOLLAR | marks::PAREN) { php::computed(value, marks) } else { None };
+    if marks.any(marks::ANGLE | marks::BRACE) {
+        found = surer(found, php::tags(value));
+    }
     if !marks.any(marks::CODE_WORD) {
         return found;
     }
@@ -185,7 +188,7 @@ fn skip_blank(value: &[u8], start: usize) -> usize {
 /// Whether several words of letters follow each other.
 fn is_prose(value: &[u8]) -> bool {
     let mut run = 0;
-    for word in value.split(|b| is_space(*b)) {
+    for word in value.split(|b| is_space(*b) || *b == b'+') {
         let word = word.strip_suffix(b",").or_else(|| word.strip_suffix(b".")).unwrap_or(word);
         run = if !word.is_empty() && word.iter().all(|b| b.is_ascii_alphabetic() || *b == b'\'' || *b >= 0x80)
         {

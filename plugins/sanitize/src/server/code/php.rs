@@ -1,7 +1,7 @@
 //! PHP: calls of functions that run, read or reveal; superglobals; and names that are put together to be called.
 
 use super::Chain;
-use crate::bytes::{at, between, from, is_space, is_word, skip_space};
+use crate::bytes::{at, between, from, is_space, is_word, skip_space, starts};
 use crate::finding::{Family, Finding};
 use crate::lexicon::Lexicon;
 use crate::marks::{self, Marks};
@@ -21,24 +21,25 @@ pub(super) static FUNCTIONS: Lexicon = Lexicon::new(&[
     "gzcompress", "gzdecode", "gzencode", "gzfile", "gzinflate", "gzopen", "gzread", "gzuncompress",
     "hex2bin", "hexdec", "highlight_file", "highlight_string", "html_entity_decode",
     "htmlspecialchars_decode", "include_once", "ini_alter", "ini_get", "ini_get_all", "ini_restore",
-    "ini_set", "is_callable", "is_dir", "is_executable", "is_file", "is_readable", "is_writable",
-    "iterator_apply", "libxml_disable_entity_loader", "mb_ereg_replace", "mb_send_mail", "move_uploaded_file",
-    "mysql_connect", "mysql_query", "mysqli_connect", "mysqli_query", "ob_get_clean", "ob_get_contents",
-    "ob_start", "opendir", "parse_ini_file", "parse_str", "passthru", "pcntl_exec", "pcntl_fork",
-    "pfsockopen", "pg_connect", "pg_query", "php_eval", "php_ini_loaded_file", "php_sapi_name",
-    "php_strip_whitespace", "php_uname", "phpinfo", "phpversion", "popen", "posix_getlogin", "posix_getpwnam",
-    "posix_getpwuid", "posix_kill", "posix_mkfifo", "posix_setuid", "posix_ttyname", "preg_filter",
-    "preg_match", "preg_replace", "preg_replace_callback", "print_r", "proc_close", "proc_get_status",
-    "proc_nice", "proc_open", "proc_terminate", "putenv", "rawurldecode", "readdir", "readfile", "readgzfile",
-    "readlink", "register_shutdown_function", "register_tick_function", "require_once",
-    "runkit_function_rename", "scandir", "session_start", "set_error_handler", "set_include_path",
-    "set_magic_quotes_runtime", "set_time_limit", "setcookie", "shell_exec", "show_source",
-    "simplexml_load_file", "simplexml_load_string", "spl_autoload_register", "sqlite_query", "str_ireplace",
-    "str_replace", "str_rot13", "str_split", "stream_context_create", "stream_get_contents",
+    "ini_set", "intval", "is_array", "is_callable", "is_dir", "is_executable", "is_file", "is_numeric",
+    "is_readable", "is_string", "is_writable", "iterator_apply", "libxml_disable_entity_loader",
+    "mb_ereg_replace", "mb_send_mail", "move_uploaded_file", "mysql_connect", "mysql_query", "mysqli_connect",
+    "mysqli_query", "ob_get_clean", "ob_get_contents", "ob_start", "opendir", "parse_ini_file", "parse_str",
+    "passthru", "pcntl_exec", "pcntl_fork", "pfsockopen", "pg_connect", "pg_query", "php_eval",
+    "php_ini_loaded_file", "php_sapi_name", "php_strip_whitespace", "php_uname", "phpinfo", "phpversion",
+    "popen", "posix_getegid", "posix_geteuid", "posix_getgid", "posix_getlogin", "posix_getpwnam",
+    "posix_getpwuid", "posix_getuid", "posix_kill", "posix_mkfifo", "posix_setuid", "posix_ttyname",
+    "posix_uname", "preg_filter", "preg_match", "preg_replace", "preg_replace_callback", "print_r",
+    "proc_close", "proc_get_status", "proc_nice", "proc_open", "proc_terminate", "putenv", "rawurldecode",
+    "readdir", "readfile", "readgzfile", "readlink", "register_shutdown_function", "register_tick_function",
+    "require_once", "runkit_function_rename", "scandir", "session_start", "set_error_handler",
+    "set_include_path", "set_magic_quotes_runtime", "set_time_limit", "setcookie", "shell_exec",
+    "show_source", "simplexml_load_file", "simplexml_load_string", "spl_autoload_register", "sqlite_query",
+    "str_ireplace", "str_replace", "str_rot13", "str_split", "stream_context_create", "stream_get_contents",
     "stream_socket_client", "strip_tags", "stripslashes", "strrev", "strtr", "substr_replace",
-    "sys_get_temp_dir", "syslog", "tempnam", "tmpfile", "uasort", "ucwords", "uksort", "unserialize",
-    "urldecode", "usort", "var_dump", "var_export", "vfprintf", "vprintf", "vsprintf", "xmlrpc_decode",
-    "zlib_decode", "zlib_encode",
+    "sys_get_temp_dir", "syslog", "tempnam", "tmpfile", "uasort", "ucwords", "uksort", "unpack",
+    "unserialize", "urldecode", "usort", "var_dump", "var_export", "vfprintf", "vprintf", "vsprintf",
+    "xmlrpc_decode", "zlib_decode", "zlib_encode",
 ]);
 
 /// Functions and constructs that are words of their own elsewhere: only where code may begin. Sorted.
@@ -70,9 +71,14 @@ pub(super) static SETTINGS: Lexicon = Lexicon::new(&[
     "disable_classes",
     "disable_functions",
     "extension_dir",
+    "mbstring",
+    "memory_limit",
+    "opcache",
     "open_basedir",
     "safe_mode",
     "suhosin.simulation",
+    "unserialize_max_depth",
+    "xdebug",
 ]);
 
 pub(super) fn judge(chain: &Chain<'_>) -> Option<Finding> {
@@ -81,7 +87,9 @@ pub(super) fn judge(chain: &Chain<'_>) -> Option<Finding> {
             matches!(chain.next(), b'[' | b'{' | b'(' | b';' | b'=' | b')') || chain.is_alone_variable();
         return chain.found(if reached { 80 } else { 50 }, "php-variable");
     }
-    if chain.next() == b'=' && SETTINGS.has(chain.text) {
+    if chain.next() == b'='
+        && (SETTINGS.has(chain.text) || chain.text.len() > chain.first.len() && SETTINGS.has(chain.first))
+    {
         return chain.found(75, "php-setting");
     }
     if !chain.is_called() && !(chain.next() == b'=' && at(chain.value, chain.after + 1) == b'(') {
@@ -105,7 +113,8 @@ pub(super) fn judge(chain: &Chain<'_>) -> Option<Finding> {
     // `include (see below)` is prose: with a space, only a string or a variable will do.
     let plain = chain.has_plain_argument()
         && (chain.is_called_tight() || matches!(at(chain.argument(), 0), b'"' | b'\'' | b'$' | b'`'));
-    match (STRONG.has(chain.last), plain, chain.prose) {
+    let empty = at(chain.argument(), 0) == b')';
+    match (STRONG.has(chain.last) && !empty, plain, chain.prose) {
         (true, true, false) => chain.found(76, "php-call"),
         (false, true, false) if chain.is_called_tight() && chain.is_whole() => chain.found(72, "php-call"),
         (_, true, _) => chain.found(50, "php-call"),
@@ -124,6 +133,47 @@ impl Chain<'_> {
         let start = self.start == 0 || matches!(self.before, b';' | b'=' | b'@' | b'{' | b'.' | b',' | b'(');
         start && matches!(self.value.trim_ascii_end().last(), Some(b')' | b';' | b'}'))
     }
+}
+
+/// Looks for PHP's tags, short ones and those of template engines: `<? echo`, `<?xml :`, `{/php}`, `[php]`.
+pub(super) fn tags(value: &[u8]) -> Option<Finding> {
+    let found = |confidence, at| Some(Finding::new(Family::Code, confidence, "php-tag", at));
+    let mut index = 0;
+    while let Some(offset) = from(value, index).iter().position(|b| matches!(b, b'<' | b'{' | b'[')) {
+        let start = index + offset;
+        let rest = from(value, start);
+        index = start + 1;
+        let closing = rest.get(1..).is_some_and(|rest| starts(rest, b"/php}") || starts(rest, b"/php]"));
+        if at(rest, 0) == b'{' && (closing || starts(rest, b"{php}")) {
+            return found(74, start);
+        }
+        // Forums write code so.
+        if at(rest, 0) == b'[' && (closing || starts(rest, b"[php]")) {
+            return found(60, start);
+        }
+        if !starts(rest, b"<?") {
+            continue;
+        }
+        let inside = from(rest, 2);
+        if inside.is_empty() && start > 0 {
+            return found(72, start);
+        }
+        // `<?xml version=..`, `<?xml-stylesheet ..`; elsewhere a word directly behind is an instruction of its own.
+        let xml = starts(inside, b"xml");
+        let text = if xml { from(inside, 3) } else { inside };
+        let word = text.trim_ascii_start();
+        let spaced = word.len() < text.len();
+        if xml && matches!(at(word, 0), b':' | b'(' | b';' | b'$') {
+            return found(78, start);
+        }
+        if !xml
+            && spaced
+            && (at(word, 0).is_ascii_alphabetic() || matches!(at(word, 0), b'$' | b'@' | b'(' | b'`'))
+        {
+            return found(76, start);
+        }
+    }
+    None
 }
 
 /// Looks for what is called without being named: `$f(1)`, `$a['b'](2)`, `('sys'.'tem')('id')`, `[f][0](3)`, `${'a'}`.
@@ -199,7 +249,7 @@ fn variable(rest: &[u8]) -> Option<u8> {
         }
     }
     let open = super::skip_blank(rest, index);
-    (reached && at(rest, open) == b'(' && is_argument(from(rest, open + 1)) && name_is_no_price(rest))
+    (reached && at(rest, open) == b'(' && is_called_with(from(rest, open + 1)) && name_is_no_price(rest))
         .then_some(74)
 }
 
@@ -267,6 +317,11 @@ fn is_computed(before: &[u8]) -> bool {
                 && name.iter().filter(|b| is_space(**b)).count() <= 6
         }
     }
+}
+
+/// Nothing, or an argument.
+fn is_called_with(rest: &[u8]) -> bool {
+    at(rest.trim_ascii_start(), 0) == b')' || is_argument(rest)
 }
 
 /// What an argument of such a call is: a string, a number, a name, a variable; then a parenthesis.

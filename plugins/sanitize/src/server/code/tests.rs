@@ -35,6 +35,13 @@ fn php_that_runs() {
         "allow_url_include=1",
         "unlink($f)",
         "chr(123)",
+        "$a/*x*/()",
+        "<? echo 1",
+        "<?xml :echo 1",
+        "a<?",
+        "<?\nphp x",
+        "x{/php}",
+        "opcache.jit=1",
         "call_user_func('a','b')",
     ] {
         assert!(confidence(attack) >= 70, "{attack}: {}", confidence(attack));
@@ -55,6 +62,11 @@ fn php_that_runs() {
         "rgb(1, 2, 3)",
         "print (2nd edition)",
         "exec (",
+        "[php]echo 1;[/php]",
+        "<?xml version=\"1.0\"?>",
+        "<?xml-stylesheet href=\"a\"?>",
+        "3 <? 4",
+        "Please system() me",
         "US$(5)",
     ] {
         assert!(confidence(fine) < 70, "{fine}: {}", confidence(fine));
