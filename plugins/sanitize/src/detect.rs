@@ -105,7 +105,7 @@ fn form(value: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Finding> {
             && (wants(Family::Xss) || wants(Family::Entity) || wants(Family::Code))
             && take(html::detect(value, marks))
         || wants(Family::Path)
-            && (marks.may_be_path() || marks.any(marks::COLON))
+            && (marks.may_be_path() || marks.any(marks::COLON) || path::is_padded(value))
             && take(path::detect(value, marks, scope.place == Place::Path))
         || wants(Family::Command) && marks.may_be_shell() && take(shell::detect(value))
         || wants(Family::Lookup) && marks.any(marks::DOLLAR) && take(lookup::lookup(value));

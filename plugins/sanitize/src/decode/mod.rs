@@ -57,7 +57,10 @@ pub fn whole(value: &[u8], marks: Marks) -> Option<Vec<u8>> {
     if base64::plausible(value, marks) {
         return base64::decode(value, marks).or_else(|| hex::decode(value));
     }
-    let data = find(between(value, 0, MIME), b";base64,", 0).filter(|_| marks.any(marks::SEMI))?;
+    if !marks.any(marks::SEMI) || !marks.any(marks::COLON) {
+        return None;
+    }
+    let data = find(between(value, 0, MIME), b";base64,", 0)?;
     base64::decode(from(value, data + 8), marks)
 }
 

@@ -96,7 +96,8 @@ pub(super) fn is_statement(word: &[u8], mut ahead: Lexer<'_>) -> bool {
         b"exec" | b"execute" | b"call" => {
             starts(text(first), b"xp_")
                 || starts(text(first), b"sp_")
-                || matches!(first.kind, Kind::Left | Kind::Variable | Kind::Text | Kind::Word(Word::Weapon))
+                || first.kind == Kind::Left && second.kind != Kind::End
+                || matches!(first.kind, Kind::Variable | Kind::Text | Kind::Word(Word::Weapon))
                 || is(first, &["as", "immediate"])
                 || name(first) && matches!(second.kind, Kind::Dot | Kind::Text | Kind::Left | Kind::Variable)
         }

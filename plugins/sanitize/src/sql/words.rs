@@ -228,7 +228,7 @@ const fn filter() -> Filter {
     while index < WORDS.len() {
         #[expect(clippy::indexing_slicing, reason = "constant data, evaluated at compile time")]
         {
-            filter = filter.with(WORDS[index].0);
+            filter = filter.with(WORDS[index].0, 0);
         }
         index += 1;
     }
@@ -237,7 +237,7 @@ const fn filter() -> Filter {
 
 /// The role of a word; `None` for a name.
 pub fn lookup(word: &[u8]) -> Option<Word> {
-    if !FILTER.admits(word) {
+    if FILTER.lists(word) == 0 {
         return None;
     }
     let (start, end) = RANGES.get(usize::from(at(word, 0) & 31))?;
