@@ -142,7 +142,7 @@ fn declaration(value: &[u8], start: usize, budget: &mut usize) -> Option<Finding
         return Some(Finding::new(Family::Entity, 92, "entity-declaration", start));
     }
     let short = starts(rest, b"<? ") && matches!(at(rest, word_end(rest, 3)), b'(' | b'$' | b'=');
-    if short || starts(rest, b"<?php") && !at(rest, 5).is_ascii_alphanumeric() || starts(rest, b"<?=") {
+    if short || starts(rest, b"<?php") && is_space(at(rest, 5)) || starts(rest, b"<?=") {
         return Some(Finding::new(Family::Code, 90, "php-tag", start));
     }
     if starts(rest, b"<?xml-stylesheet") || starts(rest, b"<?import") || starts(rest, b"<?xml:namespace") {

@@ -127,7 +127,7 @@ fn step(value: &[u8], index: usize) -> Option<u8> {
     }
     if at(rest, 0) == b'(' {
         // `count(/*)`, `string-length(//user[1])`, `substring((//user)[1]`.
-        let inside = from(rest, skip_space(between(rest, 0, 16), 1));
+        let inside = from(rest, 1);
         let called = is_word(at(value, index.wrapping_sub(1)));
         let nested = starts(inside, b"(//") || starts(inside, b"//") || starts(inside, b"/*");
         if called

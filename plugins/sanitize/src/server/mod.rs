@@ -68,6 +68,7 @@ pub(crate) fn detect(value: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Fin
         take(Some(Finding::new(Family::Protocol, 72, "null-byte", 0)));
     }
     if marks.any(marks::BACKSLASH)
+        && matches!(scope.place, Place::Form | Place::Multipart)
         && let Some(start) = escaped_letter(value)
     {
         take(Some(Finding::new(Family::Protocol, 72, "escaped-letter", start)));

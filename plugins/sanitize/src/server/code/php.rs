@@ -116,7 +116,9 @@ pub(super) fn judge(chain: &Chain<'_>) -> Option<Finding> {
     let empty = at(chain.argument(), 0) == b')';
     match (STRONG.has(chain.last) && !empty, plain, chain.prose) {
         (true, true, false) => chain.found(76, "php-call"),
-        (false, true, false) if chain.is_called_tight() && chain.is_whole() => chain.found(72, "php-call"),
+        (false, true, false) if chain.is_called_tight() && chain.is_whole() => {
+            chain.found(if chain.has_word_argument() { 60 } else { 72 }, "php-call")
+        }
         (_, true, _) => chain.found(50, "php-call"),
         _ => None,
     }
@@ -128,12 +130,42 @@ impl Chain<'_> {
         self.start == 1 && self.value.len() == self.start + self.text.len()
     }
 
+    /// The parenthesis holds a bare name.
+    fn has_word_argument(&self) -> bool {
+        at(self.argument(), 0).is_ascii_alphabetic()
+    }
+
     /// The call begins the value, or stands behind what ends an expression, and ends at a parenthesis or semicolon.
     fn is_whole(&self) -> bool {
         let start = self.start == 0 || matches!(self.before, b';' | b'=' | b'@' | b'{' | b'.' | b',' | b'(');
         start && matches!(self.value.trim_ascii_end().last(), Some(b')' | b';' | b'}'))
     }
 }
+
+/// What follows a short tag. Sorted.
+static OPENING: Lexicon = Lexicon::new(&[
+    "die",
+    "echo",
+    "eval",
+    "exec",
+    "exit",
+    "for",
+    "foreach",
+    "function",
+    "if",
+    "include",
+    "passthru",
+    "php",
+    "phpinfo",
+    "print",
+    "printf",
+    "readfile",
+    "require",
+    "return",
+    "shell_exec",
+    "system",
+    "while",
+]);
 
 /// Looks for PHP's tags, short ones and those of template engines: `<? echo`, `<?xml :`, `{/php}`, `[php]`.
 pub(super) fn tags(value: &[u8]) -> Option<Finding> {
@@ -166,10 +198,8 @@ pub(super) fn tags(value: &[u8]) -> Option<Finding> {
         if xml && matches!(at(word, 0), b':' | b'(' | b';' | b'$') {
             return found(78, start);
         }
-        if !xml
-            && spaced
-            && (at(word, 0).is_ascii_alphabetic() || matches!(at(word, 0), b'$' | b'@' | b'(' | b'`'))
-        {
+        let name = between(word, 0, crate::bytes::word_end(between(word, 0, 16), 0));
+        if !xml && spaced && (OPENING.has(name) || matches!(at(word, 0), b'$' | b'@' | b'(' | b'`')) {
             return found(76, start);
         }
     }
