@@ -48,8 +48,8 @@ wasm: cargo ## Build the modules into dist/ and print their sizes
 	@$(XTASK) wasm
 
 build: tools ## Build the companion and the module that `make run` needs
-	@echo "building"
-	@cargo build --quiet --release --package portcullis-server --package xtask
+	@echo "building; from nothing this takes some minutes"
+	@cargo build --release --package portcullis-server --package xtask
 	@$(XTASK) wasm --whole-only
 
 tools: cargo ## Install what is missing: Rust's wasm target, and Envoy into .tools/

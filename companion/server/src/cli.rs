@@ -10,6 +10,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::units;
 
+const START_HELP: &str = "\
+Start here:
+  portcullis check my-config.json          what the module would say of it, before a proxy loads it
+  portcullis serve --demonstration         try out; every other start asks for SECRET_KEY and an ingest token
+  portcullis tenant add acme               outside the demonstration, tenants are added by hand
+  portcullis token --tenant acme           a token that opens that tenant's events and nothing else
+`portcullis serve --help` tells all variables.";
+
 const SERVE_HELP: &str = "\
 Secrets come from the environment alone:
   SECRET_KEY               signs the API's tokens; at least 32 bytes. Make one: openssl rand -hex 32
@@ -25,7 +33,7 @@ Try it:
 
 /// The companion of Portcullis: keeps the audit trail, answers for it, checks configurations.
 #[derive(Debug, Parser)]
-#[command(name = "portcullis", version, arg_required_else_help = true)]
+#[command(name = "portcullis", version, arg_required_else_help = true, after_help = START_HELP)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -40,7 +48,7 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Check a module configuration: every error with its path and remedy
     #[command(
-        after_help = "Exit code: 0 it is good (warnings may be printed), 1 it is not, 2 it could not be read."
+        after_help = "Exit code: 0 it is good (warnings may be printed), 1 it is not, 2 it could not be read.\nFor programs: portcullis check --json my-config.json | jq -r '.problems[] | .path + \": \" + .remedy'"
     )]
     Check(CheckArgs),
     /// Print the JSON Schema of the module configuration, for editors and other tools

@@ -12,7 +12,7 @@ use crate::layout::Layout;
 pub fn measure(layout: &Layout, arguments: &[String]) -> Result<()> {
     let mut command = cargo(layout);
     command
-        .args(["run", "--quiet", "--release", "--package", "portcullis-tests", "--bin", "bench", "--"])
+        .args(["run", "--release", "--package", "portcullis-tests", "--bin", "bench", "--"])
         .arg("--dist")
         .arg(layout.dist())
         .args(arguments)

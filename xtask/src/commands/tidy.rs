@@ -96,7 +96,8 @@ fn exists(root: &Path, file: &Path, path: &str) -> bool {
     if first == "src" && !own.join(first).exists() {
         return true;
     }
-    root.join(path).exists() || own.join(path).exists()
+    // A module may be named without the ending of its file.
+    [root, own].iter().any(|start| start.join(path).exists() || start.join(format!("{path}.rs")).exists())
 }
 
 /// Relative links, and code spans that look like a path of the checkout.

@@ -108,6 +108,7 @@ pub fn build(layout: &Layout, which: Which) -> Result<()> {
 }
 
 fn build_one(layout: &Layout, module: &Module, target: &Path) -> Result<()> {
+    println!("building {}", shown(layout, target));
     let mut command = cargo(layout);
     command.args(["build", "--quiet", "--profile", "wasm", "--target", WASM_TARGET, "--package", PACKAGE]);
     command.args(module.features);

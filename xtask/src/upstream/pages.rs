@@ -38,10 +38,10 @@ pub(super) fn answer(request: &Request) -> Response {
         "/static/app.css" => response(200, "text/css", STYLE),
         "/static/app.js" => response(200, "text/javascript", "\"use strict\";\n"),
         _ => {
-            if let Some(status) = path.strip_prefix("/status/").and_then(|rest| rest.parse().ok()) {
-                if (200..=599).contains(&status) {
-                    return response(status, JSON, json!({ "status": status }).to_string());
-                }
+            if let Some(status) = path.strip_prefix("/status/").and_then(|rest| rest.parse().ok())
+                && (200..=599).contains(&status)
+            {
+                return response(status, JSON, json!({ "status": status }).to_string());
             }
             if let Some(count) = path.strip_prefix("/bytes/").and_then(|rest| rest.parse::<usize>().ok()) {
                 return response(200, "text/plain", "x".repeat(count.min(MOST_BYTES)));
