@@ -4,7 +4,7 @@
 //! but look for weaknesses; crawlers, monitors, archives and libraries are not there. Probes are paths that a deployment
 //! leaves behind by mistake and that only a search for such mistakes asks for.
 
-use crate::bytes::{at, between, find, from, is_word, starts};
+use crate::bytes::{at, between, from, is_word, starts};
 use crate::finding::{Family, Finding};
 use crate::lexicon::Lexicon;
 use crate::marks::{self, Marks};
@@ -94,19 +94,17 @@ const COPIES: [&[u8]; 16] = [
 ];
 
 /// Paths that known exploits begin with. Lower case.
-const EXPLOITS: [&[u8]; 12] = [
+const EXPLOITS: [&[u8]; 10] = [
     b"/vendor/phpunit/",
     b"/eval-stdin.php",
     b"/_ignition/execute-solution",
     b"/boaform/",
     b"/hnap1",
     b"/gponform/",
-    b"/shell?cd",
     b"/wls-wsat/",
     b"/cgi-bin/luci",
     b"/invoker/jmxinvokerservlet",
     b"/_vti_bin/_vti_aut",
-    b"/setup.cgi?next_file",
 ];
 
 /// Looks at a decoded path. Linear in its length.
@@ -115,10 +113,12 @@ pub(crate) fn probe(path: &[u8]) -> Option<Finding> {
     let mut last: &[u8] = b"";
     for part in path.split(|b| *b == b'/').filter(|part| !part.is_empty()) {
         last = part;
-        let hit = LEFTOVERS.iter().any(|name| match name.strip_suffix(b"*") {
-            Some(start) => starts(part, start) && part.len() > start.len(),
-            None => part.eq_ignore_ascii_case(name),
-        });
+        // What all of them begin with.
+        let hit = matches!(at(part, 0), b'.' | b'w' | b'W' | b'i' | b'I')
+            && LEFTOVERS.iter().any(|name| match name.strip_suffix(b"*") {
+                Some(start) => starts(part, start) && part.len() > start.len(),
+                None => part.eq_ignore_ascii_case(name),
+            });
         if hit {
             return found(80, "leftover");
         }
@@ -131,16 +131,18 @@ pub(crate) fn probe(path: &[u8]) -> Option<Finding> {
     let end = |name: &[u8]| {
         last.len().checked_sub(name.len()).is_some_and(|cut| cut > 0 && starts(from(last, cut), name))
     };
-    if COPIES.iter().any(|name| end(name)) || last.eq_ignore_ascii_case(b"privkey.pem") {
+    let named = last.iter().any(|b| matches!(b, b'.' | b'~'));
+    if named && (COPIES.iter().any(|name| end(name)) || last.eq_ignore_ascii_case(b"privkey.pem")) {
         return found(72, "copy");
     }
-    if EXPLOITS.iter().any(|name| {
-        find(path, name, 0)
-            .is_some_and(|start| !is_word(at(path, start + name.len())) || name.ends_with(b"/"))
-    }) {
-        return found(82, "exploit-path");
-    }
-    None
+    let exploit = |start: usize| {
+        let rest = from(path, start);
+        EXPLOITS
+            .iter()
+            .any(|name| starts(rest, name) && (name.ends_with(b"/") || !is_word(at(rest, name.len()))))
+    };
+    let mut slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+    if slashes.any(|(start, _)| exploit(start)) { found(82, "exploit-path") } else { None }
 }
 
 #[cfg(test)]

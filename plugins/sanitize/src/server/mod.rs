@@ -12,8 +12,6 @@ mod object;
 mod template;
 mod url;
 
-pub(crate) use object::detect as object_at_start;
-
 use crate::detect::Scope;
 use crate::finding::{Family, Finding, surer};
 use crate::marks::{self, Marks};
@@ -22,7 +20,7 @@ use crate::scanner;
 
 /// Looks for objects that some language reads back; also in values of letters and digits alone.
 pub(crate) fn object(value: &[u8], scope: Scope<'_>) -> Option<Finding> {
-    if scope.families.contains(Family::Object) { object_at_start(value) } else { None }
+    if scope.families.contains(Family::Object) { object::start(value) } else { None }
 }
 
 /// Runs the detectors that the marks do not rule out. Linear in the value's length.
@@ -41,16 +39,22 @@ pub(crate) fn detect(value: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Fin
     if scope.is_name || marks.any(marks::SCRIPT_WORD | marks::DOLLAR) {
         take(key::detect(value, marks, scope.is_name));
     }
-    if scope.place != Place::Header
+    let parameter = !matches!(scope.place, Place::Header | Place::Path);
+    if parameter
         && marks.any(marks::SLASH | marks::BACKSLASH | marks::COLON)
         && marks.any(marks::DOT | marks::SLASH | marks::BACKSLASH)
     {
         take(url::detect(value, scope));
     }
-    if marks.any(marks::PAREN) && wants(Family::Ldap) {
+    if parameter
+        && marks.any(marks::PAREN)
+        && marks.any(marks::EQUALS | marks::AMP | marks::PIPE | marks::CONTROL)
+        && wants(Family::Ldap)
+    {
         take(filter::ldap(value));
     }
-    if marks.any(marks::SLASH | marks::COLON | marks::QUOTE)
+    if parameter
+        && marks.any(marks::SLASH | marks::COLON | marks::QUOTE)
         && marks.any(marks::PAREN | marks::BRACE | marks::PIPE)
     {
         take(filter::xpath(value));
@@ -58,8 +62,8 @@ pub(crate) fn detect(value: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Fin
     if marks.any(marks::LINE) {
         take(mail::detect(value, scope));
     }
-    if marks.any(marks::HIGH | marks::COLON) && wants(Family::Object) {
-        take(object::detect(value));
+    if marks.any(marks::COLON) && marks.any(marks::QUOTE) && wants(Family::Object) {
+        take(object::within(value));
     }
     if marks.any(marks::CONTROL) && value.contains(&0) {
         take(Some(Finding::new(Family::Protocol, 80, "null-byte", 0)));

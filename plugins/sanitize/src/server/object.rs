@@ -10,8 +10,8 @@ fn finding(confidence: u8, why: &'static str, at: usize) -> Option<Finding> {
     Some(Finding::new(Family::Object, confidence, why, at))
 }
 
-/// Looks for the beginning of an object. Linear in the value's length; one comparison for most values.
-pub(crate) fn detect(value: &[u8]) -> Option<Finding> {
+/// Looks at how a value begins: one comparison for most values.
+pub(super) fn start(value: &[u8]) -> Option<Finding> {
     match at(value, 0) {
         b'r' if value.starts_with(b"rO0AB") => finding(86, "java-object", 0),
         b'H' if value.starts_with(b"H4sIAAAAAAAA") && value.len() > 200 => finding(50, "packed-object", 0),
@@ -32,7 +32,7 @@ pub(crate) fn detect(value: &[u8]) -> Option<Finding> {
         0x80 if matches!(at(value, 1), 2..=5) && value.ends_with(b".") => finding(80, "python-object", 0),
         b'c' | b'(' if pickle(value) => finding(82, "python-object", 0),
         b'$' | b'_' if starts(value, b"_$$nd_func$$_") => finding(92, "node-object", 0),
-        _ => text(value),
+        _ => None,
     }
 }
 
@@ -66,9 +66,9 @@ fn pickle(value: &[u8]) -> bool {
         && lines.next().is_some()
 }
 
-/// What may stand within other text: PHP's objects and node-serialize's functions.
-fn text(value: &[u8]) -> Option<Finding> {
-    if find(value, b"_$$nd_func$$_", 0).is_some() {
+/// Looks for what may stand within other text: PHP's objects and node-serialize's functions. Linear in the value's length.
+pub(super) fn within(value: &[u8]) -> Option<Finding> {
+    if value.contains(&b'$') && find(value, b"_$$nd_func$$_", 0).is_some() {
         return finding(92, "node-object", 0);
     }
     let mut index = 0;
@@ -107,6 +107,10 @@ fn php(rest: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn detect(value: &[u8]) -> Option<Finding> {
+        start(value).or_else(|| within(value))
+    }
 
     #[test]
     fn objects_of_each_language() {

@@ -63,7 +63,7 @@ fn drawing(content: &[u8]) -> Option<Finding> {
         if ACTIVE.iter().any(|tag| starts(rest, tag)) {
             return finding(86, "active-drawing", start);
         }
-        let end = rest.iter().position(|b| *b == b'>').unwrap_or(rest.len());
+        let end = rest.iter().skip(1).position(|b| matches!(b, b'<' | b'>')).unwrap_or(rest.len());
         if handler(between(rest, 0, end)) {
             return finding(84, "active-drawing", start);
         }

@@ -92,7 +92,13 @@ impl Chain<'_> {
 
 /// Looks for code. Linear in the value's length.
 pub(super) fn detect(value: &[u8], marks: Marks) -> Option<Finding> {
-    let mut found = if marks.any(marks::DOLLAR | marks::PAREN) { php::computed(value, marks) } else { None };
+    // `(f)(x)`, with nothing else that would hide a name, has its parentheses back to back.
+    let hidden = marks.any(marks::DOLLAR | marks::QUOTE | marks::BRACE);
+    let mut found = if hidden || marks.any(marks::PAREN) && value.windows(2).any(|pair| pair == b")(") {
+        php::computed(value, marks)
+    } else {
+        None
+    };
     if marks.any(marks::ANGLE | marks::BRACE) {
         found = surer(found, php::tags(value));
     }

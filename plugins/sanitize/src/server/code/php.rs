@@ -209,16 +209,18 @@ pub(super) fn tags(value: &[u8]) -> Option<Finding> {
 /// Looks for what is called without being named: `$f(1)`, `$a['b'](2)`, `('sys'.'tem')('id')`, `[f][0](3)`, `${'a'}`.
 pub(super) fn computed(value: &[u8], marks: Marks) -> Option<Finding> {
     let mut index = 0;
-    while index < value.len() {
+    let calls = |b: &u8| matches!(b, b'$' | b')' | b']' | b'}' | b'\'' | b'"');
+    while let Some(offset) = from(value, index).iter().position(calls) {
+        index += offset;
         match at(value, index) {
             b'$' if marks.any(marks::PAREN | marks::BRACE) => {
                 if let Some(confidence) = variable(from(value, index + 1)) {
                     return Some(Finding::new(Family::Code, confidence, "php-variable-call", index));
                 }
             }
-            b')' | b']' | b'}' | b'\'' | b'"' => {
-                let open = skip_space(between(value, 0, index + 40), index + 1);
-                let open = super::skip_blank(value, open);
+            b'$' => {}
+            _ => {
+                let open = super::skip_blank(value, index + 1);
                 if at(value, open) == b'('
                     && is_computed(between(value, 0, index + 1))
                     && is_argument(from(value, open + 1))
@@ -226,7 +228,6 @@ pub(super) fn computed(value: &[u8], marks: Marks) -> Option<Finding> {
                     return Some(Finding::new(Family::Code, 74, "php-computed-call", index));
                 }
             }
-            _ => {}
         }
         index += 1;
     }
@@ -236,7 +237,7 @@ pub(super) fn computed(value: &[u8], marks: Marks) -> Option<Finding> {
 /// What stands behind a `$`: whether it is a variable that is called, or one whose name is computed.
 fn variable(rest: &[u8]) -> Option<u8> {
     let mut index = 0;
-    while matches!(at(rest, index), b'$') {
+    while at(rest, index) == b'$' && index < 8 {
         index += 1;
     }
     let name = index;
