@@ -41,7 +41,6 @@ e2e: build ## Run the end-to-end tests alone
 	@cargo test --release --package portcullis-tests
 
 bench: build ## Measure what Portcullis adds to a request; ARGS=--help tells what can be chosen
-	@$(XTASK) wasm
 	@$(XTASK) bench -- $(ARGS)
 
 wasm: cargo ## Build the modules into dist/ and print their sizes

@@ -2,14 +2,15 @@
 
 use anyhow::Result;
 
-use super::{cargo, succeed};
+use super::{cargo, succeed, wasm};
 use crate::layout::Layout;
 
 /// Builds it and runs it to its end.
 ///
 /// # Errors
-/// When Envoy is missing, or the benchmark fails.
+/// When Envoy is missing, something does not build, or the benchmark fails.
 pub fn measure(layout: &Layout, arguments: &[String]) -> Result<()> {
+    wasm::build(layout, wasm::Which::Released)?;
     let mut command = cargo(layout);
     command
         .args(["run", "--release", "--package", "portcullis-tests", "--bin", "bench", "--"])

@@ -179,7 +179,13 @@ impl Cli {
             Command::Check(args) => stack::check(&args.options()),
             Command::Install(args) if args.wasm_target_only => install::wasm_target(&layout),
             Command::Install(_) => install::all(&layout),
-            Command::Wasm(args) => wasm::build(&layout, wasm::Which::new(args.whole_only, args.for_tests)),
+            Command::Wasm(args) => {
+                let which = wasm::Which::new(args.whole_only, args.for_tests);
+                wasm::build(&layout, which).and_then(|()| match which {
+                    wasm::Which::Released => wasm::check_size(&layout),
+                    wasm::Which::Whole | wasm::Which::ForTests => Ok(()),
+                })
+            }
             // Its last line is the count, whatever the count is.
             Command::Test => match test::all(&layout) {
                 Ok(true) => Ok(()),

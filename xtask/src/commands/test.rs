@@ -26,7 +26,14 @@ pub fn all(layout: &Layout) -> Result<bool> {
     let build = ["build", "--release", "--workspace", "--bins", "--tests"];
     succeed(cargo(layout).args(build), "the tests do not build: see above")?;
     step(&watch, "running the tests");
-    let (count, succeeded) = run(layout)?;
+    let (mut count, succeeded) = run(layout)?;
+    match wasm::check_size(layout) {
+        Ok(()) => count.passed = count.passed.saturating_add(1),
+        Err(error) => {
+            println!("{error}");
+            count.failed = count.failed.saturating_add(1);
+        }
+    }
     let seconds = watch.elapsed().as_secs();
     let passed = succeeded && count.failed == 0 && count.passed > 0;
     println!("\n== {seconds:>4} s  {}", if passed { "done" } else { "tests failed: see above" });
