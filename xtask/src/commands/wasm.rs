@@ -17,8 +17,9 @@ use anyhow::{Context, Result, bail};
 use super::{cargo, install::WASM_TARGET};
 use crate::layout::Layout;
 
-/// The most that the module with the whole chain may have. Proxies fetch it over the network and compile it at start.
-const MOST_BYTES: u64 = 700_000;
+/// The most that the module with the whole chain may have. Proxies fetch it over the network and compile it at start;
+/// the largest part is what sanitize knows of other languages.
+const MOST_BYTES: u64 = 1_200_000;
 const PACKAGE: &str = "portcullis-proxy-wasm";
 const BUILT: &str = "portcullis_proxy_wasm.wasm";
 
