@@ -34,7 +34,7 @@ impl Scope<'static> {
 /// its length; allocates only when there is something to decode.
 pub fn inspect(value: &[u8], scope: Scope<'_>) -> Option<Finding> {
     let marks = Marks::of(value);
-    let mut found = server::object(value, scope);
+    let mut found = server::plain(value, scope);
     if marks.is_plain() && value.len() < decode::SHORTEST {
         return found;
     }

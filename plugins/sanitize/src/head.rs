@@ -17,7 +17,6 @@ pub(crate) fn inspect(config: &Config, headers: &Headers<'_>, inspector: &mut In
     protocol::inspect(config, headers, inspector)?;
     for (name, value) in headers.iter() {
         if name == b":path" {
-            inspector.report(Place::Path, Part::Value, b"", protocol::escapes(value))?;
             let mut parts = value.splitn(2, |b| *b == b'?');
             let (path, query) = (parts.next().unwrap_or_default(), parts.next());
             if places.path {
@@ -28,6 +27,8 @@ pub(crate) fn inspect(config: &Config, headers: &Headers<'_>, inspector: &mut In
             {
                 pairs(query, Place::Query, inspector)?;
             }
+            // Last, so that what the escapes hide is what is told.
+            inspector.report(Place::Path, Part::Value, b"", protocol::escapes(value))?;
         } else if name.eq_ignore_ascii_case(b"cookie") {
             if places.cookies {
                 cookies(value, inspector)?;

@@ -16,10 +16,9 @@ pub(crate) fn is_document(text: &[u8]) -> bool {
     let operation = [&b"query"[..], b"mutation", b"subscription", b"fragment"]
         .iter()
         .any(|word| starts(head, word) && !is_word(at(head, word.len())));
-    if !operation
-        && !(at(head, 0) == b'{'
-            && from(head, 1).trim_ascii_start().first().is_some_and(u8::is_ascii_alphabetic))
-    {
+    let selection =
+        at(head, 0) == b'{' && from(head, 1).trim_ascii_start().first().is_some_and(u8::is_ascii_alphabetic);
+    if !operation && !selection {
         return false;
     }
     let (mut depth, mut deepest, mut index) = (0_i64, 0, 0);

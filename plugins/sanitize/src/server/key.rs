@@ -43,8 +43,29 @@ static RUNNING: Lexicon = Lexicon::new(&[
 
 /// Looks at a name, or at a value that names such a thing. Linear in the length.
 pub(super) fn detect(value: &[u8], marks: Marks, is_name: bool) -> Option<Finding> {
-    prototype(value, is_name)
-        .or_else(|| if marks.any(marks::DOLLAR) { operator(value, is_name) } else { None })
+    let found = prototype(value, is_name);
+    let found = found.or_else(|| if marks.any(marks::DOLLAR) { operator(value, is_name) } else { None });
+    found.or_else(|| if marks.any(marks::QUOTE) && marks.any(marks::SEMI) { script(value) } else { None })
+}
+
+/// Looks at a name of letters alone.
+pub(super) fn plain(name: &[u8]) -> Option<Finding> {
+    if matches!(at(name, 0), b'_' | b'c' | b'C') { prototype(name, true) } else { None }
+}
+
+/// JavaScript behind a string in `$where`: `'; return true; var x='`.
+fn script(value: &[u8]) -> Option<Finding> {
+    let mut index = 0;
+    while let Some(semicolon) = find(value, b";", index) {
+        let lead = between(value, semicolon.saturating_sub(16), semicolon).trim_ascii_end();
+        let rest = from(value, semicolon + 1);
+        let word = from(rest, crate::bytes::skip_space(between(rest, 0, 8), 0));
+        if matches!(lead.last(), Some(b'\'' | b'"')) && starts(word, b"return") && !is_word(at(word, 6)) {
+            return Some(Finding::new(Family::Nosql, 76, "where-script", semicolon));
+        }
+        index = semicolon + 1;
+    }
+    None
 }
 
 fn operator(value: &[u8], is_name: bool) -> Option<Finding> {
@@ -123,6 +144,8 @@ mod tests {
         for fine in ["$filter", "$top", "$ref", "$schema", "cost$", "$news", "a[$x]", "$limit", "or"] {
             assert_eq!(family(fine, true), None, "{fine}");
         }
+        assert_eq!(family("'; return true; var x='", false), Some(Family::Nosql));
+        assert_eq!(family("'fine'; returned it", false), None);
         assert_eq!(family("{\"$gt\": \"\"}", false), Some(Family::Nosql));
         assert_eq!(family("I paid $in cash", false), None);
     }

@@ -18,9 +18,10 @@ use crate::marks::{self, Marks};
 use crate::place::Place;
 use crate::scanner;
 
-/// Looks for objects that some language reads back; also in values of letters and digits alone.
-pub(crate) fn object(value: &[u8], scope: Scope<'_>) -> Option<Finding> {
-    if scope.families.contains(Family::Object) { object::start(value) } else { None }
+/// What is found in values of letters and digits alone as well: objects that some language reads back, and keys.
+pub(crate) fn plain(value: &[u8], scope: Scope<'_>) -> Option<Finding> {
+    let found = object::start(value).or_else(|| if scope.is_name { key::plain(value) } else { None });
+    found.filter(|finding| scope.families.contains(finding.family)).map(|finding| finding.shown_in(value))
 }
 
 /// Runs the detectors that the marks do not rule out. Linear in the value's length.
@@ -36,7 +37,10 @@ pub(crate) fn detect(value: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Fin
     if marks.any(marks::BRACE | marks::ANGLE | marks::PERCENT) && wants(Family::Template) {
         take(template::detect(value, marks));
     }
-    if scope.is_name || marks.any(marks::SCRIPT_WORD | marks::DOLLAR) {
+    if scope.is_name
+        || marks.any(marks::SCRIPT_WORD | marks::DOLLAR)
+        || marks.any(marks::QUOTE) && marks.any(marks::SEMI)
+    {
         take(key::detect(value, marks, scope.is_name));
     }
     let parameter = !matches!(scope.place, Place::Header | Place::Path);

@@ -23,10 +23,12 @@ pub(super) fn start(value: &[u8]) -> Option<Finding> {
         b'B' if value.starts_with(b"BAh") && ruby(value) => finding(60, "ruby-object", 0),
         0x04 if value.starts_with(b"\x04\x08") && value.len() > 4 => finding(78, "ruby-object", 0),
         b'g' if value.starts_with(b"gAS") || value.starts_with(b"gAJ") || value.starts_with(b"gAN") => {
-            if value.len() >= 24 {
-                finding(60, "python-object", 0)
-            } else {
-                None
+            // Ends with the opcode STOP, a dot.
+            let stops = value.ends_with(b"Lg==") || value.ends_with(b"4=") || value.ends_with(b"u");
+            match (value.len() >= 24, stops && value.starts_with(b"gASV")) {
+                (true, true) => finding(80, "python-object", 0),
+                (true, false) => finding(60, "python-object", 0),
+                _ => None,
             }
         }
         0x80 if matches!(at(value, 1), 2..=5) && value.ends_with(b".") => finding(80, "python-object", 0),

@@ -168,6 +168,7 @@ fn judge(lead: &[u8], inside: &[u8], closed: bool, start: usize) -> Option<Findi
     if lead == b"{" {
         // Smarty: `{system('id')}`, `{$smarty.version}`, `{php}`; elsewhere these are objects and placeholders.
         let smarty = starts(inside, b"$smarty")
+            || starts(inside, b"smarty_internal")
             || starts(inside, b"php") && inside.len() == 3
             || starts(inside, b"literal}");
         if smarty {
@@ -309,6 +310,7 @@ mod tests {
             "<#assign ex='freemarker.template.utility.Execute'?new()>${ex('id')}",
             "#set($e='e')$e.getClass()",
             "{php}",
+            "{Smarty_Internal_Write_File::writeFile($a)}",
             "{system('id')}",
             "<!--#exec cmd=\"id\" -->",
             "#{`id`}",

@@ -9,11 +9,11 @@ use crate::lexicon::Lexicon;
 /// Words that chains worth a look hold. Sorted.
 #[rustfmt::skip]
 pub(super) static WORDS: Lexicon = Lexicon::new(&[
-    "_memberaccess", "classloader", "com", "commons", "corba", "defineclass", "forname", "freemarker",
-    "getclass", "getclassloader", "getdeclaredmethod", "getdeclaredmethods", "getenginebyname", "getmethod",
-    "getmethods", "getruntime", "groovy", "java", "javax", "jdk", "loadclass", "newinstance", "opensymphony",
-    "org", "processbuilder", "protectiondomain", "runtime", "scriptenginemanager", "setmemberaccess",
-    "springframework", "sun", "xwork", "xwork2",
+    "_memberaccess", "classloader", "com", "commons", "corba", "defineclass", "diagnostics", "forname",
+    "freemarker", "getclass", "getclassloader", "getdeclaredmethod", "getdeclaredmethods", "getenginebyname",
+    "getmethod", "getmethods", "getruntime", "groovy", "java", "javax", "jdk", "loadclass", "newinstance",
+    "ognl", "opensymphony", "org", "processbuilder", "protectiondomain", "runtime", "scriptenginemanager",
+    "setmemberaccess", "springframework", "sun", "xwork", "xwork2",
 ]);
 
 /// Classes of libraries that known chains of deserialization and expression injection go through. Sorted.
@@ -33,7 +33,7 @@ const PACKAGES: &[&str] = &[
     "com.opensymphony.xwork", "com.sun.org.apache", "com.sun.rowset", "freemarker.template.utility", "groovy.lang",
     "java.beans", "java.io", "java.lang", "java.net", "java.nio", "java.processbuilder", "java.rmi", "java.runtime", "java.security", "java.util.scanner",
     "javax.el", "javax.naming", "javax.script", "jdk.jshell", "org.apache.commons", "org.apache.tomcat",
-    "org.codehaus.groovy", "org.omg.corba", "org.springframework", "sun.misc.unsafe",
+    "org.codehaus.groovy", "org.omg.corba", "org.springframework", "sun.misc.unsafe", "system.diagnostics",
 ];
 
 /// Methods of reflection, and what starts a process. Sorted.
@@ -57,6 +57,10 @@ pub(super) fn judge(chain: &Chain<'_>) -> Option<Finding> {
         && (text.contains(&b'.') || chain.before == b'@' || !chain.prose)
     {
         return chain.found(if chain.prose { 60 } else { 82 }, "java-gadget");
+    }
+    // OGNL's way to a static field or method: `@java.lang.Runtime@getRuntime()`.
+    if chain.before == b'@' && chain.next() == b'@' && text.contains(&b'.') {
+        return chain.found(88, "ognl");
     }
     if let Some(finding) = class(chain) {
         return Some(finding);
@@ -109,7 +113,7 @@ fn class(chain: &Chain<'_>) -> Option<Finding> {
         starts(text, package.as_bytes())
             && (next == 0 || !crate::bytes::is_word(next) || package.ends_with("xwork"))
     };
-    if !PACKAGES.iter().any(|package| inside(&package)) {
+    if !PACKAGES.iter().any(inside) {
         return None;
     }
     if chain.has_name(b"runtime")
@@ -126,7 +130,7 @@ fn class(chain: &Chain<'_>) -> Option<Finding> {
     {
         return None;
     }
-    let used = chain.is_called() && !chain.prose || matches!(chain.before, b'@' | b'(') && !chain.prose;
+    let used = !chain.prose && (chain.is_called() || matches!(chain.before, b'@' | b'('));
     match (used, chain.is_alone()) {
         (true, _) => chain.found(85, "java-class"),
         (_, true) => chain.found(74, "java-class"),

@@ -92,7 +92,9 @@ pub(super) fn judge(chain: &Chain<'_>) -> Option<Finding> {
     {
         return chain.found(75, "php-setting");
     }
-    if !chain.is_called() && !(chain.next() == b'=' && at(chain.value, chain.after + 1) == b'(') {
+    // `f=(x)` as well: the equals sign of a form, where the call is a name.
+    let assigned = chain.next() == b'=' && at(chain.value, chain.after + 1) == b'(';
+    if !chain.is_called() && !assigned {
         return None;
     }
     if chain.has(&FUNCTIONS) {

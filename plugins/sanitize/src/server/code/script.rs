@@ -91,6 +91,13 @@ pub(super) fn judge(chain: &Chain<'_>) -> Option<Finding> {
     {
         return chain.found(prose(76), "node-module");
     }
+    if chain.last.eq_ignore_ascii_case(b"open")
+        && chain.is_called_tight()
+        && matches!(at(chain.argument(), 0), b'"' | b'\'')
+        && crate::bytes::find(chain.argument(), b").read", 0).is_some()
+    {
+        return chain.found(prose(78), "python-file");
+    }
     if chain.is_called() && CALLED.has(chain.last) {
         return chain.found(prose(78), "code-call");
     }

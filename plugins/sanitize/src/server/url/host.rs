@@ -61,8 +61,10 @@ pub(super) fn reach(host: &[u8]) -> Option<Reach> {
     if let Some(inside) = host.strip_prefix(b"[") {
         return v6(inside.strip_suffix(b"]").unwrap_or(inside));
     }
-    if host.first().is_some_and(u8::is_ascii_digit) {
-        return v4(host);
+    if host.first().is_some_and(u8::is_ascii_digit)
+        && let Some(reach) = v4(host)
+    {
+        return Some(reach);
     }
     // Digits in circles, which resolvers fold.
     if host.windows(2).any(|pair| matches!(pair, [0xe2, 0x91..=0x93])) {
@@ -162,6 +164,7 @@ mod tests {
             ("192.168.0.1.", Reach::Private),
             ("LOCALHOST", Reach::Loopback),
             ("a.b.10.0.0.1.nip.io", Reach::Callback),
+            ("127.0.0.1.nip.io", Reach::Callback),
             ("203.0.113.7", Reach::Address),
             ("api.default.svc", Reach::Private),
         ] {

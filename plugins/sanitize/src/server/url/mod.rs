@@ -22,6 +22,9 @@ static SCHEMES: Lexicon = Lexicon::new(&[
     "telnet", "tftp",
 ]);
 
+/// Schemes that hold another URL. Sorted.
+static NESTING: Lexicon = Lexicon::new(&["jar", "unix", "url"]);
+
 /// A value read as a URL.
 struct Url<'a> {
     scheme: &'a [u8],
@@ -38,6 +41,14 @@ struct Url<'a> {
 /// Looks at a value that is a URL. Linear in its length.
 pub(super) fn detect(value: &[u8], scope: Scope<'_>) -> Option<Finding> {
     let mut found = metadata(value);
+    // A URL that is handed to another reader: `jar:http://..!/`, `url:file://..`, `unix:..|http://..`.
+    let (value, nested) = match find(between(value, 0, 8), b":", 0) {
+        Some(colon) if colon < 5 && NESTING.has(between(value, 0, colon)) => (from(value, colon + 1), true),
+        _ => (value, false),
+    };
+    if nested && (read(value).is_some() || find(value, b"|http", 0).is_some()) {
+        found = surer(found, Some(Finding::new(Family::Ssrf, 80, "nested-url", 0)));
+    }
     let Some(url) = read(value) else { return found };
     let named = |list: &[&[u8]]| list.iter().any(|part| find(between(scope.name, 0, 64), part, 0).is_some());
     let (target, file) = (named(&TARGETS), named(&FILES));
@@ -105,7 +116,8 @@ fn read(value: &[u8]) -> Option<Url<'_>> {
     let real = lead.iter().filter(|b| matches!(b, b'/' | b'\\')).count();
     let web = scheme.eq_ignore_ascii_case(b"http") || scheme.eq_ignore_ascii_case(b"https");
     // `https:evil.example` is a URL to browsers; `name:value` is none.
-    if !(real >= 2 || web && !behind.is_empty() && !is_space(at(behind, 0))) {
+    let short = web && !behind.is_empty() && !is_space(at(behind, 0));
+    if real < 2 && !short {
         return None;
     }
     let after = from(behind, slashes);
@@ -213,6 +225,11 @@ fn include(url: &Url<'_>, target: bool, file: bool) -> Option<Finding> {
     let fetched = ["http", "https", "ftp", "ftps"]
         .iter()
         .any(|scheme| url.scheme.eq_ignore_ascii_case(scheme.as_bytes()));
+    // A share of Windows.
+    if url.scheme.is_empty() && url.slashes == b"\\\\" && url.host.contains(&b'.') && starts(url.rest, b"\\")
+    {
+        return found(if file { 78 } else { 60 }, "remote-share");
+    }
     if !fetched || url.slashes != b"//" {
         return None;
     }
@@ -230,13 +247,13 @@ fn include(url: &Url<'_>, target: bool, file: bool) -> Option<Finding> {
     let script = SCRIPTS
         .iter()
         .any(|end| path.len().checked_sub(end.len()).is_some_and(|start| starts(from(path, start), end)));
-    let address = host::reach(url.host).is_some();
+    let address = host::reach(url.host) == Some(Reach::Address);
     match (file && !target, cut, script) {
         (true, true, _) | (true, _, true) => found(82, "remote-file"),
         (_, true, _) if !target || script => found(74, "remote-file"),
         (true, ..) if address => found(76, "remote-file"),
         (true, ..) => found(55, "remote-file"),
-        (_, _, true) if address => found(76, "remote-file"),
+        (_, _, true) if address || starts(url.scheme, b"ftp") => found(76, "remote-file"),
         _ if address && !target => found(72, "remote-address"),
         _ => None,
     }
