@@ -164,6 +164,12 @@ impl Families {
         Self(self.0 | 1 << family as u8)
     }
 
+    /// What is in both sets.
+    #[must_use]
+    pub const fn only(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// The set without those of the other.
     #[must_use]
     pub const fn without(self, other: Self) -> Self {

@@ -120,9 +120,19 @@ impl<'p> Inspector<'p> {
             return read.flow;
         }
         if value.ends_with(b"}") && graphql::is_document(value) {
-            return graphql::walk(value, &mut |argument, text| self.look(place, Part::Value, argument, text));
+            return self.graphql(place, name, value);
         }
         self.look(place, Part::Value, name, value)
+    }
+
+    /// Inspects the strings of a GraphQL document, and its syntax for what is no syntax of GraphQL only at first sight.
+    pub(crate) fn graphql(&mut self, place: Place, name: &[u8], document: &[u8]) -> Flow {
+        let families = self.config.families_for(place, name).only(ALIKE);
+        let scope = Scope { families, place, is_name: false, name };
+        if let Some(finding) = inspect(document, scope) {
+            self.keep(finding, place, Part::Value, name, None)?;
+        }
+        graphql::walk(document, &mut |argument, text| self.look(place, Part::Value, argument, text))
     }
 
     /// Inspects a parameter's name.
@@ -217,6 +227,10 @@ impl<'p> Inspector<'p> {
         Flow::Continue(())
     }
 }
+
+/// What may look like a GraphQL document.
+const ALIKE: Families =
+    Families::NONE.with(Family::Template).with(Family::Code).with(Family::Object).with(Family::Prototype);
 
 /// What cannot do harm in a place, or is ordinary there. Texts of several lines hold lines like `Location: Berlin`.
 const fn senseless(place: Place) -> Families {

@@ -36,6 +36,7 @@ pub(crate) fn is_document(text: &[u8]) -> bool {
                 index += from(text, index).iter().position(|b| *b == b'\n').unwrap_or(text.len());
                 continue;
             }
+            b':' if at(text, index + 1) == b':' => return false,
             b'{' | b'(' | b'[' => depth += 1,
             b'}' | b')' | b']' => depth -= 1,
             b'!' | b'$' | b'&' | b'.' | b':' | b'=' | b'@' | b'|' | b',' | b'-' | b'+' => {}
@@ -122,6 +123,7 @@ mod tests {
             "{{7*7}}",
             "{a} ; id",
             "queries {a}",
+            "{A::b(c)}",
             "{ a(b: \"c) }",
             "function() {a}",
             "{}",

@@ -253,9 +253,7 @@ fn read_as(kind: &Kind, text: &[u8], inspector: &mut Inspector<'_>) -> Flow {
         Kind::Json => {
             let read = json::walk(text, &mut |part, name, text| {
                 if part == Part::Value && graphql::is_document(text) {
-                    return graphql::walk(text, &mut |argument, value| {
-                        inspector.look(Place::Graphql, Part::Value, argument, value)
-                    });
+                    return inspector.graphql(Place::Graphql, name, text);
                 }
                 inspector.look(Place::Json, part, name, text)
             });
@@ -268,9 +266,7 @@ fn read_as(kind: &Kind, text: &[u8], inspector: &mut Inspector<'_>) -> Flow {
         }
         Kind::Xml => xml::inspect(text, inspector),
         Kind::Multipart(boundary) => multipart::inspect(text, boundary, inspector),
-        Kind::Graphql if graphql::is_document(text) => graphql::walk(text, &mut |argument, value| {
-            inspector.look(Place::Graphql, Part::Value, argument, value)
-        }),
+        Kind::Graphql if graphql::is_document(text) => inspector.graphql(Place::Graphql, b"", text),
         Kind::Text | Kind::Graphql => inspector.look(Place::Text, Part::Value, b"", text),
         Kind::Undeclared | Kind::Opaque => ControlFlow::Continue(()),
     }

@@ -1,6 +1,6 @@
 //! LDAP filters (RFC 4515) and XPath: text that closes what it stands in and goes on with a condition of its own.
 
-use crate::bytes::{at, between, find, from, is_space, is_word, skip_space, starts, word_end};
+use crate::bytes::{at, between, find, from, is_word, skip_space, starts, word_end};
 use crate::finding::{Family, Finding};
 use crate::lexicon::Lexicon;
 
@@ -100,84 +100,77 @@ pub(super) fn xpath(value: &[u8]) -> Option<Finding> {
 
 fn step(value: &[u8], index: usize) -> Option<u8> {
     let rest = from(value, index);
-    // `//node()`, `/text()`, `::node()`, `| //user/*`, `]/*[`.
+    match at(rest, 0) {
+        b'/' | b':' => node(value, rest),
+        b'|' => union(value, rest, index),
+        b'(' => argument(value, rest, index),
+        b'[' => predicate(value, rest, index),
+        _ => condition_behind(rest),
+    }
+}
+
+/// `//node()`, `/text()`, `::node()`.
+fn node(value: &[u8], rest: &[u8]) -> Option<u8> {
     let lead = if starts(rest, b"//") || starts(rest, b"::") { 2 } else { 1 };
     let word = from(rest, lead);
     let end = word_end(word, 0).min(16);
-    if matches!(at(rest, 0), b'/' | b':')
-        && end > 0
-        && FUNCTIONS.has(between(word, 0, end))
-        && starts(from(word, end), b"()")
-    {
-        let broken = value.iter().any(|b| matches!(b, b'\'' | b'"' | b']' | b'[' | b'|'));
-        return Some(if broken { 80 } else { 60 });
+    if end == 0 || !FUNCTIONS.has(between(word, 0, end)) || !starts(from(word, end), b"()") {
+        return None;
     }
-    if at(rest, 0) == b'|' || starts(rest, b"]|") {
-        let path = skip_space(between(rest, 0, 16), 1);
-        let path = from(rest, path);
-        let closes = value
-            .iter()
-            .take(index)
-            .rev()
-            .find(|b| !is_space(**b))
-            .is_some_and(|b| matches!(b, b'\'' | b'"' | b']' | b')'));
-        if starts(path, b"//*") || closes && starts(path, b"//") && is_word(at(path, 2)) {
-            return Some(80);
-        }
+    let broken = value.iter().any(|b| matches!(b, b'\'' | b'"' | b']' | b'[' | b'|'));
+    Some(if broken { 80 } else { 60 })
+}
+
+/// `'] | //user/*`.
+fn union(value: &[u8], rest: &[u8], index: usize) -> Option<u8> {
+    let path = from(rest, skip_space(between(rest, 0, 16), 1));
+    let before = between(value, index.saturating_sub(16), index).trim_ascii_end();
+    let closes = matches!(before.last(), Some(b'\'' | b'"' | b']' | b')'));
+    (starts(path, b"//*") || closes && starts(path, b"//") && is_word(at(path, 2))).then_some(80)
+}
+
+/// `count(/*)`, `string-length(//user[1])`, `substring((//user)[1]`; no comment of a programming language.
+fn argument(value: &[u8], rest: &[u8], index: usize) -> Option<u8> {
+    let inside = from(rest, 1);
+    let called = is_word(at(value, index.wrapping_sub(1)));
+    let nested = starts(inside, b"(//") || starts(inside, b"//") || starts(inside, b"/*");
+    let comment = starts(inside, b"//*") || find(between(inside, 0, 64), b"*/", 0).is_some();
+    let named = at(inside, 2).is_ascii_alphabetic() || at(inside, 3).is_ascii_alphabetic();
+    let path = named || starts(inside, b"/*[") || starts(inside, b"/*)");
+    (called && nested && !comment && path).then_some(74)
+}
+
+/// `[name(`, `[contains(`: sure behind a quote or a path.
+fn predicate(value: &[u8], rest: &[u8], index: usize) -> Option<u8> {
+    const ASKING: [&[u8]; 4] = [b"[name(", b"[position(", b"[contains(", b"[starts-with("];
+    if !ASKING.iter().any(|call| starts(rest, call)) {
+        return None;
     }
-    if at(rest, 0) == b'(' {
-        // `count(/*)`, `string-length(//user[1])`, `substring((//user)[1]`.
-        let inside = from(rest, 1);
-        let called = is_word(at(value, index.wrapping_sub(1)));
-        let nested = starts(inside, b"(//") || starts(inside, b"//") || starts(inside, b"/*");
-        if called
-            && nested
-            && !starts(inside, b"//*")
-            && find(between(inside, 0, 64), b"*/", 0).is_none()
-            && (at(inside, 2).is_ascii_alphabetic()
-                || at(inside, 3).is_ascii_alphabetic()
-                || starts(inside, b"/*[")
-                || starts(inside, b"/*)"))
-        {
-            return Some(74);
-        }
-    }
-    if starts(rest, b"[name(")
-        || starts(rest, b"[position(")
-        || starts(rest, b"[contains(")
-        || starts(rest, b"[starts-with(")
-    {
-        return Some(if value.iter().take(index).any(|b| matches!(b, b'\'' | b'"' | b'/')) {
-            76
-        } else {
-            50
-        });
-    }
-    if matches!(at(rest, 0), b'\'' | b'"') {
-        // Behind a string: `' or count(..)`, `' and name()='x`.
-        let after = from(rest, skip_space(between(rest, 0, 16), 1));
-        let logic = if starts(after, b"or ") {
-            3
-        } else if starts(after, b"and ") {
-            4
-        } else {
-            return None;
-        };
-        let call = from(after, skip_space(between(after, 0, 16), logic));
-        const ASKED: [&[u8]; 9] = [
-            b"count(",
-            b"name(",
-            b"string-length(",
-            b"position(",
-            b"starts-with(",
-            b"contains(",
-            b"substring(name",
-            b"text(",
-            b"local-name(",
-        ];
-        return ASKED.iter().any(|name| starts(call, name)).then_some(84);
-    }
-    None
+    let broken = value.iter().take(index).any(|b| matches!(b, b'\'' | b'"' | b'/'));
+    Some(if broken { 76 } else { 50 })
+}
+
+/// `' or count(..)`, `' and name()='x`.
+fn condition_behind(rest: &[u8]) -> Option<u8> {
+    const ASKED: [&[u8]; 9] = [
+        b"count(",
+        b"name(",
+        b"string-length(",
+        b"position(",
+        b"starts-with(",
+        b"contains(",
+        b"substring(name",
+        b"text(",
+        b"local-name(",
+    ];
+    let after = from(rest, skip_space(between(rest, 0, 16), 1));
+    let logic = match after {
+        _ if starts(after, b"or ") => 3,
+        _ if starts(after, b"and ") => 4,
+        _ => return None,
+    };
+    let call = from(after, skip_space(between(after, 0, 16), logic));
+    ASKED.iter().any(|name| starts(call, name)).then_some(84)
 }
 
 #[cfg(test)]

@@ -157,101 +157,83 @@ fn computes(inside: &[u8], mut index: usize) -> bool {
 
 fn judge(lead: &[u8], inside: &[u8], closed: bool, start: usize) -> Option<Finding> {
     let doing = look(inside);
-    let double = matches!(lead, b"{{" | b"{%" | b"<%" | b"[[" | b"[(");
-    let sigil = lead.len() == 2;
-    if doing.reaches
-        && (doing.calls || doing.index || inside.contains(&b'.') || inside.contains(&b'|'))
-        && sigil
-    {
-        return finding(if doing.prose { 60 } else { 88 }, "template-reach", start);
-    }
-    if lead == b"{" {
-        // Smarty: `{system('id')}`, `{$smarty.version}`, `{php}`; elsewhere these are objects and placeholders.
-        let smarty = starts(inside, b"$smarty")
-            || starts(inside, b"smarty_internal")
-            || starts(inside, b"php") && inside.len() == 3
-            || starts(inside, b"literal}");
-        if smarty {
-            return finding(72, "template-smarty", start);
+    match lead {
+        b"{" => return single(inside, &doing, closed, start),
+        b"#set" => {
+            let assigns = at(inside, 0) == b'(' && inside.contains(&b'$');
+            return if assigns { finding(80, "template-directive", start) } else { None };
         }
-        let call = doing.reaches && doing.calls && !inside.contains(&b':');
-        let sum = doing.computes
-            && doing.words == 2
-            && closed
-            && inside.iter().all(|b| b.is_ascii_digit() || matches!(b, b'*' | b' '));
-        return if call {
-            finding(80, "template-call", start)
-        } else if sum {
-            finding(72, "template-sum", start)
-        } else {
-            None
-        };
+        _ => {}
     }
-    if lead == b"#set" {
-        return if at(inside, 0) == b'(' && find(inside, b"$", 0).is_some() {
-            finding(80, "template-directive", start)
-        } else {
-            None
-        };
+    let inner = inside.trim_ascii();
+    let member = inside.contains(&b'.');
+    if doing.reaches && (doing.calls || doing.index || member || inside.contains(&b'|')) {
+        return finding(if doing.prose { 60 } else { 88 }, "template-reach", start);
     }
     if !closed && !doing.calls {
         return None;
     }
     if doing.computes && !doing.prose {
-        let sum = inside.iter().filter(|b| b.is_ascii_alphabetic()).count() <= 2;
-        return finding(
-            if sum {
-                84
-            } else if double {
-                60
-            } else {
-                50
-            },
-            "template-sum",
-            start,
-        );
+        return sum(lead, inside, start);
     }
-    if starts(inside.trim_ascii_start(), b"t(") && lead != b"{{" && inside.contains(&b'.')
-        || starts(inside.trim_ascii_start(), b"new ") && doing.calls
-    {
+    if starts(inner, b"t(") && lead != b"{{" && member || starts(inner, b"new ") && doing.calls {
         return finding(86, "template-class", start);
     }
-    if doing.object
-        && double
-        && (doing.calls || doing.index || inside.contains(&b'.') || doing.words == 1)
-        && lead == b"{{"
-    {
-        let dumped = doing.calls
-            || doing.index
-            || ["config", "self", "_context", "settings", "dump", "app", "globals"]
-                .iter()
-                .any(|name| starts(inside.trim_ascii(), name.as_bytes()));
+    if lead == b"{{" && doing.object && (doing.calls || doing.index || member || doing.words == 1) {
+        let dumped = doing.calls || doing.index || DUMPED.iter().any(|name| starts(inner, name));
         return finding(if dumped { 76 } else { 60 }, "template-object", start);
     }
-    if find(inside, b"?new", 0).is_some()
-        || find(inside, b"?api", 0).is_some()
-        || find(inside, b"?eval", 0).is_some()
-    {
+    if [&b"?new"[..], b"?api", b"?eval"].iter().any(|builtin| find(inside, builtin, 0).is_some()) {
         return finding(86, "template-builtin", start);
     }
-    if lead == b"<%" && !inside.trim_ascii().is_empty() {
+    match lead {
         // ERB, ASP, JSP: `<%= 7*7 %>`, `<% import os %>`; a name alone is a placeholder.
-        let code = doing.calls
-            || at(inside, 0) == b'@'
-            || find(inside, b"import", 0).is_some()
-            || inside.contains(&b'`');
-        return finding(if code { 78 } else { 55 }, "template-code", start);
+        b"<%" if !inner.is_empty() => {
+            let code = doing.calls || at(inside, 0) == b'@' || inside.contains(&b'`');
+            let sure = code || find(inside, b"import", 0).is_some();
+            finding(if sure { 78 } else { 55 }, "template-code", start)
+        }
+        b"#{" if inside.contains(&b'`') => finding(80, "template-code", start),
+        b"@{" if inside.starts_with(b"[") => finding(80, "template-code", start),
+        b"*{" | b"~{" | b"%{" if doing.calls => finding(78, "template-call", start),
+        _ if doing.calls && is_double(lead) => {
+            finding(if doing.index { 72 } else { 55 }, "template-call", start)
+        }
+        _ if doing.calls && !doing.prose => finding(55, "template-call", start),
+        _ => None,
     }
-    if lead == b"#{" && inside.contains(&b'`') || lead == b"@{" && inside.starts_with(b"[") {
-        return finding(80, "template-code", start);
+}
+
+/// Objects that reveal the application by themselves.
+const DUMPED: [&[u8]; 7] = [b"config", b"self", b"_context", b"settings", b"dump", b"app", b"globals"];
+
+fn is_double(lead: &[u8]) -> bool {
+    matches!(lead, b"{{" | b"{%" | b"<%" | b"[[" | b"[(")
+}
+
+/// Constants alone are computed with by nobody; a sum with names in it may be meant.
+fn sum(lead: &[u8], inside: &[u8], start: usize) -> Option<Finding> {
+    let constant = inside.iter().filter(|b| b.is_ascii_alphabetic()).count() <= 2;
+    let confidence = match (constant, is_double(lead)) {
+        (true, _) => 84,
+        (false, true) => 60,
+        (false, false) => 50,
+    };
+    finding(confidence, "template-sum", start)
+}
+
+/// Smarty: `{system('id')}`, `{$smarty.version}`, `{php}`; elsewhere single braces are objects and placeholders.
+fn single(inside: &[u8], doing: &Doing, closed: bool, start: usize) -> Option<Finding> {
+    let own = starts(inside, b"$smarty") || starts(inside, b"smarty_internal");
+    if own || starts(inside, b"php") && inside.len() == 3 {
+        return finding(72, "template-smarty", start);
     }
-    if doing.calls && double {
-        return finding(if doing.index { 72 } else { 55 }, "template-call", start);
+    if doing.reaches && doing.calls && !inside.contains(&b':') {
+        return finding(80, "template-call", start);
     }
-    if doing.calls && (lead == b"*{" || lead == b"~{" || lead == b"%{") {
-        return finding(78, "template-call", start);
-    }
-    if doing.calls && !doing.prose { finding(55, "template-call", start) } else { None }
+    let product = inside.iter().all(|b| b.is_ascii_digit() || matches!(b, b'*' | b' '));
+    let sum = doing.computes && doing.words == 2 && closed && product;
+    if sum { finding(72, "template-sum", start) } else { None }
 }
 
 /// FreeMarker's `<#assign`, server-side includes, edge-side includes.
