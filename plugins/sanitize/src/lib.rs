@@ -1,14 +1,16 @@
 //! The sanitize policy: finds attacks in what a request brings along, and refuses it.
 //!
-//! Defends the application against text that was meant to be data and becomes a program: SQL injection, cross-site
-//! scripting, path traversal, command injection, JNDI lookups, header injection, XML entities. Path, query, cookies,
-//! headers and body are cut into names and values; each is decoded the way applications do ([`decode`]) and read by
-//! small tokenizers of the languages that attackers speak ([`sql`], [`html`], [`shell`], [`path`], [`lookup`]). A
-//! finding has a confidence; the configured sensitivity says how much of it is needed.
+//! Defends the application against text that was meant to be data and becomes a program: in a database ([`sql`]), a page
+//! ([`html`]), a shell ([`shell`]), a path ([`path`]), a logger ([`lookup`]), or the server itself ([`server`]); against files that
+//! are not what they claim to be ([`upload`]), sessions that others chose ([`session`]), tools and probes ([`scanner`]), and messages
+//! that two readers understand differently ([`protocol`]). Path, query, cookies, headers and body are cut into names and
+//! values; each is decoded the way applications do ([`decode`]) and read by small tokenizers. A finding has a confidence;
+//! findings are summed ([`tally`]), and the configured sensitivity says how much is needed.
 //!
-//! It deliberately has no list of payloads: words in prose are no attack, structure is. It does not look into files that
-//! are uploaded, does not replace parameterized statements and escaping in the application, and does not change a
-//! request: it passes or is refused. A value that an application puts together from several parameters is seen in parts.
+//! It deliberately has no list of payloads: words in prose are no attack, structure is. It does not judge what users upload
+//! beyond that, does not replace parameterized statements and escaping in the application, does not look at responses, and
+//! does not change a request: it passes or is refused. A value that an application puts together from several parameters
+//! is seen in parts.
 //!
 //! Limits: bodies are inspected up to `body_max_bytes` (decoded and encoded alike), with a declared answer beyond; a value
 //! is decoded at most [`decode::ROUNDS`] times; 64 exclusions; names in records are cut at 64 bytes. All work is linear in

@@ -256,10 +256,14 @@ fn directive(value: &[u8]) -> Option<Finding> {
     while let Some(offset) = from(value, index).iter().position(|b| matches!(b, b'<' | b'[')) {
         let start = index + offset;
         let rest = from(value, start);
+        index = start + 1;
+        // The second byte of all of them.
+        if !matches!(at(rest, 1), b'!' | b'#' | b'e' | b'E') {
+            continue;
+        }
         if let Some((_, why)) = DIRECTIVES.iter().find(|(name, _)| starts(rest, name)) {
             return finding(86, why, start);
         }
-        index = start + 1;
     }
     None
 }
