@@ -145,8 +145,14 @@ fn declaration(value: &[u8], start: usize, budget: &mut usize) -> Option<Finding
     if short || starts(rest, b"<?php") && is_space(at(rest, 5)) || starts(rest, b"<?=") {
         return Some(Finding::new(Family::Code, 90, "php-tag", start));
     }
-    if starts(rest, b"<?xml-stylesheet") || starts(rest, b"<?import") || starts(rest, b"<?xml:namespace") {
+    if starts(rest, b"<?import") || starts(rest, b"<?xml:namespace") {
         return finding(85, "processing-instruction", start);
+    }
+    if starts(rest, b"<?xml-stylesheet") {
+        // A style sheet beside the document is its own; one with a scheme or a host comes with the attack.
+        let head = between(rest, 0, 256);
+        let elsewhere = head.contains(&b':') || find(head, b"//", 0).is_some();
+        return finding(if elsewhere { 85 } else { 55 }, "processing-instruction", start);
     }
     if starts(rest, b"<![cdata[") && starts(trim(from(rest, 9)), b"<") {
         return finding(72, "cdata", start);
