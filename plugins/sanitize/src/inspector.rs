@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use portcullis_policy::json::Value;
 
 use crate::body::{graphql, json};
+use crate::clean;
 use crate::config::Config;
 use crate::detect::{Scope, inspect};
 use crate::finding::{Families, Family, Finding};
@@ -144,8 +145,12 @@ impl<'p> Inspector<'p> {
     pub(crate) fn look(&mut self, place: Place, part: Part, name: &[u8], text: &[u8]) -> Flow {
         self.inspected = self.inspected.saturating_add(1);
         let families = self.config.families_for(place, name).without(senseless(place));
-        if let Some(finding) = inspect(text, Scope { families, place, is_name: part == Part::Name, name }) {
-            self.keep(finding, place, part, name, None)?;
+        let scope = Scope { families, place, is_name: part == Part::Name, name };
+        if !clean::is_known(text, scope) {
+            match inspect(text, scope) {
+                Some(finding) => self.keep(finding, place, part, name, None)?,
+                None => clean::keep(text, scope),
+            }
         }
         if part == Part::Name
             && self.carried.foreign > 0

@@ -18,6 +18,7 @@
 
 mod body;
 mod bytes;
+mod clean;
 mod config;
 mod decode;
 mod detect;
