@@ -65,6 +65,11 @@ fn decoded(value: &[u8], marks: Marks, scope: Scope<'_>, mut found: Option<Findi
             && !is_sure(found)
             && let Some(style) = decode::peel_style(&value)
         {
+            let families = Families::NONE.with(Family::Xss);
+            let scope = Scope {
+                families: if scope.families.contains(Family::Xss) { families } else { Families::NONE },
+                ..scope
+            };
             found = surer(found, form(&style, Marks::of(&style), scope));
         }
         if marks.any(marks::COMMENT)

@@ -147,18 +147,20 @@ static SQL_WORDS: Lexicon = Lexicon::new(&[
 #[rustfmt::skip]
 static STATEMENT_WORDS: Lexicon = Lexicon::new(&[
     "alter", "attach", "begin", "benchmark", "call", "case", "copy", "create", "declare", "delete", "drop",
-    "elt", "exec", "execute", "extractvalue", "grant", "if", "iif", "infile", "insert", "into", "load_file",
-    "make_set", "merge", "pg_sleep", "procedure", "rename", "select", "shutdown", "sleep", "truncate",
-    "union", "update", "updatexml", "waitfor",
+    "elt", "exec", "execute", "extractvalue", "grant", "handler", "if", "iif", "infile", "insert", "into",
+    "load_file", "make_set", "merge", "pg_sleep", "pragma", "prepare", "procedure", "reconfigure", "rename",
+    "revoke", "select", "shutdown", "sleep", "truncate", "union", "update", "updatexml", "waitfor",
 ]);
 
 /// Script without a tag needs one of these: what payloads call, and the objects that they reach for.
 #[rustfmt::skip]
 static SCRIPT_WORDS: Lexicon = Lexicon::new(&[
-    "__proto__", "alert", "apply", "array", "atob", "bind", "btoa", "call", "confirm", "constructor", "document",
-    "eval", "execscript", "expression", "fetch", "frames", "function", "globalthis", "import", "localstorage",
-    "location", "msgbox", "navigation", "navigator", "onerror", "parent", "print", "prompt", "reflect", "self",
-    "sessionstorage", "setimmediate", "setinterval", "settimeout", "string", "top", "unescape", "window",
+    "__proto__", "alert", "apply", "array", "atob", "bind", "btoa", "call", "confirm", "constructor",
+    "document", "eval", "eventsource", "execscript", "expression", "fetch", "frames", "function",
+    "globalthis", "image", "import", "localstorage", "location", "msgbox", "navigation", "navigator",
+    "onerror", "parent", "print", "prompt", "reflect", "self", "sessionstorage", "setimmediate",
+    "setinterval", "settimeout", "string", "top", "unescape", "websocket", "window", "worker",
+    "xmlhttprequest",
 ]);
 
 /// A system file's name holds one of these.
@@ -167,9 +169,9 @@ pub(crate) static FILE_WORDS: Lexicon = Lexicon::new(&[
     "access_log", "applicationhost", "asa", "asax", "authorized_keys", "autoexec", "bash_history", "bashrc",
     "cmdline", "cnf", "config", "credentials", "crontab", "env", "environ", "error_log", "fstab", "group",
     "gshadow", "hostname", "hosts", "htaccess", "htpasswd", "httpd", "id_dsa", "id_ecdsa", "id_ed25519",
-    "id_rsa", "inetd", "ini", "issue", "known_hosts", "motd", "mysql_history", "netrc", "nginx", "npmrc",
-    "ntuser", "passwd", "pgpass", "resolv", "sam", "services", "shadow", "sock", "sshd_config", "sudoers",
-    "unattend", "version", "xml",
+    "id_rsa", "inetd", "ini", "issue", "known_hosts", "log", "motd", "mysql_history", "netrc", "nginx",
+    "npmrc", "ntuser", "passwd", "pgpass", "resolv", "sam", "services", "shadow", "sock", "sshd_config",
+    "sudoers", "token", "unattend", "version", "xml",
 ]);
 
 /// Folders in which a shell finds commands and devices.

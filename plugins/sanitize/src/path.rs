@@ -17,17 +17,19 @@ use crate::marks::{self, Marks};
 const FILES: &[(&str, &str)] = &[
     (".bash_history", ""), (".bashrc", ""), (".env", ""), (".git-credentials", ""), (".htaccess", ""),
     (".htpasswd", ""), (".my.cnf", ""), (".mysql_history", ""), (".netrc", ""), (".npmrc", ""),
-    (".pgpass", ""), ("access_log", "logs"), ("applicationhost.config", ""), ("authorized_keys", ""),
-    ("autoexec.bat", ""), ("boot.ini", ""), ("cmdline", "proc"), ("config", ".aws"), ("config", ".git"),
+    (".pgpass", ""), ("access.log", "apache2"), ("access.log", "nginx"), ("access_log", "logs"),
+    ("applicationhost.config", ""), ("auth.log", "log"), ("authorized_keys", ""), ("autoexec.bat", ""),
+    ("boot.ini", ""), ("cmdline", "proc"), ("cmdline", "self"), ("config", ".aws"), ("config", ".git"),
     ("config", ".ssh"), ("credentials", ".aws"), ("crontab", "etc"), ("desktop.ini", ""),
-    ("docker.sock", "run"), ("environ", "self"), ("error_log", "logs"), ("fstab", "etc"), ("global.asa", ""),
-    ("global.asax", ""), ("group", "etc"), ("gshadow", "etc"), ("hostname", "etc"), ("hosts", "etc"),
-    ("httpd.conf", ""), ("id_dsa", ""), ("id_ecdsa", ""), ("id_ed25519", ""), ("id_rsa", ""),
-    ("inetd.conf", "etc"), ("issue", "etc"), ("known_hosts", ".ssh"), ("master.passwd", "etc"),
-    ("motd", "etc"), ("my.cnf", "etc"), ("nginx.conf", ""), ("ntuser.dat", ""), ("passwd", "etc"),
-    ("php.ini", ""), ("resolv.conf", "etc"), ("sam", "config"), ("services", "etc"), ("shadow", "etc"),
-    ("sshd_config", "ssh"), ("sudoers", "etc"), ("system.ini", ""), ("unattend.xml", ""), ("version", "proc"),
-    ("web.config", ""), ("web.xml", "web-inf"), ("win.ini", ""), ("wp-config.php", ""),
+    ("docker.sock", "run"), ("environ", "self"), ("error.log", "apache2"), ("error.log", "nginx"),
+    ("error_log", "logs"), ("fstab", "etc"), ("global.asa", ""), ("global.asax", ""), ("group", "etc"),
+    ("gshadow", "etc"), ("hostname", "etc"), ("hosts", "etc"), ("httpd.conf", ""), ("id_dsa", ""),
+    ("id_ecdsa", ""), ("id_ed25519", ""), ("id_rsa", ""), ("inetd.conf", "etc"), ("issue", "etc"),
+    ("known_hosts", ".ssh"), ("master.passwd", "etc"), ("motd", "etc"), ("my.cnf", "etc"), ("nginx.conf", ""),
+    ("ntuser.dat", ""), ("passwd", "etc"), ("php.ini", ""), ("resolv.conf", "etc"), ("sam", "config"),
+    ("services", "etc"), ("shadow", "etc"), ("sshd_config", "ssh"), ("sudoers", "etc"), ("system.ini", ""),
+    ("token", "serviceaccount"), ("unattend.xml", ""), ("version", "proc"), ("web.config", ""),
+    ("web.xml", "web-inf"), ("win.ini", ""), ("wp-config.php", ""),
 ];
 
 /// Folders at the root of a Unix system; a climb that reaches one of them meant to. Sorted.
@@ -86,6 +88,9 @@ fn schemes(value: &[u8]) -> Option<Finding> {
     let scheme = between(rest, 0, colon);
     let wrappers =
         ["expect", "file", "glob", "jar", "netdoc", "ogg", "phar", "php", "rar", "ssh2", "zip", "zlib"];
+    if starts(rest, b"jar:") && find(between(rest, 0, 512), b"!/", 0).is_some() {
+        return finding(80, "file-scheme", start);
+    }
     let slashes = starts(from(rest, colon), b"://") || starts(from(rest, colon), b":/");
     if slashes && listed(&wrappers, scheme) && scheme.len() > 2 {
         return finding(if starts(from(rest, colon), b"://") { 85 } else { 60 }, "file-scheme", start);
@@ -194,7 +199,7 @@ impl<'a> Walk<'a> {
             || at(value, 1) == b':'
             || starts(value, b"file:")
             || self.odd > 0
-            || at(value, 0) == b'.';
+            || matches!(at(value, 0), b'.' | b'~');
         if self.odd > 1 {
             return finding(85, "system-file", 0);
         }
@@ -282,7 +287,9 @@ fn sensitive(folder: &[u8], part: &[u8]) -> Option<&'static str> {
         }
         let folder =
             folder.rsplit(|b| matches!(b, b':' | b'=' | b' ' | b'"' | b'\'')).next().unwrap_or(folder);
-        if wanted.is_empty() || folder.eq_ignore_ascii_case(wanted.as_bytes()) {
+        // Any process will do.
+        let process = *wanted == "self" && !folder.is_empty() && folder.iter().all(u8::is_ascii_digit);
+        if wanted.is_empty() || process || folder.eq_ignore_ascii_case(wanted.as_bytes()) {
             return Some(wanted);
         }
         at_index += 1;

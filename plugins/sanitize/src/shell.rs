@@ -16,25 +16,44 @@ use command::{Argument, Command, Kind};
 /// Commands whose name is no word of ordinary text. Sorted.
 #[rustfmt::skip]
 pub(crate) static PLAIN: Lexicon = Lexicon::new(&[
-    "arp", "awk", "bash", "busybox", "bzip2", "certutil", "chmod", "chown", "cmd", "cscript", "csh",
-    "curl", "dig", "dmesg", "egrep", "fgrep", "finger", "ftp", "gcc", "getent", "getfacl", "grep",
-    "gunzip", "gzip", "hostname", "icm", "id", "iex", "ifconfig", "ipconfig", "irm", "iwr", "ksh", "lp", "ls", "lsb_release",
-    "lsof", "lua", "lynx", "mkdir", "mkfifo", "mshta", "mv", "nc", "ncat", "net1", "netcat", "netstat",
-    "nmap", "nohup", "nslookup", "perl", "pgrep", "php", "pidof", "ping", "pkill", "powershell",
-    "printenv", "printf", "ps", "pwd", "python", "python2", "python3", "regsvr32", "rm", "rmdir",
-    "rsync", "ruby", "rundll32", "scp", "sed", "sh", "socat", "ssh", "sudo", "systeminfo", "tar",
-    "taskkill", "tasklist", "tcpdump", "telnet", "tftp", "traceroute", "uname", "useradd", "vim",
-    "wget", "whoami", "wmic", "wscript", "xargs", "xxd", "zsh",
+    "apk", "arp", "attrib", "awk", "bash", "bcdedit", "bitsadmin", "busybox", "bzcat", "bzip2", "cacls",
+    "certutil", "chattr", "chmod", "chown", "chpasswd", "chroot", "cmd", "cmstp", "crontab", "cscript", "csh",
+    "csvde", "curl", "dash", "dd", "df", "dig", "dmesg", "docker", "dpkg", "driverquery", "egrep", "esentutl",
+    "fgrep", "findstr", "finger", "fsutil", "ftp", "gcc", "getent", "getfacl", "getmac", "gpg", "gpresult",
+    "grep", "groupadd", "gunzip", "gzip", "hexdump", "hostname", "hping3", "icacls", "icm", "id", "iex",
+    "ifconfig", "installutil", "ipconfig", "iptables", "irm", "iwr", "journalctl", "ksh", "kubectl",
+    "launchctl", "lp", "ls", "lsb_release", "lsblk", "lsof", "ltrace", "lua", "lynx", "masscan", "mkdir",
+    "mkfifo", "modprobe", "msbuild", "mshta", "msiexec", "mtr", "mv", "nbtstat", "nc", "ncat", "net1",
+    "netcat", "netsh", "netstat", "nltest", "nmap", "nohup", "npm", "nslookup", "openssl", "osascript",
+    "passwd", "pathping", "perl", "pgrep", "php", "pidof", "ping", "pip", "pip3", "pkill", "powershell",
+    "printenv", "printf", "ps", "pwd", "python", "python2", "python3", "qwinsta", "rbash", "reg", "regsvr32",
+    "rlogin", "rm", "rmdir", "robocopy", "rsh", "rsync", "ruby", "rundll32", "schtasks", "scp", "sed",
+    "setsid", "sh", "shuf", "socat", "ssh", "sshpass", "strace", "sudo", "sysctl", "systemctl", "systeminfo",
+    "tac", "tar", "taskkill", "tasklist", "tcpdump", "tcsh", "telnet", "tftp", "tmux", "traceroute",
+    "tracert", "tshark", "umount", "uname", "unzip", "useradd", "userdel", "usermod", "vi", "vim", "visudo",
+    "vssadmin", "wevtutil", "wget", "whoami", "whois", "wmic", "wscript", "xargs", "xxd", "xzcat", "zcat",
+    "zsh",
+]);
+
+/// Of these, what ordinary text names, or spells by chance: languages, tools, abbreviations. Sorted.
+#[rustfmt::skip]
+static NAMED: Lexicon = Lexicon::new(&[
+    "arp", "awk", "bash", "curl", "dash", "dig", "docker", "finger", "ftp", "gcc", "gpg", "gzip", "id", "kubectl",
+    "lp", "ls", "lua", "lynx", "mtr", "mv", "nc", "npm", "openssl", "perl", "php", "ping", "pip", "powershell", "ps",
+    "python", "python2", "python3", "reg", "rm", "rsync", "ruby", "sed", "sh", "ssh", "tar", "telnet", "tmux", "vi",
+    "vim", "wget",
 ]);
 
 /// Commands that are words of ordinary text too. Sorted.
 #[rustfmt::skip]
 pub(crate) static WORDY: Lexicon = Lexicon::new(&[
-    "at", "base64", "cat", "copy", "cp", "cut", "date", "del", "dir", "echo", "env", "eval", "exec",
-    "export", "expr", "file", "find", "head", "host", "kill", "last", "less", "locate", "mail", "make",
-    "man", "more", "move", "net", "nice", "node", "open", "rev", "set", "sleep", "sort", "source",
-    "start", "stat", "strings", "su", "tail", "tee", "test", "time", "timeout", "top", "touch", "type",
-    "ver", "w", "watch", "wc", "which", "who",
+    "apt", "at", "base64", "cat", "cmp", "column", "command", "copy", "cp", "cut", "date", "del", "diff",
+    "dir", "du", "echo", "env", "eval", "exec", "expect", "export", "expr", "file", "find", "fish", "fold",
+    "gem", "groups", "head", "history", "host", "ip", "java", "join", "kill", "last", "less", "ln", "locate",
+    "mail", "make", "man", "more", "mount", "move", "net", "nice", "nl", "node", "od", "open", "paste",
+    "printf", "rev", "route", "rpm", "screen", "script", "seq", "service", "set", "shutdown", "sleep", "sort",
+    "source", "split", "ss", "start", "stat", "strings", "su", "tail", "tee", "test", "time", "timeout",
+    "top", "touch", "type", "users", "ver", "w", "watch", "wc", "which", "who", "yes", "yum", "zip",
 ]);
 
 /// Functions of programming languages that run a command. Sorted.
@@ -131,32 +150,47 @@ fn separated(value: &[u8], index: usize) -> Option<Finding> {
     }
     let command = Command::read(value, start)?;
     let line = matches!(separator, b'\r' | b'\n') && run.iter().all(|b| is_space(*b));
+    let first = !line && index <= skip_space(between(value, 0, NEAR), 0);
+    // One word before, or none: a value that goes on where it should have ended.
+    let short = !line && index <= NEAR && !between(value, 0, index).trim_ascii().iter().any(|b| is_space(*b));
+    let ends = command.ends && command.end >= value.len();
+    let followed = matches!(at(value, command.end), b';' | b'|' | b'&' | b'#');
+    let named = NAMED.has(between(value, start, command.end));
+    // A row of a table, and a list of languages, countries, tags.
+    let table = separator == b'|' && between(value, 0, 256).iter().filter(|b| **b == b'|').count() > 2;
+    let listed = named && is_list(value, separator);
     let confidence = match (command.kind, command.argument) {
         (Kind::Absolute, _) => 88,
-        (_, Argument::Strong) => {
-            if line && (command.kind == Kind::Wordy || is_letter(value, index)) {
-                60
-            } else {
-                82
-            }
+        (_, Argument::Strong) if line && (command.kind == Kind::Wordy || is_letter(value, index)) => 60,
+        (_, Argument::Strong) => 82,
+        (_, Argument::Weak) if short && command.runs(value, start) => 80,
+        // `a|id`, `;ls`; but `ls` in a list of three words is one of them.
+        (Kind::Plain, Argument::None) if command.ends && !line && !listed => {
+            let alone = doubled || first || ends || followed;
+            if alone { 76 } else { 55 }
         }
-        (Kind::Plain, Argument::None) if command.ends && !line => {
-            // `a|id`, `;ls`; but `ls` in a list of three words is one of them.
-            if doubled
-                || index == 0
-                || command.end >= value.len()
-                || matches!(at(value, command.end), b';' | b'|' | b'&' | b'#')
-            {
-                76
-            } else {
-                55
-            }
-        }
+        (Kind::Plain, Argument::Weak) if first && !table || short && !named => 74,
         (Kind::Plain, Argument::Weak) if !line && separator != b'&' => 55,
-        (Kind::Wordy, Argument::None) if index == 0 && command.ends && command.end >= value.len() => 60,
+        (Kind::Wordy, Argument::None) if first && ends && separator == b';' => 72,
+        (Kind::Wordy, Argument::None) if first && ends => 60,
         _ => 0,
     };
     (confidence > 0).then(|| Finding::new(Family::Command, confidence, "separated-command", index))
+}
+
+/// Bytes at a value's start that are looked at to tell what a separator stands behind.
+const NEAR: usize = 48;
+
+/// Words and nothing else between three separators or more. Longer than that is no list.
+fn is_list(value: &[u8], separator: u8) -> bool {
+    if value.len() > 256 {
+        return false;
+    }
+    let items = value.split(|b| *b == separator);
+    items.clone().count() > 2
+        && items.clone().all(|item| {
+            !item.trim_ascii().is_empty() && item.iter().all(|b| b.is_ascii_alphanumeric() || *b == b' ')
+        })
 }
 
 fn assignment_of_substitution(value: &[u8], start: usize) -> bool {
@@ -178,6 +212,13 @@ fn dollar(value: &[u8], index: usize) -> Option<Finding> {
         let sum = between(inside, 0, end);
         let arithmetic = !sum.is_empty() && sum.iter().all(|b| b.is_ascii_digit() || b"+-*/% ".contains(b));
         return arithmetic.then(|| Finding::new(Family::Command, 78, "shell-arithmetic", index));
+    }
+    // `${PATH:0:1}` is a slash, in capitals as variables of the environment are.
+    let inside = between(rest, 2, 34);
+    let upper = inside.iter().take_while(|b| b.is_ascii_uppercase() || **b == b'_').count();
+    if starts(rest, b"${") && upper > 1 && at(inside, upper) == b':' && at(inside, upper + 1).is_ascii_digit()
+    {
+        return finding(85, "shell-variable", index);
     }
     if starts(rest, b"$(") || starts(rest, b"${") {
         let command = Command::read(value, skip_space(value, index + 2))?;
@@ -201,13 +242,17 @@ fn backticks(value: &[u8], index: usize, prose: u32) -> Option<Finding> {
         return None;
     }
     let before = at(value, index.wrapping_sub(1));
-    let joined = index > 0 && !is_space(before);
+    let after = at(inside, close + 1);
+    let joined = index > 0 && !is_space(before)
+        || after == b'.' && !is_space(at(inside, close + 2)) && at(inside, close + 2) != 0;
     let whole = index == skip_space(value, 0) && index + close + 2 >= value.len();
     let firm = command.kind != Kind::Wordy || command.argument != Argument::None;
+    // Behind one word and at the end; elsewhere it stands in a sentence.
+    let last = prose == 0 && index + close + 2 >= value.len() && command.argument == Argument::Strong;
     let confidence = match (joined || whole, firm) {
         (true, true) => 80,
         (true, false) => 60,
-        (false, true) if prose < 2 => 72,
+        (false, true) if last => 72,
         _ => 45,
     };
     finding(confidence, "backticks", index)

@@ -1,6 +1,6 @@
 //! Base64, tried on values that could be nothing else.
 
-use crate::bytes::{at, between};
+use crate::bytes::between;
 use crate::marks::{self, Marks};
 
 /// Shorter text is not worth an attempt.
@@ -23,7 +23,8 @@ pub(super) fn decode(value: &[u8], marks: Marks) -> Option<Vec<u8>> {
     }
     // Most identifiers leave at their first byte.
     let (first, _) = quad_bytes(between(body, 0, 4))?;
-    if odd(&first) > 0 && at(&first, 0) != b'.' && at(&first, 0) != b'/' && at(&first, 0) != b'\\' {
+    let climbs = may_climb(&first);
+    if odd(&first) > 0 && !climbs {
         return None;
     }
     let mut head = [0; 9];
@@ -32,8 +33,6 @@ pub(super) fn decode(value: &[u8], marks: Marks) -> Option<Vec<u8>> {
         slot.copy_from_slice(&bytes);
     }
     let head = between(&head, 0, body.len() / 4 * 3);
-    // A path that climbs may go on in bytes that are no text.
-    let climbs = matches!(head, [b'.', b'.', ..] | [b'/' | b'\\', b'.', b'.', ..] | [b'.', 0, b'.', ..]);
     if !climbs && odd(head) > 0 {
         return None;
     }
@@ -45,14 +44,21 @@ pub(super) fn decode(value: &[u8], marks: Marks) -> Option<Vec<u8>> {
     (climbs || odd(&out) * 10 <= out.len()).then_some(out)
 }
 
+/// Whether a path that climbs may start with these bytes: such a path may go on in bytes that are no text.
+pub(super) fn may_climb(first: &[u8]) -> bool {
+    matches!(first, [b'.', b'.' | 0..=0x1f | 0x80.., ..] | [b'/' | b'\\', b'.' | 0xc0 | 0xc1, ..])
+        || matches!(first, [0xc0 | 0xc1, ..] | [0xe0, 0x80, ..])
+}
+
 /// How many bytes are no text: neither ASCII nor part of a character in UTF-8. NUL counts as text, as UTF-16 and some
 /// attacks have it. A character that is cut off at the end counts as whole.
-fn odd(text: &[u8]) -> usize {
+pub(super) fn odd(text: &[u8]) -> usize {
     let mut odd = 0;
     let mut index = 0;
     while let Some(byte) = text.get(index) {
         let more = match byte {
-            0 | 0x20..=0x7e | b'\t' | b'\r' | b'\n' => 0,
+            // The last two begin overlong ASCII, and nothing else.
+            0 | 0x20..=0x7e | b'\t' | b'\r' | b'\n' | 0xc0 | 0xc1 => 0,
             0xc2..=0xdf => 1,
             0xe0..=0xef => 2,
             0xf0..=0xf4 => 3,

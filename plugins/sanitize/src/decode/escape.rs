@@ -40,18 +40,20 @@ pub(super) fn backslash(bytes: &[u8]) -> Decoded {
     }
 }
 
-/// `\74`, `\074`: two or three octal digits that spell ASCII.
+/// `\74`, `\074`: octal digits that spell ASCII, or three that spell any byte above it.
 fn octal(bytes: &[u8]) -> Decoded {
     let most = if at(bytes, 1) <= b'3' { 3 } else { 2 };
     let digits = from(bytes, 1).iter().take(most).take_while(|b| matches!(b, b'0'..=b'7'));
     let (number, count) = digits.fold((0_u8, 0), |(n, count), b| ((n << 3) | (b - b'0'), count + 1));
-    (count > 1 && is_ascii(u32::from(number))).then_some((Some(Text::Byte(number)), count + 1))
+    let byte = count > 2 && (number == 0 || number >= 0x80) && !at(bytes, count + 1).is_ascii_digit();
+    let spells = count > 1 && is_ascii(u32::from(number)) || byte;
+    spells.then_some((Some(Text::Byte(number)), count + 1))
 }
 
 /// `\3c `, `\00003c`: up to six hexadecimal digits that spell ASCII, and one white space.
 pub(super) fn style(bytes: &[u8]) -> Decoded {
     let (point, count) = hex_run(from(bytes, 1), 6);
-    let byte = u8::try_from(point).ok().filter(|_| count > 0 && is_ascii(point))?;
+    let byte = u8::try_from(point).ok().filter(|byte| count > 0 && matches!(byte, b' '..=b'~'))?;
     let space = usize::from(is_space(at(bytes, count + 1)));
     Some((Some(Text::Byte(byte)), count + 1 + space))
 }

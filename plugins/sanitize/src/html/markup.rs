@@ -409,9 +409,11 @@ fn lone_attribute(value: &[u8], index: usize, broke: bool) -> Option<Finding> {
         return None;
     }
     let code = script::is_code(between(content, 0, 256));
+    let head = between(content, 0, 256);
+    let calls = head.iter().any(|b| matches!(b, b'(' | b'`')) || starts(head, b"location");
     match (broke, code) {
         (true, true) => finding(90, "event-handler", index),
-        (false, true) => finding(80, "event-handler", index),
+        (false, true) if calls => finding(80, "event-handler", index),
         (true, false) if !content.is_empty() => finding(60, "event-handler", index),
         _ => None,
     }

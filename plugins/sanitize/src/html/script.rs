@@ -226,6 +226,13 @@ fn word_at(value: &[u8], word: &[u8], start: usize, end: usize, around: Around) 
         let open = skip_loose(value, end);
         return (at(value, open) == b'`').then(|| Finding::new(Family::Xss, 78, "script-call", start));
     }
+    let made = listed(&["eventsource", "image", "websocket", "worker", "xmlhttprequest"], word)
+        && around.marks.any(marks::SEMI | marks::EQUALS)
+        && between(value, 0, start).trim_ascii_end().ends_with(b"new")
+        && next == b'(';
+    if made {
+        return finding(75, "script-object", start);
+    }
     surer(passed(value, word, start, end, around), member(value, word, start, end))
 }
 
@@ -278,10 +285,11 @@ fn member(value: &[u8], word: &[u8], start: usize, own_end: usize) -> Option<Fin
     if !listed(members, name) {
         return open.then(|| Finding::new(Family::Xss, 55, "member", start));
     }
-    let used = matches!(
-        at(value, skip_few(value, end)),
-        b'(' | b'=' | b';' | b'[' | b')' | b'+' | b'"' | b'\'' | b']' | b'`' | b',' | b'/' | b'\\'
-    );
+    let used = matches!(before_word(value, start), b'+' | b'=')
+        || matches!(
+            at(value, skip_few(value, end)),
+            b'(' | b'=' | b';' | b'[' | b')' | b'+' | b'"' | b'\'' | b']' | b'`' | b',' | b'/' | b'\\'
+        );
     // Names of fields may look like this; those of the page's secrets do not.
     let secret = listed(&["cookie", "domain", "location", "write"], name);
     let apart = after > own_end || !open && between(value, after, end).contains(&b'*');
@@ -329,7 +337,9 @@ fn call(value: &[u8], word: &[u8], start: usize, open: usize, around: Around) ->
     let broke = b"'\"`;-+*/^|&={}>:([,?!%~".contains(&last);
     let confidence = match (generic, broke, start == around.lead) {
         (false, true, _) if around.quoted || last == b'=' || last == b':' => 85,
-        (false, true, _) | (false, _, true) => 75,
+        (false, true, _) => 75,
+        // `confirm (yes/no)` is ordinary text.
+        (false, _, true) if open == start + word.len() => 75,
         (true, true, _)
             if around.quoted && around.marks.any(marks::BRACE | marks::SEMI) && word.len() == 8 =>
         {

@@ -71,7 +71,7 @@ impl Command {
                 break;
             }
             noise += u32::from(is_word(at(value, end + skipped)));
-            quotes += u32::from(matches!(byte, b'\'' | b'"'));
+            quotes += u32::from(matches!(byte, b'\'' | b'"') && skipped == 1);
             end += skipped;
         }
         // A shell wants quotes in pairs: `I'd` is a contraction.
@@ -95,10 +95,55 @@ impl Command {
         {
             argument = Argument::Weak;
         }
+        if argument == Argument::Weak && reaches(value, end, kind) {
+            argument = Argument::Strong;
+        }
         let ends = !matches!(at(value, end), b'=' | b'-' | b':' | b'@' | b'+' | b'%' | b'(');
         let argument = if noise > 0 && kind != Kind::Wordy { Argument::Strong } else { argument };
         Some(Self { kind, argument, soft, end, ends })
     }
+
+    /// Whether this is a command that runs another, and the other stands behind it: `time id`, `sudo -u x ls`.
+    pub fn runs(&self, value: &[u8], start: usize) -> bool {
+        if !CARRIERS.has(between(value, start, self.end)) {
+            return false;
+        }
+        let mut index = skip_space(between(value, 0, self.end + 16), self.end);
+        for _ in 0..3 {
+            if at(value, index) != b'-' && !at(value, index).is_ascii_digit() {
+                break;
+            }
+            let word = between(value, index, index + 32);
+            let length = word.iter().position(|b| is_space(*b)).unwrap_or(word.len());
+            index = skip_space(between(value, 0, index + length + 16), index + length);
+        }
+        Self::read(value, index).is_some_and(|inner| inner.kind != Kind::Wordy && inner.ends)
+    }
+}
+
+/// Commands that run what stands behind them. Sorted.
+#[rustfmt::skip]
+static CARRIERS: Lexicon = Lexicon::new(&[
+    "busybox", "command", "env", "eval", "exec", "nice", "nohup", "setsid", "sudo", "time", "timeout", "watch",
+    "xargs",
+]);
+
+/// Whether a later argument, or a redirection, reaches for a file: `grep root /etc/passwd`, `echo x > /tmp/y`.
+fn reaches(value: &[u8], end: usize, kind: Kind) -> bool {
+    let rest = between(value, end, end + 96);
+    let stop =
+        rest.iter().position(|b| matches!(b, b';' | b'|' | b'&' | b'\r' | b'\n')).unwrap_or(rest.len());
+    let rest = between(rest, 0, stop);
+    rest.iter().enumerate().any(|(index, byte)| match byte {
+        b'>' => at(rest, skip_space(rest, index + 1)) == b'/',
+        b'/' if kind == Kind::Plain && is_space(at(rest, index.wrapping_sub(1))) => {
+            from(rest, index + 1).iter().take_while(|b| !is_space(**b)).any(|b| *b == b'/')
+        }
+        b'-' if kind == Kind::Plain && is_space(at(rest, index.wrapping_sub(1))) => {
+            at(rest, index + 1).is_ascii_alphabetic() && !at(rest, index + 2).is_ascii_alphabetic()
+        }
+        _ => false,
+    })
 }
 
 /// How many bytes a shell takes out of a name at that place: quotes, escapes, and variables that are empty (`c'a't`,
@@ -106,6 +151,7 @@ impl Command {
 fn hidden(value: &[u8], index: usize, quoted: bool) -> usize {
     let next = at(value, index + 1);
     match at(value, index) {
+        quote @ (b'\'' | b'"') if next == quote => 2,
         b'\'' | b'"' => usize::from(quoted || is_word(next)),
         // What was a line break before it was escaped ends a name.
         b'\\' if matches!(next, b'n' | b'r' | b't') && index + 2 >= value.len() => 0,
@@ -185,7 +231,11 @@ fn argument(value: &[u8], end: usize) -> Argument {
     let (first, second) = (at(value, start), at(value, start + 1));
     let strong = match first {
         b'-' => second.is_ascii_alphabetic() || second == b'-' && at(value, start + 2).is_ascii_alphabetic(),
-        b'/' => second.is_ascii_alphanumeric() || second == b'?',
+        b'/' => {
+            second.is_ascii_alphanumeric()
+                || second == b'?'
+                || is_space(second) && at(value, start + 2) == b'-'
+        }
         b'.' => second == b'/' || second == b'.' && at(value, start + 2) == b'/' || second == b'\\',
         b'$' => is_word(second) || matches!(second, b'(' | b'{'),
         b'~' => second == b'/',

@@ -136,6 +136,8 @@ impl Run {
             }
             Kind::Variable => {
                 self.variables += 1;
+                // `@@version` and its like tell about the server.
+                self.reveal += u16::from(at(lexer.value(), token.start + 1) == b'@');
                 self.complete(Operand::Variable)
             }
             Kind::Name => self.name(lexer),
@@ -203,7 +205,14 @@ impl Run {
                 self.reveal += 1;
                 self.call();
             }
-            Word::Weapon if matches!(lexer.clone().next().kind, Kind::Left | Kind::Dot) => {
+            // `sleep (8 hours)` is ordinary text.
+            Word::Weapon
+                if matches!(lexer.clone().next().kind, Kind::Left | Kind::Dot)
+                    && (self.length > 0
+                        || self.quoted
+                        || self.hugs_left(token, lexer)
+                        || at(lexer.value(), token.end) == b'.') =>
+            {
                 self.weapon = true;
                 self.name(lexer);
             }
@@ -312,7 +321,11 @@ impl Run {
                 self.expect(Pending::Clause)
             }
             // Strings side by side are one: `x' '1`.
-            Kind::Text if self.quoted && self.length == 0 => {
+            Kind::Text
+                if self.quoted
+                    && self.length == 0
+                    && at(lexer.value(), token.start) == at(lexer.value(), token.start.wrapping_sub(1)) =>
+            {
                 self.texts += 1;
                 Step::Go
             }
@@ -342,6 +355,14 @@ impl Run {
                 if token.end - token.start == 7
                     && starts(from(lexer.value(), token.start), b"against")
                     && !self.calls_next(lexer) =>
+            {
+                self.violate()
+            }
+            Word::Compare
+                if token.end - token.start == 2
+                    && starts(from(lexer.value(), token.start), b"in")
+                    && !self.calls_next(lexer)
+                    && !boolean_mode(&mut lexer.clone()) =>
             {
                 self.violate()
             }
@@ -408,7 +429,14 @@ impl Run {
 
     fn union_select(&mut self, lexer: &mut Lexer<'_>) -> Step {
         for _ in 0..16 {
-            match lexer.next().kind {
+            let token = lexer.next();
+            match token.kind {
+                Kind::Word(Word::Glue)
+                    if starts(from(lexer.value(), token.start), b"values") && self.calls_next(lexer) =>
+                {
+                    self.union = true;
+                    return self.violate();
+                }
                 Kind::Word(Word::Prefix) | Kind::Left | Kind::Arith => {}
                 Kind::End | Kind::Tail(_) | Kind::Semi => {
                     self.union_end = !self.quoted && self.first == Operand::Constant;

@@ -188,7 +188,7 @@ impl<'a> Lexer<'a> {
             b'`' => self.backtick(start),
             b'0'..=b'9' => self.number(start),
             b'.' if at(self.value, start + 1).is_ascii_digit() => self.number(start),
-            b'@' => self.variable(start),
+            b'@' if at(self.value, start + 1) != b'>' => self.variable(start),
             b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80..=0xff => self.word(start),
             b'[' => self.bracket(start),
             b'$' => self.dollar(start),
@@ -370,6 +370,9 @@ impl<'a> Lexer<'a> {
         let (next, third) = (at(self.value, start + 1), at(self.value, start + 2));
         let (kind, length) = match (byte, next, third) {
             (b'<', b'=', b'>') | (b'!', b'~', b'*') => (Kind::Compare, 3),
+            (b'-' | b'#', b'>', b'>') => (Kind::Arith, 3),
+            // PostgreSQL's containment, and what LIKE is made of there.
+            (b'@', b'>', _) | (b'<', b'@', _) | (b'~', b'~', _) => (Kind::Compare, 2),
             (b'<', b'=' | b'>', _)
             | (b'>' | b'!' | b'=' | b':' | b'^', b'=', _)
             | (b'~', b'*', _)

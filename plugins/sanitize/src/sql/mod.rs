@@ -1,6 +1,6 @@
 //! SQL injection, by reading the value as the statement's parser would.
 //!
-//! A value stands in a statement bare, in single or in double quotes. For each of these contexts that the value can
+//! A value stands in a statement bare, in single or in double quotes, or in the backticks of a name. For each of these contexts that the value can
 //! break out of, the text behind the break is read as a continuation of an expression: operand and operator in turn,
 //! clauses where clauses may stand. Prose breaks that grammar after a word or two; an attack keeps it, or the statement
 //! would not run. What the grammatical part does ([`grammar`]) decides the confidence.
@@ -24,7 +24,7 @@ use run::{Entry, Run};
 /// Looks for SQL that would run. Linear in the value's length.
 pub fn detect(value: &[u8], marks: Marks) -> Option<Finding> {
     let mut found = None;
-    for quote in [Quote::Bare, Quote::In(b'\''), Quote::In(b'"')] {
+    for quote in [Quote::Bare, Quote::In(b'\''), Quote::In(b'"'), Quote::In(b'`')] {
         if quote == Quote::Bare && !may_be_bare(value, marks) {
             continue;
         }

@@ -92,7 +92,11 @@ impl Run {
         if !self.quoted {
             offer(self.reveal > 0 && self.known > 1 && whole, 72, "probe");
             offer(self.variables > 1 && self.texts > 1 && self.arith > 2, 72, "built-string");
-            offer(self.known > 2 && self.calls > 2 && joins > 0 && whole, 75, "built-string");
+            offer(
+                self.known > 2 && self.calls > 2 && self.logic + self.texts > 0 && joins > 0 && whole,
+                75,
+                "built-string",
+            );
             offer(joins > 0 && tail && whole && self.calls + self.variables > 0, 72, "comment");
             return;
         }

@@ -67,15 +67,24 @@ pub(super) fn is_statement(word: &[u8], mut ahead: Lexer<'_>) -> bool {
         b"drop" | b"create" | b"alter" | b"truncate" | b"rename" => {
             is(first, &objects)
                 && name(second)
-                && (!name(third) || third.kind != Kind::Name || is(second, &["replace", "if"]))
+                && (!name(third)
+                    || third.kind != Kind::Name
+                    || is(second, &["replace", "if"])
+                    || is(third, &["with", "identified", "password"]))
         }
-        b"declare" => first.kind == Kind::Variable,
+        b"declare" | b"set" => first.kind == Kind::Variable,
+        b"pragma" => name(first) && matches!(second.kind, Kind::Left | Kind::Compare),
+        b"prepare" => name(first) && is(second, &["from", "as"]),
         b"begin" => matches!(
             first.kind,
             Kind::Word(Word::Verb | Word::Exec | Word::Select | Word::Weapon | Word::Waitfor)
         ),
         b"shutdown" => ends(first) || is(first, &["with", "end"]),
-        b"grant" | b"revoke" => is(second, &["to", "on", "from"]) || second.kind == Kind::Comma,
+        b"grant" | b"revoke" => {
+            let role =
+                matches!(first.kind, Kind::Word(_)) || is(first, &["connect", "dba", "resource", "sysadmin"]);
+            is(second, &["on"]) || second.kind == Kind::Comma || role && is(second, &["to", "from"])
+        }
         b"load" => is(first, &["data", "xml"]) || first.kind == Kind::Text,
         b"attach" => is(first, &["database"]),
         b"handler" => is(second, &["open", "read"]),

