@@ -189,7 +189,8 @@ fn is_list(value: &[u8], separator: u8) -> bool {
     let items = value.split(|b| *b == separator);
     items.clone().count() > 2
         && items.clone().all(|item| {
-            !item.trim_ascii().is_empty() && item.iter().all(|b| b.is_ascii_alphanumeric() || *b == b' ')
+            !item.trim_ascii().is_empty()
+                && item.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b' ' | b','))
         })
 }
 

@@ -1,6 +1,8 @@
 //! An attack stays an attack when what does not matter to it is changed: numbers, literals, names, case, white space, and
 //! the encoding that it arrives in.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
 use portcullis_sanitize::{Scope, inspect_value};
 use proptest::prelude::*;
 
@@ -8,32 +10,32 @@ fn is_attack(value: &[u8]) -> bool {
     inspect_value(value, Scope::EVERY).is_some_and(|finding| finding.confidence >= 70)
 }
 
-/// `#` stands for a number, `@` for a name, `^` for a literal, `_` for white space; letters change their case.
+/// `#` stands for a number, `@` for a name, `^` for a literal, a space for white space; letters change their case.
 const SQL: &[&str] = &[
-    "#_or_#=#",
-    "^'_or_'^'='^",
-    "^'_or_#=#_--_",
-    "^')_or_('^'='^",
-    "^\"_or_\"^\"=\"^",
-    "#_union_select_@,@_from_@--",
-    "-#'_union_all_select_null,null,@_from_@#",
-    "#;_drop_table_@",
-    "#;_delete_from_@_where_@=#",
-    "^';_insert_into_@_values_(#)--",
-    "#;_update_@_set_@=#",
-    "#_and_sleep(#)",
-    "#'_and_pg_sleep(#)--",
-    "#;_waitfor_delay_'0:0:#'--",
-    "#_and_(select_count(*)_from_@)_>_#",
-    "#_(select_case_when_(#=#)_then_#_else_#_end)",
-    "#'_and_ascii(substring((select_@_from_@),#,#))>#--",
-    "^'||(select_@_from_@)||'^",
-    "#_and_extractvalue(#,concat(0x7e,version()))",
-    "#_order_by_#--",
-    "#'_having_#=#--",
-    "#)_and_#=cast((select_@_from_@)_as_int)--",
-    "#_into_outfile_'^'",
-    "^'_and_#=utl_inaddr.get_host_address((select_@_from_@))--",
+    "# or #=#",
+    "^' or '^'='^",
+    "^' or #=# -- ",
+    "^') or ('^'='^",
+    "^\" or \"^\"=\"^",
+    "# union select @,@ from @--",
+    "-#' union all select null,null,@ from @#",
+    "#; drop table @",
+    "#; delete from @ where @=#",
+    "^'; insert into @ values (#)--",
+    "#; update @ set @=#",
+    "# and sleep(#)",
+    "#' and pg_sleep(#)--",
+    "#; waitfor delay '0:0:#'--",
+    "# and (select count(*) from @) > #",
+    "# (select case when (#=#) then # else # end)",
+    "#' and ascii(substring((select @ from @),#,#))>#--",
+    "^'||(select @ from @)||'^",
+    "# and extractvalue(#,concat(0x7e,version()))",
+    "# order by #--",
+    "#' having #=#--",
+    "#) and #=cast((select @ from @) as int)--",
+    "# into outfile '^'",
+    "^' and #=utl_inaddr.get_host_address((select @ from @))--",
 ];
 
 /// `~` stands for white space within a tag; the rest as above.
@@ -76,7 +78,7 @@ fn fill(template: &str, words: &[String], numbers: &[u32], space: &str, gap: &st
         match letter {
             '#' => out.push_str(&numbers.next().unwrap().to_string()),
             '@' | '^' => out.push_str(words.next().unwrap()),
-            '_' => out.push_str(space),
+            ' ' => out.push_str(space),
             '~' => out.push_str(gap),
             other => out.push(other),
         }

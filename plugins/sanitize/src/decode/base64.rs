@@ -58,7 +58,7 @@ pub(super) fn odd(text: &[u8]) -> usize {
     while let Some(byte) = text.get(index) {
         let more = match byte {
             // The last two begin overlong ASCII, and nothing else.
-            0 | 0x20..=0x7e | b'\t' | b'\r' | b'\n' | 0xc0 | 0xc1 => 0,
+            0 | 9..=13 | 0x20..=0x7e | 0xc0 | 0xc1 => 0,
             0xc2..=0xdf => 1,
             0xe0..=0xef => 2,
             0xf0..=0xf4 => 3,

@@ -59,7 +59,7 @@ pub(super) fn style(bytes: &[u8]) -> Decoded {
 }
 
 const fn is_ascii(point: u32) -> bool {
-    matches!(point, 9 | 10 | 13 | 0x20..=0x7e)
+    matches!(point, 9..=13 | 0x20..=0x7e)
 }
 
 /// A byte above ASCII that stands alone: what is left without its eighth bit, where that makes markup.

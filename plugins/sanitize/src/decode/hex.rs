@@ -16,7 +16,7 @@ pub(super) fn decode(value: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     // Most identifiers leave at their first byte.
-    if !matches!(hex_pair(digits)?, 9 | 10 | 13 | 0x20..=0x7e | 0xc0..=0xf4) {
+    if !matches!(hex_pair(digits)?, 9..=13 | 0x20..=0x7e | 0xc0..=0xf4) {
         return None;
     }
     let mut head = [0; 8];

@@ -22,7 +22,7 @@ pub(super) fn run(bytes: &[u8], out: &mut Vec<u8>) -> usize {
         }
         held -= 16;
         match u8::try_from(bits >> held) {
-            Ok(byte @ (0x20..=0x7e | b'\t' | b'\r' | b'\n')) => out.push(byte),
+            Ok(byte @ (0x20..=0x7e | 9..=13)) => out.push(byte),
             _ => {
                 out.truncate(start);
                 break;

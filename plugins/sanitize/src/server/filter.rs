@@ -37,7 +37,7 @@ pub(super) fn ldap(value: &[u8]) -> Option<Finding> {
 /// What follows a parenthesis that closes more than the value opened.
 fn breaks(value: &[u8], close: usize) -> Option<u8> {
     let mut index = close;
-    while at(value, index) == b')' {
+    while at(value, index) == b')' && index < close + 16 {
         index += 1;
     }
     let open = skip_space(between(value, 0, index + 16), index);

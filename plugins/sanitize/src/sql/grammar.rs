@@ -2,11 +2,11 @@
 
 use super::lexer::{Kind, Lexer, Token};
 use super::run::{Entry, Operand, Pending, Run};
-use super::statement::{boolean_mode, is_statement, splices, takes_apart};
+use super::statement::{boolean_mode, splices, takes_apart};
 use super::words::Word;
 use crate::bytes::{at, between, from, is_space, starts};
 
-enum Step {
+pub(super) enum Step {
     Go,
     Stop,
 }
@@ -102,7 +102,7 @@ impl Run {
         }
     }
 
-    fn violate(&mut self) -> Step {
+    pub(super) fn violate(&mut self) -> Step {
         self.broken = true;
         Step::Stop
     }
@@ -175,7 +175,8 @@ impl Run {
     ) -> Option<Step> {
         match word {
             Word::Prefix => {
-                self.known += 1;
+                // `all`, `any`, `some`: words of ordinary text, unless a parenthesis follows.
+                self.known += u16::from(self.calls_next(lexer));
                 self.list_start = self.select;
             }
             Word::Not => {}
@@ -235,7 +236,7 @@ impl Run {
         Some(Step::Go)
     }
 
-    fn calls_next(&self, lexer: &Lexer<'_>) -> bool {
+    pub(super) fn calls_next(&self, lexer: &Lexer<'_>) -> bool {
         matches!(lexer.clone().next().kind, Kind::Left)
     }
 
@@ -281,7 +282,7 @@ impl Run {
         self.operand = false;
     }
 
-    fn expect(&mut self, pending: Pending) -> Step {
+    pub(super) fn expect(&mut self, pending: Pending) -> Step {
         self.operand = true;
         self.pending = pending;
         Step::Go
@@ -425,72 +426,5 @@ impl Run {
     /// Whether nothing but the break and closing parentheses came before.
     fn after_break(&self) -> bool {
         self.logic == 0 && self.compare == 0 && self.arith == 0 && self.names == 0
-    }
-
-    fn union_select(&mut self, lexer: &mut Lexer<'_>) -> Step {
-        for _ in 0..16 {
-            let token = lexer.next();
-            match token.kind {
-                Kind::Word(Word::Glue)
-                    if starts(from(lexer.value(), token.start), b"values") && self.calls_next(lexer) =>
-                {
-                    self.union = true;
-                    return self.violate();
-                }
-                Kind::Word(Word::Prefix) | Kind::Left | Kind::Arith => {}
-                Kind::End | Kind::Tail(_) | Kind::Semi => {
-                    self.union_end = !self.quoted && self.first == Operand::Constant;
-                    return self.violate();
-                }
-                Kind::Word(Word::Select) => {
-                    self.union = true;
-                    self.select = true;
-                    self.list_start = true;
-                    self.in_from = false;
-                    return self.expect(Pending::Clause);
-                }
-                Kind::Number => {
-                    self.statement |=
-                        self.first == Operand::Constant && matches!(lexer.clone().next().kind, Kind::Comma);
-                    return self.violate();
-                }
-                _ => return self.violate(),
-            }
-        }
-        self.violate()
-    }
-
-    fn order_by(&mut self, lexer: &mut Lexer<'_>) -> Step {
-        if !matches!(lexer.next().kind, Kind::Word(Word::By)) {
-            return self.violate();
-        }
-        self.order = true;
-        self.in_from = false;
-        self.expect(Pending::Clause)
-    }
-
-    /// A name behind an operand: an alias, where one may stand; else two words of prose.
-    fn alias(&mut self, after_right: bool, lexer: &Lexer<'_>) -> Step {
-        let allowed = self.in_from || after_right || self.select && self.last != Operand::Name;
-        let next = lexer.clone().next().kind;
-        let ends = matches!(
-            next,
-            Kind::Comma
-                | Kind::Right
-                | Kind::End
-                | Kind::Tail(_)
-                | Kind::Semi
-                | Kind::Word(_)
-                | Kind::Compare
-        );
-        if allowed && ends && self.length > 0 { Step::Go } else { self.violate() }
-    }
-
-    fn statement_at(&mut self, token: Token, lexer: &mut Lexer<'_>) -> Step {
-        let word = between(lexer.value(), token.start, token.end);
-        if is_statement(word, lexer.clone()) {
-            self.statement = true;
-        }
-        self.violate()
     }
 }

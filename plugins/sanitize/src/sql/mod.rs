@@ -8,6 +8,7 @@
 //! Not found on purpose: values that are a bare name or number, a lone quote, or a comparison without a break and
 //! without a logical operator (`a=1`), which ordinary filters use.
 
+mod clause;
 mod grammar;
 mod lexer;
 mod run;

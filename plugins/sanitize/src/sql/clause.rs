@@ -1,0 +1,78 @@
+//! Clauses and statements that a run of tokens goes on with.
+
+use super::grammar::Step;
+use super::lexer::{Kind, Lexer, Token};
+use super::run::{Operand, Pending, Run};
+use super::statement::is_statement;
+use super::words::Word;
+use crate::bytes::{at, between, from, starts};
+
+impl Run {
+    pub(super) fn union_select(&mut self, lexer: &mut Lexer<'_>) -> Step {
+        for _ in 0..16 {
+            let token = lexer.next();
+            match token.kind {
+                Kind::Word(Word::Glue)
+                    if starts(from(lexer.value(), token.start), b"values") && self.calls_next(lexer) =>
+                {
+                    self.union = true;
+                    return self.violate();
+                }
+                Kind::Word(Word::Prefix) | Kind::Left => {}
+                Kind::Arith if matches!(at(lexer.value(), token.start), b'-' | b'+') => {}
+                Kind::End | Kind::Tail(_) | Kind::Semi => {
+                    self.union_end = !self.quoted && self.first == Operand::Constant;
+                    return self.violate();
+                }
+                Kind::Word(Word::Select) => {
+                    self.union = true;
+                    self.select = true;
+                    self.list_start = true;
+                    self.in_from = false;
+                    return self.expect(Pending::Clause);
+                }
+                Kind::Number => {
+                    self.statement |=
+                        self.first == Operand::Constant && matches!(lexer.clone().next().kind, Kind::Comma);
+                    return self.violate();
+                }
+                _ => return self.violate(),
+            }
+        }
+        self.violate()
+    }
+
+    pub(super) fn order_by(&mut self, lexer: &mut Lexer<'_>) -> Step {
+        if !matches!(lexer.next().kind, Kind::Word(Word::By)) {
+            return self.violate();
+        }
+        self.order = true;
+        self.in_from = false;
+        self.expect(Pending::Clause)
+    }
+
+    /// A name behind an operand: an alias, where one may stand; else two words of prose.
+    pub(super) fn alias(&mut self, after_right: bool, lexer: &Lexer<'_>) -> Step {
+        let allowed = self.in_from || after_right || self.select && self.last != Operand::Name;
+        let next = lexer.clone().next().kind;
+        let ends = matches!(
+            next,
+            Kind::Comma
+                | Kind::Right
+                | Kind::End
+                | Kind::Tail(_)
+                | Kind::Semi
+                | Kind::Word(_)
+                | Kind::Compare
+        );
+        if allowed && ends && self.length > 0 { Step::Go } else { self.violate() }
+    }
+
+    pub(super) fn statement_at(&mut self, token: Token, lexer: &mut Lexer<'_>) -> Step {
+        let word = between(lexer.value(), token.start, token.end);
+        if is_statement(word, lexer.clone()) {
+            self.statement = true;
+        }
+        self.violate()
+    }
+}
