@@ -62,16 +62,8 @@ impl Guard {
     pub fn new(configuration: &[u8], known: Known) -> Result<(Self, ConfigErrors), ConfigErrors> {
         // As it is, so that problems are told as the module tells them.
         let (_, warnings) = Chain::from_json(configuration)?;
-        let mut document: Value = serde_json::from_slice(configuration).unwrap_or_default();
-        if let Some(document) = document.as_object_mut() {
-            let mut policies = match document.remove("policies") {
-                Some(Value::Array(policies)) => policies,
-                _ => BUILT_IN.iter().map(|name| Value::from(*name)).collect(),
-            };
-            policies.retain(|name| !LEFT_OUT.iter().any(|left| name.as_str() == Some(*left)));
-            document.insert("policies".to_owned(), Value::Array(policies));
-        }
-        let (chain, _) = Chain::from_json(document.to_string().as_bytes())?;
+        let judging = without(configuration, &LEFT_OUT);
+        let (chain, _) = Chain::from_json(&judging)?;
         Ok((Self { chain, slots: LocalSlots::new(0), known }, warnings))
     }
 
@@ -107,6 +99,20 @@ impl Guard {
         }
         one.verdict
     }
+}
+
+/// The configuration without the policies of these names. What is no JSON object stays as it is.
+pub fn without(configuration: &[u8], left_out: &[&str]) -> Vec<u8> {
+    let Ok(Value::Object(mut document)) = serde_json::from_slice(configuration) else {
+        return configuration.to_vec();
+    };
+    let mut policies = match document.remove("policies") {
+        Some(Value::Array(policies)) => policies,
+        _ => BUILT_IN.iter().map(|name| Value::from(*name)).collect(),
+    };
+    policies.retain(|name| !left_out.iter().any(|left| name.as_str() == Some(*left)));
+    document.insert("policies".to_owned(), Value::Array(policies));
+    Value::Object(document).to_string().into_bytes()
 }
 
 struct Judging<'a> {
@@ -208,6 +214,10 @@ mod tests {
         guard.judge(request)
     }
 
+    fn plain(target: &str) -> Request {
+        Request::new("GET", target).with("host", "h")
+    }
+
     fn attack() -> Request {
         Request::new("GET", "/search?q=1%27%20or%201=1%20--%20").with("host", "h")
     }
@@ -245,9 +255,9 @@ mod tests {
             "routes": [{"name": "r", "match": {"path_prefix": "/r"}, "sanitize": {"mode": "off"}}]}"#;
         let Ok((mut guard, _)) = Guard::new(limited.as_bytes(), Known::default()) else { panic!("compiles") };
         for _ in 0..3 {
-            assert!(!guard.judge(&Request::new("GET", "/")).is_against());
+            assert!(!guard.judge(&plain("/")).is_against());
         }
-        assert_eq!(guard.judge(&Request::new("GET", "/r")).route, "r");
+        assert_eq!(guard.judge(&plain("/r")).route, "r");
         assert!(Guard::new(br#"{"rate_limit": {"rule": 1}}"#, Known::default()).is_err());
     }
 
@@ -256,9 +266,9 @@ mod tests {
         let configuration = r#"{"tenant": {"from": [{"jwt_claim": "org"}, {"header": "x-org", "set_by": "ext_authz"}], "default": null}}"#;
         let known = Known { claims: vec![("org".to_owned(), "acme".to_owned())] };
         let Ok((mut guard, _)) = Guard::new(configuration.as_bytes(), known) else { panic!("compiles") };
-        assert_eq!(guard.judge(&Request::new("GET", "/")).tenant, "acme");
-        assert_eq!(judge(configuration, &Request::new("GET", "/").with("x-org", "b")).tenant, "b");
-        let nobody = judge(configuration, &Request::new("GET", "/"));
+        assert_eq!(guard.judge(&plain("/")).tenant, "acme");
+        assert_eq!(judge(configuration, &plain("/").with("x-org", "b")).tenant, "b");
+        let nobody = judge(configuration, &plain("/"));
         assert_eq!(nobody.refusal.unwrap().status, 401);
     }
 

@@ -60,6 +60,11 @@ fn request_line(line: &[u8]) -> Result<Request, Unreadable> {
     if method.is_empty() || target.is_empty() {
         return Err(Unreadable::Http("the first line names no method or no target"));
     }
+    let is_target =
+        |text: &[u8]| text.starts_with(b"/") || text == b"*" || text.windows(3).any(|three| three == b"://");
+    if version.is_none() && !is_target(target) {
+        return Err(Unreadable::Http("the first line has neither a path nor an HTTP version"));
+    }
     let mut request = Request::new(method, target);
     request.version = version.unwrap_or(b"HTTP/1.1").to_vec();
     Ok(request)
@@ -84,7 +89,7 @@ fn body(request: &Request, rest: &[u8]) -> Vec<u8> {
 }
 
 /// A body out of its chunks; `None` when it is not cut into chunks.
-pub(crate) fn unchunk(mut rest: &[u8]) -> Option<Vec<u8>> {
+pub fn unchunk(mut rest: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     loop {
         let (size, behind) = line(rest)?;
@@ -131,7 +136,7 @@ mod tests {
 
     #[test]
     fn what_is_no_request_is_told() {
-        for wrong in [&b""[..], b"\n\n", b"GET", b" /x HTTP/1.1"] {
+        for wrong in [&b""[..], b"\n\n", b"GET", b" /x HTTP/1.1", b"some text"] {
             assert!(matches!(read(wrong), Err(Unreadable::Http(_))), "{wrong:?}");
         }
     }

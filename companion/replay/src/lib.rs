@@ -20,7 +20,8 @@ mod place;
 mod request;
 mod shell;
 
-pub use guard::{Guard, Known, Verdict};
+pub use guard::{Guard, Known, Verdict, without};
+pub use line::base64;
 pub use place::{Place, Unplaceable};
 pub use request::Request;
 
