@@ -9,7 +9,7 @@ BUILT = $(or $(CARGO_TARGET_DIR),target)/release/xtask
 BUILT_XTASK = $(if $(wildcard $(BUILT)),$(BUILT),$(XTASK))
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down token check test e2e bench wasm build tools lint docs fmt clean-run cargo
+.PHONY: help run up down token check test e2e bench corpus wasm build tools lint docs fmt clean-run cargo
 .NOTPARALLEL:
 
 help: ## Print this
@@ -42,6 +42,10 @@ e2e: build ## Run the end-to-end tests alone
 
 bench: build ## Measure what Portcullis adds to a request; ARGS=--help tells what can be chosen
 	@$(XTASK) bench -- $(ARGS)
+
+corpus: $(if $(filter envoy,$(VIA)),build,cargo) ## Count what of recorded requests is refused: CORPUS=folder [VIA=envoy]
+	@cargo run --quiet --release --package portcullis-tests --bin corpus -- $(if $(VIA),--via $(VIA)) \
+	  $(if $(CONFIG),--config '$(CONFIG)') $(if $(REASONS),--reasons) $(if $(JSON),--json) $(if $(LIST),--list '$(LIST)')
 
 wasm: cargo ## Build the modules into dist/ and print their sizes
 	@$(XTASK) wasm

@@ -1,13 +1,15 @@
 //! The command line. Secrets are no flags: every process of the machine can read a command line, so they come
 //! from the environment.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
+use crate::inspect::source::Format;
 use crate::units;
 
 const START_HELP: &str = "\
@@ -31,7 +33,29 @@ Try it:
   portcullis serve --demonstration &
   curl -H \"Authorization: Bearer $(portcullis token)\" http://127.0.0.1:8000/api/security/status";
 
-/// The companion of Portcullis: keeps the audit trail, answers for it, checks configurations.
+const INSPECT_HELP: &str = "\
+The policies decide as in the module, except that rates are not limited: a recording has no time. Nothing is sent.
+Headers that a filter sets (`set_by`) are taken as recorded; claims of tokens come from --claim.
+
+A file may hold
+  one raw HTTP request, head and body as on the wire
+  one curl command, as a browser's \"Copy as cURL\" (bash) gives it
+  a HAR file, as a browser's network panel saves it
+  JSON lines: whole requests {method, uri, headers, body}, or lines of an access log {method, path, authority,
+    user_agent, referer}, or audit records of the module (which hold no bodies, no headers and no secrets)
+Of a log, only requests that would be refused are printed; --json prints all, --summary what they add up to.
+
+Examples:
+  portcullis inspect -- curl 'https://shop.example/search?q=tea'
+  portcullis inspect --file request.http --config my-config.json
+  portcullis inspect --file session.har --json
+  portcullis inspect --file access.jsonl --summary --config my-config.json
+  zcat access.jsonl.gz | portcullis inspect --file - --summary
+
+Exit code: 0 all would pass, 1 at least one would be refused (or would be, if `monitor` were `enforce`),
+2 something could not be read, and nothing would be refused.";
+
+/// The companion of Portcullis: keeps the audit trail, answers for it, checks configurations and tries them on requests.
 #[derive(Debug, Parser)]
 #[command(name = "portcullis", version, arg_required_else_help = true, after_help = START_HELP)]
 pub struct Cli {
@@ -51,6 +75,9 @@ pub enum Command {
         after_help = "Exit code: 0 it is good (warnings may be printed), 1 it is not, 2 it could not be read.\nFor programs: portcullis check --json my-config.json | jq -r '.problems[] | .path + \": \" + .remedy'"
     )]
     Check(CheckArgs),
+    /// Explain what a configuration would do with recorded requests: a file, a curl command, a HAR file, a log
+    #[command(after_help = INSPECT_HELP)]
+    Inspect(InspectArgs),
     /// Print the JSON Schema of the module configuration, for editors and other tools
     Schema,
     /// Print a bearer token for the API
@@ -139,6 +166,33 @@ pub struct CheckArgs {
     /// Print one JSON document instead of lines
     #[arg(long)]
     pub json: bool,
+}
+
+/// What `inspect` takes.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("source").args(["file", "curl"]).required(true)))]
+pub struct InspectArgs {
+    /// What to inspect; - reads standard input
+    #[arg(long, short, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// What the file holds
+    #[arg(long, value_enum, default_value_t = Format::Auto)]
+    pub format: Format,
+    /// The module's configuration, JSON; left out: the defaults
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// A claim of a verified token that all requests are taken to carry
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub claim: Vec<String>,
+    /// Print a JSON object a line, for every request
+    #[arg(long)]
+    pub json: bool,
+    /// Print only what they add up to: decisions by reason and place, and the parameters that cause most of them
+    #[arg(long)]
+    pub summary: bool,
+    /// A curl command, behind `--`
+    #[arg(last = true, value_name = "curl")]
+    pub curl: Vec<OsString>,
 }
 
 /// What `token` takes.

@@ -12,6 +12,7 @@ pub mod companion;
 pub mod event;
 pub mod http;
 pub mod ingest;
+pub mod inspect;
 pub mod logging;
 pub mod metrics;
 pub mod secret;

@@ -1,6 +1,7 @@
 //! The subcommands of `portcullis`.
 
 pub mod check;
+pub mod inspect;
 pub mod serve;
 pub mod tenant;
 pub mod token;
@@ -15,6 +16,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => return check::run(&args),
+        Command::Inspect(args) => return inspect::run(&args),
         Command::Schema => schema(),
         Command::Token(args) => token::run(&args),
         Command::Tenant(args) => tenant::run(&args),

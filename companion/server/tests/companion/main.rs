@@ -4,5 +4,6 @@
 mod api;
 mod commands;
 mod ingest;
+mod inspect;
 mod storage;
 mod support;
