@@ -9,7 +9,7 @@ BUILT = $(or $(CARGO_TARGET_DIR),target)/release/xtask
 BUILT_XTASK = $(if $(wildcard $(BUILT)),$(BUILT),$(XTASK))
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down token check test e2e bench corpus wasm build tools lint docs fmt clean-run cargo
+.PHONY: help run up down token check test e2e bench corpus fuzz wasm build tools lint docs fmt clean-run cargo
 .NOTPARALLEL:
 
 help: ## Print this
@@ -46,6 +46,9 @@ bench: build ## Measure what Portcullis adds to a request; ARGS=--help tells wha
 corpus: $(if $(filter envoy,$(VIA)),build,cargo) ## Count what of recorded requests is refused: CORPUS=folder [VIA=envoy]
 	@cargo run --quiet --release --package portcullis-tests --bin corpus -- $(if $(VIA),--via $(VIA)) \
 	  $(if $(CONFIG),--config '$(CONFIG)') $(if $(REASONS),--reasons) $(if $(JSON),--json) $(if $(LIST),--list '$(LIST)')
+
+fuzz: cargo ## Look for inputs that break a property: SECONDS=60 for each target, or for one with TARGET=name
+	@$(XTASK) fuzz --seconds $(or $(SECONDS),60) $(if $(TARGET),--target '$(TARGET)')
 
 wasm: cargo ## Build the modules into dist/ and print their sizes
 	@$(XTASK) wasm

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod docs;
+pub mod fuzz;
 pub mod install;
 pub mod stack;
 pub mod test;
@@ -62,6 +63,8 @@ enum Command {
     Test,
     /// Measure what Portcullis adds to a request
     Bench(BenchArgs),
+    /// Look for bytes for which a property of fuzz/ does not hold
+    Fuzz(FuzzArgs),
     /// Check what neither compiler nor linter does: paths in Markdown, sizes of files, make commands in the README
     Tidy,
     /// Write the configuration's reference and JSON Schema, made from the types
@@ -160,6 +163,19 @@ struct BenchArgs {
 }
 
 #[derive(Debug, Args)]
+struct FuzzArgs {
+    /// How long each target runs, in seconds
+    #[arg(long, default_value = "60", value_parser = clap::value_parser!(u32).range(1..))]
+    seconds: u32,
+    /// One target alone; left out: all, one after the other
+    #[arg(long, default_value = "", hide_default_value = true)]
+    target: String,
+    /// Features of the targets; `planted` has a bug on purpose
+    #[arg(long)]
+    features: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 struct UpstreamArgs {
     /// The port on loopback; 0: any free one
     #[arg(long, default_value_t = 0)]
@@ -194,6 +210,10 @@ impl Cli {
             },
             Command::Bench(args) => bench::measure(&layout, &args.arguments),
             Command::Docs => docs::write(&layout),
+            Command::Fuzz(args) => {
+                let only = Some(args.target.as_str()).filter(|name| !name.is_empty());
+                fuzz::run(&layout, args.seconds, only, &args.features)
+            }
             Command::Tidy => tidy::report(&layout),
             Command::Upstream(args) => crate::upstream::serve(args.port),
         };

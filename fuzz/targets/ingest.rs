@@ -1,0 +1,4 @@
+//! See [`portcullis_fuzz::ingest`].
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| portcullis_fuzz::ingest::hold(data));
