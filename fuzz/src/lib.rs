@@ -6,6 +6,7 @@
 //! takes longer than some seconds.
 
 pub mod configurations;
+pub mod growth;
 pub mod ingest;
 pub mod maps;
 pub mod rates;
@@ -18,8 +19,9 @@ pub mod values;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("values", values::hold),
+    ("growth", growth::hold),
     ("requests", requests::hold),
     ("configurations", configurations::hold),
     ("records", records::hold),

@@ -2,7 +2,7 @@
 //! and for one alone.
 //!
 //! What is found is of a family that was asked for, has a confidence, and shows nothing but printable characters; it is
-//! the same each time. A few values are repeated up to 32 KiB, which is where work that is not linear shows.
+//! the same each time.
 
 use portcullis_sanitize::{Families, Family, Place, Scope, inspect_value};
 
@@ -20,39 +20,34 @@ const PLACES: [Place; 9] = [
     Place::Text,
 ];
 const NAMES: [&[u8]; 8] = [b"", b"q", b"file", b"url", b"redirect", b"template", b"__proto__", b"user[$ne]"];
-const REPEATED: usize = 32 * 1024;
 
-/// The first byte chooses what is looked for; the second the place, the third the name; the first and the third together
-/// whether the value is repeated. What follows is the value.
+/// The first byte chooses what is looked for, the second the place, the third the name; what follows is the value.
 pub fn hold(data: &[u8]) {
     let mut choices = Choices(data);
     let (what, place, name) = (choices.next(), choices.next(), choices.next());
-    let once = choices.0;
+    let value = choices.0;
+    let scope = scope(what, place, name);
+    #[cfg(feature = "planted")]
+    assert!(!matches!(value, [b'%', b'2', _, .., b'\'', b';']), "planted");
+    let found = inspect_value(value, scope);
+    assert_eq!(found, inspect_value(value, scope));
+    let Some(found) = found else { return };
+    assert!(scope.families.contains(found.family), "{:?} was not asked for", found.family);
+    assert!((1..=100).contains(&found.confidence), "{}: confidence {}", found.why, found.confidence);
+    let shape = found.shape.text();
+    assert!(shape.len() <= 48 && shape.bytes().all(|byte| (b' '..0x7f).contains(&byte)), "{shape:?}");
+}
+
+/// What the choosing bytes mean.
+pub(crate) fn scope(what: u8, place: u8, name: u8) -> Scope<'static> {
     let families = match usize::from(what & 0x3f) {
         number if number < Family::ALL.len() => Families::NONE.with(Family::ALL[number]),
         _ => Families::EVERY,
     };
-    let repeated;
-    // One in 32 of all by chance: most of the time belongs to short values.
-    let value = if what & 0x40 != 0 && name >= 0xf0 && !once.is_empty() {
-        repeated = once.repeat((REPEATED / once.len()).max(1));
-        &repeated
-    } else {
-        once
-    };
-    let scope = Scope {
+    Scope {
         families,
         place: PLACES[usize::from(place) % PLACES.len()],
         is_name: what & 0x80 != 0,
         name: NAMES[usize::from(name) % NAMES.len()],
-    };
-    #[cfg(feature = "planted")]
-    assert!(!(value.starts_with(b"%2") && value.ends_with(b"';") && value.len() > 8), "planted");
-    let found = inspect_value(value, scope);
-    assert_eq!(found, inspect_value(value, scope));
-    let Some(found) = found else { return };
-    assert!(families.contains(found.family), "{:?} was not asked for", found.family);
-    assert!((1..=100).contains(&found.confidence), "{}: confidence {}", found.why, found.confidence);
-    let shape = found.shape.text();
-    assert!(shape.len() <= 48 && shape.bytes().all(|byte| (b' '..0x7f).contains(&byte)), "{shape:?}");
+    }
 }
