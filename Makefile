@@ -17,6 +17,7 @@ help: ## Print this
 	@echo
 	@echo "Variables for run and up: UPSTREAM=host:port CONFIG=path.json CONCURRENCY=n ENVOY_PORT=10000 ADMIN_PORT=9901"
 	@echo "COMPANION_PORT=8000 INGEST_PORT=8001 DATA_DIR=.run DATABASE_URL REDIS_URL; ENVOY=path uses your own Envoy."
+	@echo "For corpus: VIA=envoy CONFIG=path.json REASONS=1 JSON=1 LIST=file.jsonl (what became of each request)"
 
 run: build ## Start everything in the foreground and print what to try; Ctrl-C stops it
 	@$(XTASK) run
