@@ -8,7 +8,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use crate::{Request, Unreadable, place::encode, shell};
+use crate::{Header, Request, Unreadable, place::encode, shell};
 
 /// Reads a file that the command names: `-d @file`.
 pub type ReadFile<'a> = &'a dyn Fn(&str) -> std::io::Result<Vec<u8>>;
@@ -196,7 +196,7 @@ struct Asked<'a> {
     method: Option<Vec<u8>>,
     url: Option<Vec<u8>>,
     target: Option<Vec<u8>>,
-    headers: Vec<(Vec<u8>, Vec<u8>)>,
+    headers: Vec<Header>,
     /// Further headers, unless one of that name is given.
     fallbacks: Vec<(&'static str, Vec<u8>)>,
     data: Option<Vec<u8>>,
@@ -277,7 +277,8 @@ impl<'a> Asked<'a> {
         let at = line.iter().position(|byte| matches!(byte, b':' | b';')).unwrap_or(line.len());
         let (name, value) = line.split_at(at);
         let value = value.get(1..).unwrap_or_default().trim_ascii();
-        if !name.is_empty() && !(value.is_empty() && line.ends_with(b":")) {
+        let left_out = name.is_empty() || value.is_empty() && line.ends_with(b":");
+        if !left_out {
             self.headers.push((name.trim_ascii().to_vec(), value.to_vec()));
         }
     }

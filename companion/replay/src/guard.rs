@@ -7,7 +7,7 @@ use portcullis_policy::{
 };
 use serde_json::Value;
 
-use crate::Request;
+use crate::{Header, Request};
 
 /// A configuration that judges requests, one by one. Rates are not limited, and nothing is recorded.
 pub struct Guard {
@@ -174,7 +174,7 @@ impl Facts for Told<'_> {
 }
 
 /// The request's headers as a proxy shows them to its filters: pseudo headers first, names in lower case.
-fn edge(request: &Request) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn edge(request: &Request) -> Vec<Header> {
     let mut host = request.header("host").unwrap_or_default().to_vec();
     let mut target = request.target.clone();
     let (lower, mut scheme) = (target.to_ascii_lowercase(), request.scheme);

@@ -3,7 +3,7 @@
 //! Read leniently, because people edit such files: lines may end in LF alone, and a header line without a colon is kept
 //! under its whole text. The head is kept byte by byte; the body is what the head announces, or else all that follows.
 
-use crate::{Request, Unreadable};
+use crate::{Header, Request, Unreadable};
 
 /// Reads one request.
 ///
@@ -70,7 +70,7 @@ fn request_line(line: &[u8]) -> Result<Request, Unreadable> {
     Ok(request)
 }
 
-fn header(line: &[u8]) -> (Vec<u8>, Vec<u8>) {
+fn header(line: &[u8]) -> Header {
     let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
     let (name, value) = line.split_at(colon);
     (name.to_vec(), value.get(1..).unwrap_or_default().trim_ascii().to_vec())

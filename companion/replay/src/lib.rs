@@ -23,7 +23,7 @@ mod shell;
 pub use guard::{Guard, Known, Verdict, without};
 pub use line::base64;
 pub use place::{Place, Unplaceable};
-pub use request::Request;
+pub use request::{Header, Request};
 
 /// Why a recording could not be read.
 #[derive(Debug, thiserror::Error)]

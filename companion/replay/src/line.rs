@@ -13,7 +13,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value};
 
-use crate::{Place, Request, Unplaceable, Unreadable, field, http, request::HOST};
+use crate::{Header, Place, Request, Unplaceable, Unreadable, field, http, request::HOST};
 
 /// What one line says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,7 +174,7 @@ fn text<'v>(object: Option<&'v Object>, key: &str) -> Option<&'v str> {
     object?.get(key)?.as_str().filter(|text| !text.is_empty())
 }
 
-fn pairs(headers: &Value) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Unreadable> {
+fn pairs(headers: &Value) -> Result<Vec<Header>, Unreadable> {
     let wrong = || field("headers", "must be a list of [name, value], or an object of texts");
     let text = |value: &Value| match value {
         Value::String(text) => Some(text.clone().into_bytes()),

@@ -1,5 +1,8 @@
 //! A request, in bytes.
 
+/// A header's name and value.
+pub type Header = (Vec<u8>, Vec<u8>);
+
 /// A request, in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
@@ -12,7 +15,7 @@ pub struct Request {
     /// `http` or `https`.
     pub scheme: &'static str,
     /// Headers in order, duplicates kept.
-    pub headers: Vec<(Vec<u8>, Vec<u8>)>,
+    pub headers: Vec<Header>,
     /// The body, without the chunks' sizes.
     pub body: Vec<u8>,
     /// The whole as it was sent, where that is known.
@@ -98,7 +101,7 @@ impl Request {
     /// line, the body's length said once and right.
     pub fn is_plainly_framed(&self) -> bool {
         let all = |wanted: &'static str| {
-            let named = move |(name, _): &&(Vec<u8>, Vec<u8>)| name.eq_ignore_ascii_case(wanted.as_bytes());
+            let named = move |(name, _): &&Header| name.eq_ignore_ascii_case(wanted.as_bytes());
             self.headers.iter().filter(named).map(|(_, value)| value.as_slice())
         };
         let visible = |part: &[u8]| !part.is_empty() && part.iter().all(|byte| *byte > b' ' && *byte != 0x7f);

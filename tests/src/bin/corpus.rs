@@ -4,12 +4,13 @@ use std::{
     fs,
     io::{self, BufWriter, Write as _},
     path::PathBuf,
-    time::Instant,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
 use portcullis_tests::corpus::{Details, Noted, envoy::Proxy, native, run, table};
+use xtask::clock::Deadline;
 
 /// Who judges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -71,7 +72,7 @@ fn main() -> Result<()> {
             failed = writeln!(list, "{line}");
         }
     };
-    let started = Instant::now();
+    let watch = Deadline::after(Duration::MAX);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let workers = |suits: usize| if arguments.workers == 0 { suits } else { arguments.workers };
     let report = match arguments.via {
@@ -86,7 +87,7 @@ fn main() -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         print!("{}", table(&report, Details { reasons: arguments.reasons }));
-        eprintln!("{:.1} s", started.elapsed().as_secs_f64());
+        eprintln!("{:.1} s", watch.elapsed().as_secs_f64());
     }
     Ok(())
 }

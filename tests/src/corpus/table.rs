@@ -12,12 +12,15 @@ pub struct Details {
 /// Lines that could not be read and are listed. More: counted.
 const UNREAD: usize = 20;
 
+/// What a further column shows of a row.
+type Column = fn(&Row) -> u64;
+
 /// The table, and below it what could not be read.
 pub fn table(report: &Report, details: Details) -> String {
     let shown: Vec<&Row> = report.rows.iter().filter(|row| is_shown(report, row)).collect();
     // A column is there when it has something to say.
-    let extra: Vec<(&str, fn(&Row) -> u64)> = [
-        ("by the proxy", (|row| row.proxy) as fn(&Row) -> u64),
+    let extra: Vec<(&str, Column)> = [
+        ("by the proxy", (|row| row.proxy) as Column),
         ("no answer", |row| row.unanswered),
         ("unplaceable", |row| row.unplaceable),
     ]
