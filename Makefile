@@ -64,6 +64,7 @@ tools: cargo ## Install what is missing: Rust's wasm target, and Envoy into .too
 
 lint: cargo ## Formatting, clippy, and what `cargo xtask tidy` checks
 	@cargo fmt --all --check
+	@cargo fmt --check --manifest-path fuzz/Cargo.toml
 	@cargo clippy --workspace --all-targets -- -D warnings
 	@$(XTASK) tidy
 
@@ -72,6 +73,7 @@ docs: cargo ## Write the configuration's reference and JSON Schema into docs/
 
 fmt: cargo ## Format all code
 	@cargo fmt --all
+	@cargo fmt --manifest-path fuzz/Cargo.toml
 
 clean-run: down ## Forget all state of `make run` and `make up`: database, secrets, logs
 	@$(XTASK) clean-run
