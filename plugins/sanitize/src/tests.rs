@@ -324,13 +324,25 @@ proptest! {
     #[test]
     fn chunk_borders_make_no_difference(
         pieces in proptest::collection::vec(piece(), 0..12),
-        kind in 0_usize..6,
+        kind in 0_usize..8,
+        pad in 0_usize..200,
         cuts in proptest::collection::vec(0_usize..200, 0..6),
     ) {
-        let kinds = ["application/json", "application/x-www-form-urlencoded", "text/plain", "image/png", "", "multipart/form-data; boundary=b"];
+        let kinds = [
+            "application/json",
+            "application/x-www-form-urlencoded",
+            "text/plain",
+            "",
+            "multipart/form-data; boundary=b",
+            "image/png",
+            "application/octet-stream",
+            "application/zip",
+        ];
         let headers: &[Header<'_>] = &[(b"content-type", kinds[kind].as_bytes())];
         let policy = policy(json!({"body_max_bytes": 1024}));
-        let body = pieces.concat();
+        // Behind what a file begins with.
+        let file = if kind > 4 { [&b"\x89PNG\r\n\x1a\n"[..], &vec![0; pad]].concat() } else { Vec::new() };
+        let body = [file, pieces.concat()].concat();
         let whole = play(&policy, headers, &[&body]);
         let mut chunks: Vec<&[u8]> = Vec::new();
         let mut rest = &body[..];
@@ -379,6 +391,7 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         "--b\r\n",
         "\r\n\r\n",
         "; cat /etc/passwd",
+        "<?php system($_GET['c']); ?>",
         " text ",
     ];
     prop_oneof![

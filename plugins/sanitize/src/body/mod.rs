@@ -107,20 +107,17 @@ impl Body {
         let room = self.window - self.bytes.len();
         self.bytes.extend_from_slice(between(chunk, 0, room));
         self.oversize |= chunk.len() > room;
-        self.oversize || self.is_dull()
+        self.oversize
     }
 
-    /// Whether an opaque body has shown that it is none of our business.
-    fn is_dull(&self) -> bool {
-        self.kind == Kind::Opaque
-            && self.encoding == Encoding::Identity
-            && self.bytes.len() >= SNIFF
-            && sniff(&self.bytes) == Kind::Text
+    /// Whether it is a file that no length is too much for.
+    fn is_file(&self) -> bool {
+        self.kind == Kind::Opaque && self.encoding == Encoding::Identity && sniff(&self.bytes) == Kind::Text
     }
 
     /// Inspects what was collected.
     pub(crate) fn inspect(&self, inspector: &mut Inspector<'_>) -> (Flow, Report) {
-        let mut report = Report { oversize: self.oversize && !self.is_dull(), undecodable: false };
+        let mut report = Report { oversize: self.oversize && !self.is_file(), undecodable: false };
         let (text, end) = match self.encoding {
             Encoding::Identity => (Cow::Borrowed(&self.bytes[..]), End::Whole),
             Encoding::Unknown => {

@@ -83,12 +83,15 @@ fn what_is_no_body_is_not_collected() {
 }
 
 #[test]
-fn an_opaque_body_is_let_go_after_its_first_bytes() {
-    let pairs: Vec<Header<'_>> = vec![(b"content-type", b"image/png")];
-    let mut body = Body::expected(&Headers::new(pairs.clone()), 4096).unwrap();
-    assert!(!body.add(&[0x89; 63]) && body.add(&[0x89]));
-    let mut body = Body::expected(&Headers::new(pairs), 4096).unwrap();
-    assert!(!body.add(&[b'{'; 64]));
+fn a_file_is_looked_at_to_the_windows_end_and_never_too_long() {
+    for (fill, oversize) in [(0x89, false), (b'{', true)] {
+        let pairs: Vec<Header<'_>> = vec![(b"content-type", b"image/png")];
+        let mut body = Body::expected(&Headers::new(pairs), 4096).unwrap();
+        assert!(!body.add(&[fill; 4096]) && body.add(&[fill]));
+        let config = Config::compile(Wire::default(), &Default::default(), &mut Default::default()).unwrap();
+        let (_, report) = body.inspect(&mut Inspector::new(&config));
+        assert_eq!(report, Report { oversize, undecodable: false });
+    }
 }
 
 #[test]
