@@ -57,6 +57,7 @@ impl CaseHost for Native {
             response: HeaderMap::new(),
             body: Vec::new(),
             inspecting: false,
+            held: 0,
             refused: None,
             seen: Observed::default(),
             problem: None,
@@ -79,6 +80,8 @@ struct Exchange<'a> {
     response: HeaderMap,
     body: Vec<u8>,
     inspecting: bool,
+    /// Bytes of the request's body that are held back.
+    held: usize,
     refused: Option<Refusal>,
     seen: Observed,
     problem: Option<String>,
@@ -124,6 +127,7 @@ impl Exchange<'_> {
             }
             Effect::RemoveResponseHeader(name) => self.response.remove(name.as_bytes()),
             Effect::InspectRequestBody => self.inspecting = true,
+            Effect::PassRequestBody => self.held = 0,
             Effect::ReleaseRequestBody => self.inspecting = false,
             Effect::Refuse(refusal) => {
                 self.inspecting = false;
@@ -157,20 +161,20 @@ impl Exchange<'_> {
         let map = self.request.clone();
         let headers = Headers::new(map.iter().collect());
         self.on(&Event::RequestHeaders { headers: &headers, end_of_stream: pieces.is_empty() });
-        let mut held: usize = 0;
         for (number, piece) in pieces.iter().enumerate() {
             if self.refused.is_some() || !self.inspecting {
                 break;
             }
-            let waiting = held > 0;
-            held = held.saturating_add(piece.len());
+            let waiting = self.held > 0;
+            self.held = self.held.saturating_add(piece.len());
             // A proxy looks before it shows what it has kept together with what is new.
-            if waiting && held > self.host.body_bytes {
+            if waiting && self.held > self.host.body_bytes {
                 return self.too_large();
             }
             let end_of_stream = number.saturating_add(1) == pieces.len();
             self.on(&Event::RequestBody { chunk: piece, end_of_stream });
-            if self.refused.is_none() && self.inspecting && !end_of_stream && held > self.host.body_bytes {
+            if self.refused.is_none() && self.inspecting && !end_of_stream && self.held > self.host.body_bytes
+            {
                 return self.too_large();
             }
         }

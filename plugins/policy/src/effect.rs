@@ -85,8 +85,12 @@ pub enum Effect {
     /// Removes a header from the response.
     RemoveResponseHeader(Rc<str>),
     /// Wants the request's body: the host sends `RequestBody` events, and holds the request back as far as it can
-    /// until `ReleaseRequestBody`, a refusal, or the end of the body.
+    /// until `PassRequestBody`, `ReleaseRequestBody`, a refusal, or the end of the body.
     InspectRequestBody,
+    /// What was shown of the body so far may flow, so that a long one is never held as a whole. What follows is shown
+    /// and held like the beginning. A refusal after this ends a request of which the application has a part: the host
+    /// breaks it off, so that it is never complete, and answers the client as far as it still can.
+    PassRequestBody,
     /// Has seen enough of the body: what follows need not be held nor shown.
     ReleaseRequestBody,
     /// Refuses the request. The first refusal of an event wins; later policies do not see the event.

@@ -29,6 +29,8 @@ pub struct Exchange {
     body: Body,
     /// Bytes at the front of the host's body buffer that the chain has seen already: those that it was asked to keep.
     seen: usize,
+    /// What the host's buffer holds may flow.
+    flows: bool,
     refused: bool,
     /// A callback runs in which a local reply would spoil the response, or at the stream's end crash the host.
     answered: bool,
@@ -47,6 +49,7 @@ impl Exchange {
             stream: Stream::default(),
             body: Body::Pass,
             seen: 0,
+            flows: false,
             refused: false,
             answered: false,
             tunnel: false,
@@ -78,6 +81,10 @@ impl Exchange {
                 if !self.tunnel {
                     self.body = Body::Inspect;
                 }
+                Ok(())
+            }
+            Effect::PassRequestBody => {
+                self.flows = true;
                 Ok(())
             }
             Effect::ReleaseRequestBody => {
@@ -198,6 +205,11 @@ impl Exchange {
         self.on(&Event::RequestBody { chunk: &chunk, end_of_stream });
         if end_of_stream && !self.refused {
             self.body = Body::Pass;
+        }
+        if std::mem::take(&mut self.flows) && !self.refused {
+            // What comes next is not preceded by what has flowed.
+            self.seen = 0;
+            return Action::Continue;
         }
         self.answer(false)
     }
