@@ -20,6 +20,8 @@ pub struct Observed {
     pub body: Vec<u8>,
     /// The request's headers as the application saw them; `None`: it never got there.
     pub upstream: Option<HeaderMap>,
+    /// The request's body as the application saw it.
+    pub upstream_body: Vec<u8>,
     /// The audit records of this request. One is usual.
     pub records: Vec<Value>,
     /// By how much counters grew. One that is left out did not.
@@ -59,7 +61,13 @@ impl Expect {
         headers("response header", &self.headers, &seen.headers, &mut found);
         if let Some(upstream) = &self.upstream {
             match (&seen.upstream, upstream.reached) {
-                (Some(seen), true) => headers("request header", &upstream.headers, seen, &mut found),
+                (Some(map), true) => {
+                    headers("request header", &upstream.headers, map, &mut found);
+                    if let Some(body) = upstream.body.as_ref().filter(|body| body.0 != seen.upstream_body) {
+                        let (is, wanted) = (shown(&seen.upstream_body), shown(&body.0));
+                        found.push(format!("request body: {is}, expected {wanted}"));
+                    }
+                }
                 (None, true) => found.push("upstream: not reached, expected to be".to_owned()),
                 (Some(_), false) => found.push("upstream: reached, expected not to be".to_owned()),
                 (None, false) => {}
@@ -184,7 +192,8 @@ mod tests {
                 .with("b", "x")
                 .with("b", "y"),
             body: br#"{"reason":"why"}"#.to_vec(),
-            upstream: None,
+            upstream: Some(HeaderMap::new()),
+            upstream_body: b"sent".to_vec(),
             records: vec![json!({"a": {"b": "text", "c": [1, {"d": 2}]}})],
             metrics: BTreeMap::from([("m".to_owned(), 2)]),
         }
@@ -197,7 +206,7 @@ mod tests {
     #[test]
     fn what_is_as_expected_makes_no_words() {
         let all = json!({
-            "status": 403, "reason": "why", "upstream": {"reached": false},
+            "status": 403, "reason": "why", "upstream": {"body": "sent"},
             "headers": {"A": "1", "b": ["x", {"matches": "^y"}], "c": null},
             "record": {"a": {"b": {"matches": "^te"}, "c": [1, {"d": 2, "e": null}]}, "gone": null},
             "metrics": {"m": 2, "other": 0},
@@ -214,7 +223,8 @@ mod tests {
             (json!({"headers": {"a": null}}), r#"response header a: "1", expected none"#),
             (json!({"headers": {"b": "x"}}), r#"response header b: "x", "y", expected "x""#),
             (json!({"headers": {"c": {"matches": "z"}}}), "response header c: none, expected a match of `z`"),
-            (json!({"upstream": {}}), "upstream: not reached, expected to be"),
+            (json!({"upstream": {"reached": false}}), "upstream: reached, expected not to be"),
+            (json!({"upstream": {"body": "sen"}}), r#"request body: "sent", expected "sen""#),
             (json!({"record": {"a": {"b": "t"}}}), r#"record.a.b: "text", expected "t""#),
             (json!({"record": {"a": {"c": [1]}}}), r#"record.a.c: [1,{"d":2}], expected [1]"#),
             (json!({"record": {"a": {"b": null}}}), r#"record.a.b: "text", expected null"#),

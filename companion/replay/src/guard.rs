@@ -171,6 +171,11 @@ impl Facts for Told<'_> {
             Fact::RouteName | Fact::VirtualHost | Fact::RouteMetadata | Fact::PeerSubject => None,
         }
     }
+
+    /// As the bootstrap has it.
+    fn holds_request(&self) -> bool {
+        true
+    }
 }
 
 /// The request's headers as a proxy shows them to its filters: pseudo headers first, names in lower case.

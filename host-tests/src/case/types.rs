@@ -56,7 +56,7 @@ pub struct Case {
 }
 
 /// What the host knows of the streams.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Facts {
     /// The route's name.
@@ -73,6 +73,23 @@ pub struct Facts {
     pub peer_subject: Option<String>,
     /// Filters that left a mark on the stream.
     pub filter_marks: Vec<String>,
+    /// Whether the host can hold headers back while a body is inspected, and the module is told so.
+    pub holds_headers: bool,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self {
+            route_name: None,
+            virtual_host: None,
+            route_metadata: None,
+            source_address: None,
+            jwt_claims: BTreeMap::new(),
+            peer_subject: None,
+            filter_marks: Vec::new(),
+            holds_headers: true,
+        }
+    }
 }
 
 impl Facts {
@@ -198,6 +215,9 @@ pub struct Upstream {
     /// Its headers.
     #[serde(default)]
     pub headers: BTreeMap<String, Header>,
+    /// Its body.
+    #[serde(default)]
+    pub body: Option<Body>,
 }
 
 fn yes() -> bool {

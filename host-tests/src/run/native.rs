@@ -58,7 +58,9 @@ impl CaseHost for Native {
             body: Vec::new(),
             inspecting: false,
             held: 0,
+            released: false,
             refused: None,
+            sent: pieces.concat(),
             seen: Observed::default(),
             problem: None,
         };
@@ -82,7 +84,11 @@ struct Exchange<'a> {
     inspecting: bool,
     /// Bytes of the request's body that are held back.
     held: usize,
+    /// Something of it has left.
+    released: bool,
     refused: Option<Refusal>,
+    /// The request's body, as it will leave.
+    sent: Vec<u8>,
     seen: Observed,
     problem: Option<String>,
 }
@@ -99,7 +105,8 @@ impl Exchange<'_> {
             wall_ns: process.wall_ns(),
             random: [process.random(), process.random()],
         };
-        let mut known = Known(&self.host.facts);
+        let holds = self.host.facts.holds_headers && !self.released;
+        let mut known = Known { facts: &self.host.facts, holds };
         let mut ports = Ports { facts: &mut known, shared: &mut self.host.slots };
         self.host.chain.on(&mut self.stream, &mut ports, moment, event, &mut effects);
         for effect in effects {
@@ -112,6 +119,11 @@ impl Exchange<'_> {
             Effect::SetRequestHeader(name, value) => {
                 if self.is_safe(&value) {
                     self.request.replace(name.as_bytes(), &value);
+                }
+            }
+            Effect::AddRequestHeader(name, value) => {
+                if self.is_safe(&value) {
+                    self.request.add(name.as_bytes(), &value);
                 }
             }
             Effect::RemoveRequestHeader(name) => self.request.remove(name.as_bytes()),
@@ -127,8 +139,17 @@ impl Exchange<'_> {
             }
             Effect::RemoveResponseHeader(name) => self.response.remove(name.as_bytes()),
             Effect::InspectRequestBody => self.inspecting = true,
-            Effect::PassRequestBody => self.held = 0,
+            Effect::PassRequestBody => {
+                self.held = 0;
+                self.released = true;
+            }
             Effect::ReleaseRequestBody => self.inspecting = false,
+            Effect::ReplaceRequestBody(body) => {
+                if self.request.first("content-length").is_some() {
+                    self.request.replace(b"content-length", body.len().to_string().as_bytes());
+                }
+                self.sent = body;
+            }
             Effect::Refuse(refusal) => {
                 self.inspecting = false;
                 self.refused.get_or_insert(refusal);
@@ -205,6 +226,7 @@ impl Exchange<'_> {
     fn answer(&mut self, upstream: &UpstreamWire) {
         if self.response.is_empty() {
             self.seen.upstream = Some(self.request.clone());
+            self.seen.upstream_body = std::mem::take(&mut self.sent);
             self.response = upstream_answer(upstream);
             self.body.clone_from(&upstream.body.0);
             self.respond();
@@ -228,19 +250,26 @@ impl Exchange<'_> {
 }
 
 /// A case's facts.
-struct Known<'a>(&'a case::Facts);
+struct Known<'a> {
+    facts: &'a case::Facts,
+    holds: bool,
+}
 
 impl Facts for Known<'_> {
     fn fact(&mut self, fact: Fact<'_>) -> Option<Vec<u8>> {
         let text = |text: &Option<String>| text.as_ref().map(|text| text.clone().into_bytes());
         match fact {
-            Fact::SourceAddress => Some(self.0.source().as_bytes().to_vec()),
-            Fact::RouteName => text(&self.0.route_name),
-            Fact::VirtualHost => text(&self.0.virtual_host),
-            Fact::RouteMetadata => text(&self.0.route_metadata),
-            Fact::JwtClaim(claim) => self.0.jwt_claims.get(claim).map(|value| value.clone().into_bytes()),
-            Fact::PeerSubject => text(&self.0.peer_subject),
-            Fact::FilterMark(filter) => self.0.marks().contains(&filter).then(|| b"ran".to_vec()),
+            Fact::SourceAddress => Some(self.facts.source().as_bytes().to_vec()),
+            Fact::RouteName => text(&self.facts.route_name),
+            Fact::VirtualHost => text(&self.facts.virtual_host),
+            Fact::RouteMetadata => text(&self.facts.route_metadata),
+            Fact::JwtClaim(claim) => self.facts.jwt_claims.get(claim).map(|value| value.clone().into_bytes()),
+            Fact::PeerSubject => text(&self.facts.peer_subject),
+            Fact::FilterMark(filter) => self.facts.marks().contains(&filter).then(|| b"ran".to_vec()),
         }
+    }
+
+    fn holds_request(&self) -> bool {
+        self.holds
     }
 }

@@ -63,7 +63,12 @@ impl Wasm {
     /// When it traps or refuses the configuration.
     pub fn start(module: &Module, configuration: &[u8], facts: &case::Facts) -> Result<Self, HostError> {
         let process = Process::new(1);
-        let vm = Vm::serve(module, &process, &options(), configuration)?;
+        let mut options = options();
+        if !facts.holds_headers {
+            options.environment.retain(|(name, _)| name != "PORTCULLIS_HOLD_HEADERS");
+            options.holds_headers = false;
+        }
+        let vm = Vm::serve(module, &process, &options, configuration)?;
         let properties = properties(facts);
         Ok(Self { vm, process, properties, source: facts.source().to_owned(), counted: BTreeMap::new() })
     }
@@ -147,6 +152,7 @@ impl CaseHost for Wasm {
             headers,
             body: outcome.downstream.body,
             upstream: outcome.upstream.headers,
+            upstream_body: outcome.upstream.body,
             records,
             metrics,
         })

@@ -9,7 +9,8 @@ use crate::json::Value;
 pub enum Verdict {
     /// Let pass.
     Allow,
-    /// Would have been refused, if the section's mode were `enforce`.
+    /// Would have been refused, if the section refused: its mode is `monitor`, or its action is another one, which the
+    /// details name.
     Monitor,
     /// Refused.
     Deny,
@@ -76,6 +77,8 @@ pub enum LogLevel {
 pub enum Effect {
     /// Sets a header of the request, replacing all values under that name.
     SetRequestHeader(Rc<str>, Rc<[u8]>),
+    /// Adds a value to a header of the request, beside those that are there.
+    AddRequestHeader(Rc<str>, Rc<[u8]>),
     /// Removes a header from the request.
     RemoveRequestHeader(Rc<str>),
     /// Sets a header of the response, replacing all values under that name.
@@ -93,6 +96,12 @@ pub enum Effect {
     PassRequestBody,
     /// Has seen enough of the body: what follows need not be held nor shown.
     ReleaseRequestBody,
+    /// Replaces the request's body as a whole. Only in answer to the `RequestBody` event that ends the body, and only while
+    /// [`crate::Facts::holds_request`]: headers and all of the body still wait. The host makes `content-length` tell the new
+    /// length, if there is one, and leaves framing without a length alone. A host that cannot refuses the request: never
+    /// does a part of one body leave with a part, or the length, of another. Events that other policies see show the body
+    /// as it came.
+    ReplaceRequestBody(Vec<u8>),
     /// Refuses the request. The first refusal of an event wins; later policies do not see the event.
     Refuse(Refusal),
     /// Notes a decision for the audit record.

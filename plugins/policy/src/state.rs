@@ -27,6 +27,12 @@ pub enum Fact<'a> {
 pub trait Facts {
     /// The fact as bytes; `None` when the host does not know it or has no such notion.
     fn fact(&mut self, fact: Fact<'_>) -> Option<Vec<u8>>;
+
+    /// Whether all of a request whose body is inspected still waits, headers included, so that they can be changed by what
+    /// the body holds. Costs nothing to ask. A host that does not know lets something go.
+    fn holds_request(&self) -> bool {
+        false
+    }
 }
 
 /// A host that knows nothing.

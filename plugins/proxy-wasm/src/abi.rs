@@ -71,6 +71,7 @@ host! { "env"
     fn proxy_get_current_time_nanoseconds(time: *mut u64);
     fn proxy_set_tick_period_milliseconds(period: u32);
     fn proxy_get_buffer_bytes(kind: u32, start: usize, max: usize, data: *mut *mut u8, size: *mut usize);
+    fn proxy_set_buffer_bytes(kind: u32, start: usize, max: usize, data: *const u8, size: usize);
     fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize);
     fn proxy_replace_header_map_value(map: u32, k: *const u8, kn: usize, v: *const u8, vn: usize);
     fn proxy_add_header_map_value(map: u32, k: *const u8, kn: usize, v: *const u8, vn: usize);
@@ -173,6 +174,12 @@ pub fn set_tick_period(milliseconds: u32) -> Result<(), Status> {
 pub fn buffer(kind: Buffer, start: usize, max: usize) -> Result<Vec<u8>, Status> {
     // SAFETY: the host writes one pointer and one size.
     filled(|data, size| unsafe { proxy_get_buffer_bytes(kind as u32, start, max, data, size) })
+}
+
+/// Replaces the first `length` bytes of a buffer.
+pub fn replace_buffer(kind: Buffer, length: usize, bytes: &[u8]) -> Result<(), Status> {
+    // SAFETY: pointer and size belong together; the host only reads.
+    check(unsafe { proxy_set_buffer_bytes(kind as u32, 0, length, bytes.as_ptr(), bytes.len()) })
 }
 
 /// All pairs of a header map, serialized; see [`crate::map`].

@@ -19,20 +19,25 @@ pub enum Dialect {
 }
 
 /// The host's properties of the stream whose callback runs.
-pub struct Properties<'a>(pub &'a Cell<Dialect>);
+pub struct Properties<'a> {
+    /// What the host calls its properties.
+    pub dialect: &'a Cell<Dialect>,
+    /// All of the request still waits.
+    pub holds: bool,
+}
 
 impl Properties<'_> {
     /// A property of the route under its current or former name. A lookup that fails costs as much as one that does
     /// not, so the wrong name is not tried twice.
     fn of_route(&self, current: &[u8], former: &[u8]) -> Option<Vec<u8>> {
-        if self.0.get() == Dialect::Unknown {
+        if self.dialect.get() == Dialect::Unknown {
             if first(&[b"xds\0virtual_host_name"]).is_some() {
-                self.0.set(Dialect::Current);
+                self.dialect.set(Dialect::Current);
             } else if first(&[b"route_name"]).is_some() {
-                self.0.set(Dialect::Former);
+                self.dialect.set(Dialect::Former);
             }
         }
-        match self.0.get() {
+        match self.dialect.get() {
             Dialect::Unknown => first(&[current, former]),
             Dialect::Current => first(&[current]),
             Dialect::Former => first(&[former]),
@@ -63,6 +68,10 @@ impl Facts for Properties<'_> {
                 first(&[&path])
             }
         }
+    }
+
+    fn holds_request(&self) -> bool {
+        self.holds
     }
 }
 

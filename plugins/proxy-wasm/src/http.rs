@@ -31,6 +31,10 @@ pub struct Exchange {
     seen: usize,
     /// What the host's buffer holds may flow.
     flows: bool,
+    /// The request's headers have left, or what of the body was held.
+    released: bool,
+    /// The request's headers tell how long its body is.
+    sized: bool,
     refused: bool,
     /// A callback runs in which a local reply would spoil the response, or at the stream's end crash the host.
     answered: bool,
@@ -50,6 +54,8 @@ impl Exchange {
             body: Body::Pass,
             seen: 0,
             flows: false,
+            released: false,
+            sized: false,
             refused: false,
             answered: false,
             tunnel: false,
@@ -61,8 +67,9 @@ impl Exchange {
     fn on(&mut self, event: &Event<'_>) {
         let mut effects = Effects::new();
         let moment = self.worker.clock.moment();
+        let holds = self.worker.holds_headers() && !self.released;
         self.worker.with_chain(|chain, shared| {
-            let mut ports = Ports { facts: &mut Properties(&self.worker.dialect), shared };
+            let mut ports = Ports { facts: &mut Properties { dialect: &self.worker.dialect, holds }, shared };
             chain.on(&mut self.stream, &mut ports, moment, event, &mut effects);
         });
         for effect in effects {
@@ -73,6 +80,7 @@ impl Exchange {
     fn carry_out(&mut self, effect: Effect, moment: Moment) {
         let done = match effect {
             Effect::SetRequestHeader(name, value) => self.set(Map::Request, name.as_bytes(), &value, false),
+            Effect::AddRequestHeader(name, value) => self.set(Map::Request, name.as_bytes(), &value, true),
             Effect::RemoveRequestHeader(name) => abi::remove_header(Map::Request, name.as_bytes()),
             Effect::SetResponseHeader(name, value) => self.set(Map::Response, name.as_bytes(), &value, false),
             Effect::AddResponseHeader(name, value) => self.set(Map::Response, name.as_bytes(), &value, true),
@@ -91,6 +99,7 @@ impl Exchange {
                 self.body = Body::Pass;
                 Ok(())
             }
+            Effect::ReplaceRequestBody(body) => self.replace(&body),
             Effect::Refuse(_) if self.answered => {
                 self.worker.log(LogLevel::Error, "a refusal of a response is ignored");
                 Ok(())
@@ -126,6 +135,27 @@ impl Exchange {
         if add { abi::add_header(map, name, value) } else { abi::replace_header(map, name, value) }
     }
 
+    /// Replaces the body, and then its length: one that tells of another body would let whoever comes next smuggle a request.
+    /// What cannot be changed as a whole does not leave.
+    fn replace(&mut self, body: &[u8]) -> Result<(), abi::Status> {
+        let replaced = abi::replace_buffer(Buffer::RequestBody, self.seen, body);
+        let length = body.len().to_string();
+        let done = match replaced {
+            Ok(()) if self.sized => abi::replace_header(Map::Request, b"content-length", length.as_bytes()),
+            other => other,
+        };
+        self.seen = body.len();
+        let Err(status) = done else { return Ok(()) };
+        self.worker.host_refused(status);
+        self.refuse(&Refusal {
+            status: 500,
+            problem: "urn:portcullis:problem:body-not-replaced",
+            title: "Request could not be changed",
+            reason: "body-not-replaced",
+            headers: Vec::new(),
+        })
+    }
+
     fn refuse(&mut self, refusal: &Refusal) -> Result<(), abi::Status> {
         self.refused = true;
         self.body = Body::Pass;
@@ -137,11 +167,12 @@ impl Exchange {
     }
 
     /// What the host is told after a request callback.
-    fn answer(&self, headers: bool) -> Action {
+    fn answer(&mut self, headers: bool) -> Action {
         let hold = match self.body {
             Body::Inspect => !headers || self.worker.holds_headers(),
             Body::Pass => false,
         };
+        self.released |= !hold;
         if self.refused || hold { Action::Pause } else { Action::Continue }
     }
 
@@ -166,6 +197,7 @@ impl Exchange {
         let headers = map::parse(&bytes);
         self.worker.provoke(&headers);
         self.outcome.request_bytes = length(headers.first("content-length"));
+        self.sized = headers.first("content-length").is_some();
         self.tunnel = is_tunnel(&headers);
         self.on(&Event::RequestHeaders { headers: &headers, end_of_stream });
         if end_of_stream {
@@ -188,6 +220,7 @@ impl Exchange {
         if size < self.seen {
             // A host that does not keep what it was asked to keep: all of this is new.
             self.seen = 0;
+            self.released = true;
         }
         let fresh = size.saturating_sub(self.seen);
         let chunk = if fresh == 0 {
@@ -197,6 +230,8 @@ impl Exchange {
                 Ok(chunk) => chunk,
                 Err(status) => {
                     self.worker.host_refused(status);
+                    // What nobody has seen cannot be changed.
+                    self.released = true;
                     Vec::new()
                 }
             }
@@ -209,6 +244,7 @@ impl Exchange {
         if std::mem::take(&mut self.flows) && !self.refused {
             // What comes next is not preceded by what has flowed.
             self.seen = 0;
+            self.released = true;
             return Action::Continue;
         }
         self.answer(false)
@@ -253,7 +289,8 @@ impl Exchange {
             outcome.total = total.map(Duration::from_nanos);
             self.worker.with_chain(|chain, shared| {
                 let moment = self.worker.clock.moment();
-                let mut ports = Ports { facts: &mut Properties(&self.worker.dialect), shared };
+                let mut facts = Properties { dialect: &self.worker.dialect, holds: false };
+                let mut ports = Ports { facts: &mut facts, shared };
                 chain.recall(&mut self.stream, &mut ports, moment, &headers);
             });
         }

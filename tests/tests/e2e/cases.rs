@@ -124,7 +124,9 @@ impl Lane {
             .iter()
             .enumerate()
             .map(|(at, (_, case))| {
-                Listener::new(&format!("case-{at}"), case.config.clone().unwrap_or(json!({})))
+                let config = case.config.clone().unwrap_or(json!({}));
+                let holds_headers = case.facts.holds_headers;
+                Listener { holds_headers, ..Listener::new(&format!("case-{at}"), config) }
             })
             .collect();
         let (added, upstream, ingest) = (listeners.clone(), application.host_port(), capture.port());
@@ -222,7 +224,8 @@ impl Lane {
             status: Some(status),
             headers: header_map(&message.headers),
             body: message.body,
-            upstream: seen.pop().map(|seen| as_seen(&seen)),
+            upstream: seen.first().map(as_seen),
+            upstream_body: seen.pop().map(|seen| seen.body).unwrap_or_default(),
             ..Observed::default()
         };
         Ok((observed, id))

@@ -25,6 +25,8 @@ pub struct Listener {
     pub virtual_hosts: Option<Value>,
     /// Whether WebSocket upgrades are let through.
     pub upgrades: bool,
+    /// Whether headers can be held back while the body is inspected, and the module is told so.
+    pub holds_headers: bool,
 }
 
 impl Listener {
@@ -37,6 +39,7 @@ impl Listener {
             filters: Vec::new(),
             virtual_hosts: None,
             upgrades: false,
+            holds_headers: true,
         }
     }
 
@@ -64,6 +67,11 @@ impl Listener {
         module["name"] = json!(self.name);
         module["root_id"] = json!(self.name);
         module["configuration"]["value"] = json!(self.config.to_string());
+        if !self.holds_headers {
+            module["allow_on_headers_stop_iteration"] = json!(false);
+            let variables = &mut module["vm_config"]["environment_variables"]["key_values"];
+            variables.as_object_mut().expect("variables by name").remove("PORTCULLIS_HOLD_HEADERS");
+        }
         filters.splice(at..at, self.filters.clone());
         listener
     }
