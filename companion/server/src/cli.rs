@@ -133,13 +133,13 @@ pub struct ServeArgs {
     /// Told by /api/security/status; it never switches the API's own authentication off
     #[arg(long, env = "SECURITY_ENABLED", default_value = "true", value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set, value_name = "BOOL")]
     pub security_enabled: bool,
-    /// Default limit: API calls a minute; checked here, applied by the module's own configuration
+    /// API calls a minute, of a tenant without a policy of its own: 0 (none) to 1000000
     #[arg(long, env = "RATE_LIMIT_API_CALLS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub rate_limit_api_calls: u32,
-    /// Default limit: login attempts a minute; checked here, applied by the module's own configuration
+    /// Login attempts a minute, of each user of a tenant without a policy of its own: 0 (none) to 1000000
     #[arg(long, env = "RATE_LIMIT_LOGIN_ATTEMPTS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub rate_limit_login_attempts: u32,
-    /// Default limit: file uploads a minute; checked here, applied by the module's own configuration
+    /// File uploads a minute, of each user of a tenant without a policy of its own: 0 (none) to 1000000
     #[arg(long, env = "RATE_LIMIT_FILE_UPLOADS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub rate_limit_file_uploads: u32,
     /// For trying out, never for real traffic: tenants register themselves, missing keys are made

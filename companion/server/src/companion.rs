@@ -11,6 +11,7 @@ use crate::api::{self, Api};
 use crate::clock::{Clock, Timestamp};
 use crate::http::listener::{ListenError, Listener, serve};
 use crate::ingest::{self, Ingest};
+use crate::limits::{Limits, Policies};
 use crate::metrics::Metrics;
 use crate::settings::{IngestPlace, Settings};
 use crate::storage::sqlite::{Shape, SqliteStorage};
@@ -20,6 +21,8 @@ use crate::storage::{Storage, StorageError};
 const API_CONNECTIONS: usize = 512;
 /// Connections of modules at once; a proxy keeps about one a worker.
 const INGEST_CONNECTIONS: usize = 256;
+/// How often expired leases are looked for.
+const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 /// How often old events are looked for.
 const EXPIRY_PAUSE: Duration = Duration::from_secs(60);
 /// Old events removed at a time, and the pause until the next: batches find their place in between.
@@ -35,6 +38,9 @@ pub enum CompanionError {
     /// The store.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// No random bytes.
+    #[error("the system's random source failed: {0}")]
+    Random(#[from] getrandom::Error),
 }
 
 /// A companion that serves.
@@ -62,6 +68,7 @@ impl Companion {
         let shape = Shape { registration: settings.registration, max_bytes: settings.max_store_bytes };
         let storage: Arc<dyn Storage> = Arc::new(SqliteStorage::open(&settings.database, shape)?);
         let metrics = Arc::new(Metrics::default());
+        let limits = Arc::new(Limits::in_memory(Policies::new(settings.rates))?);
         let api_address = api_listener.address();
         let ingest_address = ingest_listener.address();
 
@@ -69,6 +76,7 @@ impl Companion {
             Arc::clone(&storage),
             clock.clone(),
             Arc::clone(&metrics),
+            Arc::clone(&limits),
             settings.tokens,
             settings.protections,
         ));
@@ -76,15 +84,23 @@ impl Companion {
             storage: Arc::clone(&storage),
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
+            limits: Arc::clone(&limits),
             token: settings.ingest_token,
         });
         let (end, ended) = watch::channel(false);
         let tasks = vec![
             tokio::spawn(serve(api_listener, api, API_CONNECTIONS, ended.clone())),
             tokio::spawn(serve(ingest_listener, ingest, INGEST_CONNECTIONS, ended.clone())),
+            tokio::spawn(sweep(limits, ended.clone())),
             tokio::spawn(expire(Arc::clone(&storage), clock, settings.retention, metrics, ended)),
         ];
         Ok(Self { api_address, ingest_address, storage, end, tasks })
+    }
+
+    /// What it keeps its records in.
+    #[must_use]
+    pub fn storage(&self) -> Arc<dyn Storage> {
+        Arc::clone(&self.storage)
     }
 
     /// Stops listening, finishes what is being answered, and closes the store.
@@ -98,6 +114,17 @@ impl Companion {
             let _ = task.await;
         }
         Ok(self.storage.close().await?)
+    }
+}
+
+/// Ends leases whose time is over, until `end` says true.
+async fn sweep(limits: Arc<Limits>, mut end: watch::Receiver<bool>) {
+    loop {
+        limits.sweep().await;
+        tokio::select! {
+            () = tokio::time::sleep(SWEEP_PAUSE) => {}
+            _ = end.wait_for(|end| *end) => return,
+        }
     }
 }
 

@@ -13,6 +13,7 @@ pub mod event;
 pub mod http;
 pub mod ingest;
 pub mod inspect;
+pub mod limits;
 pub mod logging;
 pub mod metrics;
 pub mod secret;

@@ -11,7 +11,7 @@ use crate::event::{EventType, Severity};
 use crate::storage::{Outcome, QueueState};
 
 /// Routes that have a series of their own; every other path is `other`.
-const ROUTES: [&str; 11] = [
+const ROUTES: [&str; 14] = [
     "/api/security/status",
     "/api/security/events/{tenant_id}",
     "/api/security/metrics/{tenant_id}",
@@ -21,7 +21,10 @@ const ROUTES: [&str; 11] = [
     "/health/detailed",
     "/metrics",
     "/openapi.json",
+    "/api/security/rate-limit/check",
     "/v1/ingest",
+    "/v1/leases",
+    "/v1/policies",
     "other",
 ];
 const STATUS_CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::api::Protections;
 use crate::cli::{Environment, ServeArgs, StoreArgs};
 use crate::ingest::MIN_TOKEN_BYTES;
+use crate::limits::Rates;
 use crate::secret::{Secret, SecretError};
 use crate::storage::Registration;
 use crate::token::TokenKey;
@@ -92,6 +93,8 @@ pub struct Settings {
     pub ingest_token: Option<Secret>,
     /// Who adds tenants.
     pub registration: Registration,
+    /// Of tenants without a policy of their own.
+    pub rates: Rates,
     /// What status tells.
     pub protections: Protections,
     /// Where it runs.
@@ -152,6 +155,12 @@ impl Settings {
             registration: match args.demonstration {
                 true => Registration::ByTraffic { max_tenants: MAX_SELF_REGISTERED },
                 false => Registration::Operator,
+            },
+            rates: Rates {
+                api_calls_per_minute: args.rate_limit_api_calls,
+                login_attempts_per_minute: args.rate_limit_login_attempts,
+                file_uploads_per_minute: args.rate_limit_file_uploads,
+                ..Rates::default()
             },
             protections: Protections {
                 security: args.security_enabled,

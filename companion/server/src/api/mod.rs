@@ -8,18 +8,20 @@ pub mod auth;
 mod monitoring;
 mod openapi;
 mod parameters;
+mod rate_limit;
 mod security;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Router, middleware};
 
 use crate::clock::{Clock, monotonic};
 use crate::http::envelope::{self, Envelope};
 use crate::http::problem::Problem;
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::storage::{Pending, Storage};
 use crate::token::TokenKey;
@@ -49,6 +51,10 @@ pub struct Api {
     pub clock: Clock,
     /// Counted here.
     pub metrics: Arc<Metrics>,
+    /// Asked by checks.
+    pub limits: Arc<Limits>,
+    /// Numbers the events that checks store.
+    pub numbering: Arc<rate_limit::Numbering>,
     /// Verifies tokens.
     pub tokens: TokenKey,
     /// Told by status.
@@ -66,11 +72,23 @@ impl Api {
         storage: Arc<dyn Storage>,
         clock: Clock,
         metrics: Arc<Metrics>,
+        limits: Arc<Limits>,
         tokens: TokenKey,
         protections: Protections,
     ) -> Self {
         let readiness = Arc::default();
-        Self { storage, clock, metrics, tokens, protections, started: monotonic(), readiness }
+        let numbering = Arc::default();
+        Self {
+            storage,
+            clock,
+            metrics,
+            limits,
+            numbering,
+            tokens,
+            protections,
+            started: monotonic(),
+            readiness,
+        }
     }
 
     /// Waits for the store, measures it, and turns its errors into 503.
@@ -96,6 +114,7 @@ pub fn router(api: Api) -> Router {
         .route("/api/security/status", get(security::status))
         .route("/api/security/events/{tenant_id}", get(security::events))
         .route("/api/security/metrics/{tenant_id}", get(security::metrics))
+        .route("/api/security/rate-limit/check", post(rate_limit::check))
         .route("/monitoring/version", get(monitoring::version))
         .route("/health/detailed", get(monitoring::detailed))
         .route("/metrics", get(monitoring::prometheus))

@@ -148,7 +148,7 @@ pub async fn prometheus(
     Extension(grant): Extension<Grant>,
 ) -> Result<Response, Problem> {
     auth::require_admin(&grant)?;
-    let text = api.metrics.render(api.storage.queue(), api.started.elapsed());
+    let text = api.metrics.render(api.storage.queue(), api.started.elapsed()) + &api.limits.render();
     let mut response = text.into_response();
     let value = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, value);

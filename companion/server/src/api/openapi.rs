@@ -4,7 +4,7 @@ use axum::response::Response;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
-use super::{monitoring, security};
+use super::{monitoring, rate_limit, security};
 use crate::http::envelope;
 use crate::http::problem::ProblemBody;
 
@@ -24,6 +24,11 @@ fn describe() -> Value {
     let state = answer(schemas.subschema_for::<monitoring::StateBody>(), "The state and nothing else.");
     let version = answer(schemas.subschema_for::<monitoring::Version>(), "The release that runs.");
     let detailed = answer(schemas.subschema_for::<monitoring::Detailed>(), "The state of every part.");
+    let verdict = answer(
+        schemas.subschema_for::<rate_limit::Verdict>(),
+        "Whether it may happen; if so, it has been counted.",
+    );
+    let question = schemas.subschema_for::<rate_limit::Question>();
     let problem = schemas.subschema_for::<ProblemBody>();
 
     let tenant = json!({"name": "tenant_id", "in": "path", "required": true,
@@ -49,6 +54,16 @@ fn describe() -> Value {
         }
         operation
     };
+    let post = |summary: &str, body: Value, ok: &Value, problems: &[&str]| {
+        let mut operation = get(summary, ok, problems);
+        let operation = operation.get_mut("get").map(Value::take).unwrap_or_default();
+        let body = json!({"required": true, "content": {"application/json": {"schema": body}}});
+        let mut post = json!({"post": operation});
+        if let Some(post) = post.get_mut("post").and_then(Value::as_object_mut) {
+            post.insert("requestBody".to_owned(), body);
+        }
+        post
+    };
     let of_tenant: &[&str] = &["400", "401", "403", "404", "503"];
     let text = json!({"description": "Prometheus text, format 0.0.4.", "content": {"text/plain": {}}});
     let own = json!({"description": "This document.", "content": {"application/json": {}}});
@@ -61,6 +76,8 @@ fn describe() -> Value {
             "/api/security/events/{tenant_id}": with(get("A tenant's events", &events, of_tenant), "parameters", filter),
             "/api/security/metrics/{tenant_id}":
                 with(get("A tenant's figures", &metrics, of_tenant), "parameters", json!([tenant])),
+            "/api/security/rate-limit/check":
+                post("Count one action of a user", json!(question), &verdict, of_tenant),
             "/monitoring/liveness": with(get("Whether the process answers", &state, &[]), "security", json!([])),
             "/monitoring/readiness": with(get("Whether the store works", &state, &["503"]), "security", json!([])),
             "/monitoring/version": get("The release that runs", &version, &["401"]),

@@ -1,4 +1,4 @@
-//! The ingest listener: modules deliver their audit records here, and nobody else.
+//! The ingest listener: modules deliver their audit records and ask for leases here, and nobody else.
 //!
 //! `POST /v1/ingest` takes JSON lines and answers when what can be stored is durable: `{"stored",
 //! "duplicates", "rejected", "errors"}`. A batch may be delivered twice; its records are stored once. A line
@@ -30,6 +30,7 @@ use serde::Serialize;
 use crate::clock::{Clock, monotonic};
 use crate::http::envelope::{self, Envelope, json};
 use crate::http::problem::Problem;
+use crate::limits::{Limits, leases, policies};
 use crate::metrics::{EventLabels, Metrics};
 use crate::secret::Secret;
 use crate::storage::{Outcome, Storage, StorageError};
@@ -48,6 +49,8 @@ pub struct Ingest {
     pub clock: Clock,
     /// Counted here.
     pub metrics: Arc<Metrics>,
+    /// Leases come from here.
+    pub limits: Arc<Limits>,
     /// What a sender must show; `None` only on a Unix socket, whose file mode says who may send.
     pub token: Option<Secret>,
 }
@@ -69,6 +72,8 @@ pub fn router(ingest: Ingest) -> Router {
     };
     Router::new()
         .route("/v1/ingest", post(receive))
+        .route("/v1/leases", post(leases::grant))
+        .route("/v1/policies", post(policies::pull))
         .fallback(async || Problem::of_status(StatusCode::NOT_FOUND))
         .method_not_allowed_fallback(async || Problem::of_status(StatusCode::METHOD_NOT_ALLOWED))
         .layer(middleware::from_fn_with_state(ingest.clone(), authenticate))
@@ -105,7 +110,8 @@ async fn receive(
         problem
     };
     check_type(&headers).map_err(refused)?;
-    let body = read_body(body).await.map_err(refused)?;
+    let body =
+        read_body(body, batch::MAX_BYTES, "a batch has at most 1048576 bytes").await.map_err(refused)?;
     let Batch { events, rejected, errors } = Batch::read(&body, ingest.clock.now());
     drop(body);
     ingest.metrics.rejected(rejected);
@@ -169,12 +175,16 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-async fn read_body(body: Body) -> Result<Bytes, Problem> {
-    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, batch::MAX_BYTES).collect()).await;
+/// A body of at most `most` bytes; `detail` says so to who sends more.
+///
+/// # Errors
+/// 413, 408, or 400 when it breaks off.
+pub async fn read_body(body: Body, most: usize, detail: &'static str) -> Result<Bytes, Problem> {
+    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, most).collect()).await;
     match collected {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "a batch has at most 1048576 bytes"))
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail))
         }
         Ok(Err(_)) => Err(Problem::malformed("the body broke off")),
         Err(_) => {

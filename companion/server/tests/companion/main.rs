@@ -5,5 +5,6 @@ mod api;
 mod commands;
 mod ingest;
 mod inspect;
+mod limits;
 mod storage;
 mod support;

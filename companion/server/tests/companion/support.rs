@@ -48,6 +48,7 @@ fn settings(folder: &Path, demonstration: bool) -> Settings {
             true => Registration::ByTraffic { max_tenants: 10_000 },
             false => Registration::Operator,
         },
+        rates: Default::default(),
         protections: Protections {
             security: true,
             encryption: false,
@@ -109,11 +110,36 @@ impl Running {
         send(self.companion.ingest_address.unwrap(), &request).await
     }
 
+    pub async fn post(&self, path: &str, body: &Value, token: &str) -> Answer {
+        send(self.companion.api_address.unwrap(), &json_request("POST", path, body, token)).await
+    }
+
+    /// A call of a module, on the ingest listener.
+    pub async fn module_call(&self, path: &str, body: &Value, token: &str) -> Answer {
+        send(self.companion.ingest_address.unwrap(), &json_request("POST", path, body, token)).await
+    }
+
+    /// Adds a tenant as an operator does.
+    pub async fn add_tenant(&self, name: &str) {
+        let storage = self.companion.storage();
+        storage.add_tenant(TenantId::new(name).unwrap(), self.clock.now()).await.unwrap();
+    }
+
     pub async fn events(&self, tenant: &str, query: &str) -> Vec<Value> {
         let answer = self.get(&format!("/api/security/events/{tenant}{query}"), Some(&self.admin())).await;
         assert_eq!(answer.status, 200, "{}", answer.body);
         answer.json()["events"].as_array().unwrap().clone()
     }
+}
+
+fn json_request(method: &str, path: &str, body: &Value, token: &str) -> Vec<u8> {
+    let body = body.to_string();
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
 }
 
 pub struct Answer {

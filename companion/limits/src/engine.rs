@@ -1,0 +1,336 @@
+//! The engine: shards of states behind locks, and what is done to them. No I/O, no clock: time is handed in.
+//!
+//! Before an answer may leave, the debit that it rests on must be durable. The engine keeps a *ceiling* for each key: an
+//! arrival time, some way ahead of the true one, that is promised to [`Promises`]. As long as the true one stays below,
+//! nothing is written; a step that goes beyond makes a new promise and names the batch to wait for.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::{
+    key::{Key, Secret},
+    quota::{Quota, Time, longest_remembered, remembered_ms},
+    step::{self, Ask, Flow, Grant, Leases, Spent},
+    sync::{Guard, Lock},
+    table::{Entry, Floor, Out, Table},
+};
+
+/// Parts of the table. A tenant's keys are spread over all of them.
+const SHARDS: usize = 64;
+/// Keys that a shard may have leases of. A further key is granted nothing until leases of others end.
+const LEASED_KEYS_PER_SHARD: usize = 16 * 1024;
+/// Levels of one question. More: refused by the callers.
+pub const LEVELS: usize = 64;
+/// How far ahead a promise reaches: a thirty-second of the refill, within these bounds.
+const AHEAD_NS: (u64, u64) = (100_000_000, 30_000_000_000);
+/// What a newcomer without a place is told to wait.
+const FULL_WAIT_NS: u64 = 1_000_000_000;
+
+/// Where ceilings are written.
+pub trait Promises: Send + Sync {
+    /// Takes down that the key's arrival time stays at or below `ceiling_ns`; answers the batch that holds it.
+    fn promise(&self, key: Key, ceiling_ns: u64) -> u64;
+    /// The last batch that is durable.
+    fn kept(&self) -> u64;
+}
+
+/// Nothing outlives the process.
+impl Promises for () {
+    fn promise(&self, _: Key, _: u64) -> u64 {
+        0
+    }
+
+    fn kept(&self) -> u64 {
+        0
+    }
+}
+
+/// An answer, and the batch that must be durable before it leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer<T> {
+    /// The answer.
+    pub value: T,
+    /// 0: none.
+    pub batch: u64,
+}
+
+/// One of the limits of a question.
+#[derive(Debug, Clone, Copy)]
+pub struct Level {
+    /// Which.
+    pub key: Key,
+    /// Its numbers.
+    pub quota: Quota,
+    /// What it costs; 0 only looks.
+    pub hits: u32,
+}
+
+/// What happened to tokens since the start, and how much memory it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Granted on leases.
+    pub granted: u64,
+    /// Reported, or taken, as spent.
+    pub spent: u64,
+    /// Given back.
+    pub returned: u64,
+    /// Of leases that ended.
+    pub expired: u64,
+    /// Still out.
+    pub outstanding: u64,
+    /// Spent at once, without a lease.
+    pub direct: u64,
+    /// Entries that gave way although they were in use.
+    pub folded: u64,
+    /// Keys that found no room.
+    pub no_room: u64,
+    /// Bytes of the table.
+    pub bytes: u64,
+}
+
+#[derive(Debug)]
+struct Shard {
+    table: Table,
+    flow: Flow,
+    direct: u64,
+}
+
+/// See the module's page.
+#[derive(Debug)]
+pub struct Engine<P> {
+    shards: Box<[Lock<Shard>]>,
+    secret: Secret,
+    promises: P,
+    /// Set when earlier state was lost: when the loss was found; nothing of a quota is granted for its refill after that.
+    lost_ns: AtomicU64,
+}
+
+impl<P: Promises> Engine<P> {
+    /// An empty engine for at most some `keys` keys.
+    pub fn new(keys: usize, secret: Secret, promises: P) -> Self {
+        let shard = || {
+            Lock::new(Shard { table: Table::new(keys.div_ceil(SHARDS)), flow: Flow::default(), direct: 0 })
+        };
+        let shards = (0..SHARDS).map(|_| shard()).collect();
+        Self { shards, secret, promises, lost_ns: AtomicU64::new(u64::MAX) }
+    }
+
+    /// What keys are hashed with.
+    pub fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
+    /// Where ceilings go.
+    pub fn promises(&self) -> &P {
+        &self.promises
+    }
+
+    /// From now on every quota is taken as used up, for one refill: what was granted before is not known any more.
+    pub fn forget(&self, now_ns: u64) {
+        self.lost_ns.store(now_ns, Ordering::SeqCst);
+    }
+
+    /// How long nothing of `quota` is granted because state was lost; 0 when it may be.
+    pub fn silent_ns(&self, now_ns: u64, quota: &Quota) -> u64 {
+        let lost = self.lost_ns.load(Ordering::Relaxed);
+        if lost == u64::MAX {
+            return 0;
+        }
+        let pause = u64::try_from(longest_remembered().as_nanos()).unwrap_or(u64::MAX);
+        lost.saturating_add(quota.refill_ns()).saturating_add(pause).saturating_sub(now_ns)
+    }
+
+    fn number(key: Key) -> usize {
+        usize::try_from(key.place >> 58).unwrap_or(0) % SHARDS
+    }
+
+    fn lock(&self, number: usize) -> Option<Guard<'_, Shard>> {
+        self.shards.get(number).map(Lock::lock)
+    }
+
+    /// Answers a process's ask for one key.
+    pub fn ask(&self, key: Key, quota: &Quota, ask: &Ask, now_ns: u64) -> Answer<Grant> {
+        let nothing = |wait| Answer { value: Grant { retry_after_ns: wait, ..Grant::default() }, batch: 0 };
+        let silent = self.silent_ns(now_ns, quota);
+        if silent > 0 {
+            return nothing(silent);
+        }
+        let Some(mut shard) = self.lock(Self::number(key)) else { return nothing(FULL_WAIT_NS) };
+        let shard = &mut *shard;
+        let crowded = shard.table.out.len() >= LEASED_KEYS_PER_SHARD && !shard.table.out.contains_key(&key);
+        let mut out = match crowded {
+            true => None,
+            false => {
+                Some(shard.table.out.remove(&key).unwrap_or(Out { leases: Leases::default(), quota: *quota }))
+            }
+        };
+        let entry = shard.table.entry(key, now_ns, quota);
+        let (Some(entry), Some(mut known)) = (entry, out.take()) else { return nothing(FULL_WAIT_NS) };
+        read_by(entry, quota);
+        let (tat, grant) = step::ask(entry.tat, &mut known.leases, now_ns, quota, ask, &mut shard.flow);
+        entry.tat = tat;
+        entry.leased = !known.leases.is_empty();
+        known.quota = if quota.is_nothing() { known.quota } else { *quota };
+        let batch = self.cover(entry, quota);
+        if entry.leased {
+            shard.table.out.insert(key, known);
+        }
+        Answer { value: grant, batch }
+    }
+
+    /// Spends on all levels, or on none. Levels may repeat a key: then they add up.
+    pub fn spend(&self, levels: &[Level], now_ns: u64, answers: &mut Vec<Spent>) -> Answer<bool> {
+        answers.clear();
+        let wanted = levels.iter().fold(0_u64, |set, level| set | 1 << Self::number(level.key));
+        // In the order of their numbers: so no two questions wait for each other.
+        let mut held: [Option<Guard<'_, Shard>>; SHARDS] = [const { None }; SHARDS];
+        for (number, place) in held.iter_mut().enumerate() {
+            if wanted >> number & 1 == 1 {
+                *place = self.lock(number);
+            }
+        }
+        let mut before: Vec<Time> = Vec::with_capacity(levels.len());
+        let mut allowed = true;
+        for level in levels {
+            let shard = held.get_mut(Self::number(level.key)).and_then(Option::as_deref_mut);
+            let (was, spent) = self.spend_one(shard, level, now_ns);
+            allowed &= spent.allowed;
+            before.push(was);
+            answers.push(spent);
+        }
+        let mut batch = 0;
+        for (index, level) in levels.iter().enumerate().rev() {
+            let shard = held.get_mut(Self::number(level.key)).and_then(Option::as_deref_mut);
+            let (Some(shard), Some(spent)) = (shard, answers.get_mut(index)) else { continue };
+            if !allowed && spent.allowed {
+                // Taken back: the level has what it had.
+                spent.remaining = spent.remaining.saturating_add(u64::from(level.hits));
+                if let (Some(entry), Some(was)) =
+                    (shard.table.entry(level.key, now_ns, &level.quota), before.get(index))
+                {
+                    entry.tat = *was;
+                }
+            } else if allowed && level.hits > 0 {
+                shard.direct = shard.direct.saturating_add(u64::from(level.hits));
+                if let Some(entry) = shard.table.entry(level.key, now_ns, &level.quota) {
+                    batch = batch.max(self.cover(entry, &level.quota));
+                }
+            }
+        }
+        Answer { value: allowed, batch }
+    }
+
+    fn spend_one(&self, shard: Option<&mut Shard>, level: &Level, now_ns: u64) -> (Time, Spent) {
+        let refused = |retry_after_ns| Spent { allowed: false, remaining: 0, retry_after_ns };
+        let silent = self.silent_ns(now_ns, &level.quota);
+        if silent > 0 {
+            return (Time::default(), refused(silent));
+        }
+        let Some(shard) = shard else { return (Time::default(), refused(FULL_WAIT_NS)) };
+        let Some(entry) = shard.table.entry(level.key, now_ns, &level.quota) else {
+            return (Time::default(), refused(FULL_WAIT_NS));
+        };
+        read_by(entry, &level.quota);
+        let (key, was, leased) = (entry.key, entry.tat, entry.leased);
+        let mut none = Leases::default();
+        let (tat, spent) = match leased.then(|| shard.table.out.get_mut(&key)).flatten() {
+            Some(out) => step::spend(was, &mut out.leases, now_ns, &level.quota, level.hits, &mut shard.flow),
+            None => step::spend(was, &mut none, now_ns, &level.quota, level.hits, &mut shard.flow),
+        };
+        if let Some(entry) = shard.table.entry(key, now_ns, &level.quota) {
+            entry.tat = tat;
+        }
+        (was, spent)
+    }
+
+    /// Makes sure that the promise covers the entry, with what may still be spent of its leases after a restart.
+    fn cover(&self, entry: &mut Entry, quota: &Quota) -> u64 {
+        let pause = if entry.leased { remembered_ms(quota.lease_ms()).saturating_mul(1_000_000) } else { 0 };
+        let needed = entry.tat.ceil().saturating_add(pause);
+        if needed > entry.ceiling_ns {
+            let ahead = (quota.refill_ns() / 32).clamp(AHEAD_NS.0, AHEAD_NS.1);
+            entry.ceiling_ns = needed.saturating_add(ahead);
+            entry.batch = self.promises.promise(entry.key, entry.ceiling_ns);
+        }
+        if entry.batch > self.promises.kept() { entry.batch } else { 0 }
+    }
+
+    /// Ends what has expired in one shard; the caller goes round all [`Engine::shards`] of them, now and then.
+    pub fn sweep(&self, number: usize, now_ns: u64) {
+        let Some(mut shard) = self.lock(number) else { return };
+        let Shard { table, flow, .. } = &mut *shard;
+        let due = |out: &Out| out.leases.next_expiry().is_none_or(|next| next <= now_ns);
+        let keys: Vec<Key> = table.out.iter().filter(|(_, out)| due(out)).map(|(key, _)| *key).collect();
+        for key in keys {
+            let Some(mut out) = table.out.remove(&key) else { continue };
+            let quota = out.quota;
+            let Some(entry) = table.entry(key, now_ns, &quota) else { continue };
+            read_by(entry, &quota);
+            add(flow, step::expire(&mut entry.tat, &mut out.leases, now_ns, &quota));
+            entry.leased = !out.leases.is_empty();
+            if entry.leased {
+                table.out.insert(key, out);
+            }
+        }
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// What a shard has promised and what still matters of it.
+    pub fn snapshot(&self, number: usize, now_ns: u64) -> (Vec<(Key, u64)>, Vec<Floor>) {
+        let Some(shard) = self.lock(number) else { return Default::default() };
+        let live = shard.table.live(now_ns).map(|entry| (entry.key, entry.ceiling_ns)).collect();
+        (live, shard.table.floors(now_ns).collect())
+    }
+
+    /// Puts back a promise of an earlier life.
+    pub fn restore(&self, key: Key, ceiling_ns: u64, now_ns: u64) {
+        if let Some(mut shard) = self.lock(Self::number(key)) {
+            shard.table.restore(key, ceiling_ns, now_ns);
+        }
+    }
+
+    /// Puts back a shard's floor of an earlier life.
+    pub fn restore_floor(&self, number: usize, floor: Floor) {
+        if let Some(mut shard) = self.lock(number) {
+            shard.table.restore_floor(floor);
+        }
+    }
+
+    /// Sums over all shards.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for number in 0..self.shards.len() {
+            let Some(shard) = self.lock(number) else { continue };
+            let Shard { table, flow, direct } = &*shard;
+            let outstanding: u64 = table.out.values().map(|out| out.leases.outstanding()).sum();
+            totals.granted += flow.granted;
+            totals.spent += flow.spent;
+            totals.returned += flow.returned;
+            totals.expired += flow.expired;
+            totals.outstanding += outstanding;
+            totals.direct += direct;
+            totals.folded += table.folded;
+            totals.no_room += table.refused;
+            totals.bytes += u64::try_from(table.bytes()).unwrap_or(0);
+        }
+        totals
+    }
+}
+
+/// Parts that another limit wrote are rounded up to whole nanoseconds.
+fn read_by(entry: &mut Entry, quota: &Quota) {
+    if entry.limit != quota.limit() && !quota.is_nothing() {
+        entry.tat = Time { ns: entry.tat.ceil(), parts: 0 };
+        entry.limit = quota.limit();
+    }
+}
+
+fn add(sum: &mut Flow, flow: Flow) {
+    sum.granted = sum.granted.saturating_add(flow.granted);
+    sum.spent = sum.spent.saturating_add(flow.spent);
+    sum.returned = sum.returned.saturating_add(flow.returned);
+    sum.expired = sum.expired.saturating_add(flow.expired);
+}

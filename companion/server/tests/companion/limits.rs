@@ -1,0 +1,164 @@
+//! Leases for modules and checks for programs: one truth, and nothing for strangers.
+
+use crate::support::{INGEST_TOKEN, Running};
+use portcullis_server::clock::Clock;
+use serde_json::{Value, json};
+
+const PROCESS: &str = "00000000000000a1";
+
+fn ask(rule: &str, subject: &str, sequence: u64, want: u32) -> Value {
+    json!({"tenant": "acme", "rule": rule, "subject": subject, "limit": 5, "window_ms": 60_000, "burst": 5,
+        "sequence": sequence, "held": 0, "want": want, "need": want, "give_back": 0})
+}
+
+async fn lease(running: &Running, process: &str, asks: Value) -> Value {
+    let answer =
+        running.module_call("/v1/leases", &json!({"process": process, "asks": asks}), INGEST_TOKEN).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    answer.json()["grants"].clone()
+}
+
+async fn check(running: &Running, user: &str, action: &str, token: &str) -> (u16, Value) {
+    let body = json!({"tenant": "acme", "user": user, "action": action});
+    let answer = running.post("/api/security/rate-limit/check", &body, token).await;
+    (answer.status, answer.json())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_and_checks_share_one_count() {
+    let running = Running::start(false).await;
+    running.add_tenant("acme").await;
+    let grants = lease(&running, PROCESS, json!([ask("login", "user=alice", 1, 3)])).await;
+    assert_eq!(grants[0]["granted"], 3);
+    assert_eq!(grants[0]["remaining"], 2);
+    assert!((1000..=10_000).contains(&grants[0]["expires_ms"].as_u64().unwrap()), "{grants}");
+
+    let token = running.of_tenant("acme");
+    let (status, first) = check(&running, "alice", "login", &token).await;
+    assert_eq!((status, &first), (200, &json!({"allowed": true, "remaining": 1, "retry_after": 0})));
+    check(&running, "alice", "login", &token).await;
+    let (_, refused) = check(&running, "alice", "login", &token).await;
+    assert_eq!((&refused["allowed"], &refused["remaining"]), (&json!(false), &json!(0)));
+    // 5 a minute: the next is there after 12 seconds.
+    assert!((11..=12).contains(&refused["retry_after"].as_u64().unwrap()), "{refused}");
+    let other = lease(&running, "00000000000000a2", json!([ask("login", "user=alice", 1, 1)])).await;
+    assert_eq!(other[0]["granted"], 0);
+    assert!((11_000..=12_000).contains(&other[0]["retry_after_ms"].as_u64().unwrap()), "{other}");
+    // Others are not touched.
+    let (_, bob) = check(&running, "bob", "login", &token).await;
+    assert_eq!(bob["allowed"], true);
+
+    let events = running.events("acme", "?event_type=RATE_LIMIT_EXCEEDED").await;
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0]["user_id"], "alice");
+    let metrics = running.get("/api/security/metrics/acme", Some(&token)).await.json();
+    assert_eq!(metrics["metrics"]["rate_limit_violations"], 1);
+    let text = running.get("/metrics", Some(&running.admin())).await.body;
+    for line in [
+        "portcullis_limits_tokens_granted_total 3",
+        "portcullis_limits_tokens_outstanding 3",
+        "portcullis_limits_tokens_direct_total 3",
+        "portcullis_limits_checks_limited_total 1",
+        "portcullis_events_total{type=\"RATE_LIMIT_EXCEEDED\",severity=\"WARNING\"} 1",
+    ] {
+        assert!(text.lines().any(|known| known == line), "{line}");
+    }
+    let file = rusqlite::Connection::open(running.folder.path().join("companion.db")).unwrap();
+    let (action, exceeded): (String, bool) = file
+        .query_row("SELECT action, limit_exceeded FROM rate_limiting_logs", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .unwrap();
+    assert_eq!((action.as_str(), exceeded), ("login", true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ask_that_comes_twice_changes_nothing() {
+    let running = Running::start(false).await;
+    let first = lease(&running, PROCESS, json!([ask("login", "user=eve", 7, 2)])).await;
+    let again = lease(&running, PROCESS, json!([ask("login", "user=eve", 7, 2)])).await;
+    assert_eq!((&first[0]["granted"], &again[0]["granted"]), (&json!(2), &json!(0)));
+    let mut back = ask("login", "user=eve", 8, 0);
+    back["give_back"] = json!(2);
+    back["need"] = json!(0);
+    let after = lease(&running, PROCESS, json!([back])).await;
+    assert_eq!((&after[0]["keep"], &after[0]["remaining"]), (&json!(0), &json!(5)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_malformed_anywhere_changes_nothing() {
+    let running = Running::start(false).await;
+    let good = ask("login", "user=eve", 1, 5);
+    let spoilt = |field: &str, value: Value| {
+        let mut bad = good.clone();
+        bad[field] = value;
+        json!({"process": PROCESS, "asks": [good.clone(), bad]})
+    };
+    for (call, named) in [
+        (json!({"process": "x", "asks": []}), "process"),
+        (json!({"process": PROCESS}), "asks"),
+        (json!({"process": PROCESS, "asks": vec![good.clone(); 257]}), "at most 256"),
+        (spoilt("tenant", json!("")), "asks[1]: tenant"),
+        (spoilt("rule", json!("a b")), "asks[1]: rule"),
+        (spoilt("subject", json!("x".repeat(257))), "asks[1]: subject"),
+        (spoilt("window_ms", json!(0)), "asks[1]: window_ms"),
+        (spoilt("limit", json!(1_000_000_001)), "asks[1]: limit"),
+        (spoilt("limit", json!(-1)), "not a call"),
+        (spoilt("held", json!(1.5)), "not a call"),
+        (spoilt("sequence", json!(u64::MAX as f64)), "not a call"),
+        (spoilt("colour", json!(1)), "colour"),
+    ] {
+        let answer = running.module_call("/v1/leases", &call, INGEST_TOKEN).await;
+        assert_eq!(answer.status, 400, "{call}: {}", answer.body);
+        assert!(answer.body.contains(named), "{named}: {}", answer.body);
+    }
+    assert_eq!(running.module_call("/v1/leases", &json!({}), "wrong token of the tests").await.status, 401);
+    assert_eq!(running.module_call("/v1/policies", &json!({}), "wrong token of the tests").await.status, 401);
+    // Near miss: the same ask alone is granted whole.
+    assert_eq!(lease(&running, PROCESS, json!([good])).await[0]["granted"], 5);
+    // And nothing is allowed where the limit is 0.
+    let mut nothing = ask("login", "user=nobody", 1, 1);
+    nothing["limit"] = json!(0);
+    assert_eq!(lease(&running, PROCESS, json!([nothing])).await[0]["granted"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_asks_who_asks() {
+    let running = Running::start(false).await;
+    running.add_tenant("acme").await;
+    let own = running.of_tenant("acme");
+    assert_eq!(check(&running, "alice", "login", &running.of_tenant("rival")).await.0, 403);
+    assert_eq!(check(&running, "alice", "login", "nonsense").await.0, 401);
+    assert_eq!(check(&running, "alice", "login", &running.admin()).await.0, 200);
+    for (user, action, named) in
+        [("alice", "logout", "api_call, login"), ("", "login", "user"), ("\u{0}", "login", "user")]
+    {
+        let (status, problem) = check(&running, user, action, &own).await;
+        assert_eq!(status, 400, "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(named), "{problem}");
+    }
+    // API calls are the tenant's: users share them.
+    let (_, first) = check(&running, "alice", "api_call", &own).await;
+    let (_, second) = check(&running, "bob", "api_call", &own).await;
+    assert_eq!((&first["remaining"], &second["remaining"]), (&json!(99), &json!(98)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_are_told_when_they_differ() {
+    let running = Running::reopen(tempfile::tempdir().unwrap(), Clock::System, false).await;
+    let pull = async |known: u64| {
+        let call = json!({"process": PROCESS, "tenants": [["acme", known], ["beta", 0]]});
+        running.module_call("/v1/policies", &call, INGEST_TOKEN).await.json()["changed"].clone()
+    };
+    let first = pull(0).await;
+    assert_eq!(
+        first[0]["rates"],
+        json!({"api_calls_per_minute": 100, "login_attempts_per_minute": 5, "file_uploads_per_minute": 20,
+            "report_generation_per_minute": 10})
+    );
+    let second = pull(first[0]["version"].as_u64().unwrap()).await;
+    assert_eq!(second.as_array().unwrap().len(), 1);
+    assert_eq!(second[0]["tenant"], "beta");
+    let many = json!({"process": PROCESS, "tenants": vec![("a", 0); 1001]});
+    assert_eq!(running.module_call("/v1/policies", &many, INGEST_TOKEN).await.status, 400);
+}
