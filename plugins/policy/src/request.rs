@@ -11,9 +11,14 @@ pub struct Tenant(String);
 impl Tenant {
     /// Takes bytes from the wire; `None` when they cannot name a tenant.
     pub fn new(bytes: &[u8]) -> Option<Self> {
-        let fits = !bytes.is_empty() && bytes.len() <= limits::TENANT_BYTES;
         let text = std::str::from_utf8(bytes).ok()?;
-        (fits && bytes.iter().all(u8::is_ascii_graphic)).then(|| Self(text.to_owned()))
+        Self::names(bytes).then(|| Self(text.to_owned()))
+    }
+
+    /// Whether `bytes` can name a tenant.
+    pub fn names(bytes: &[u8]) -> bool {
+        let fits = !bytes.is_empty() && bytes.len() <= limits::TENANT_BYTES;
+        fits && bytes.iter().all(u8::is_ascii_graphic)
     }
 
     /// The tenant of requests that name none: `public`.

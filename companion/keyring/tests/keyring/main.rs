@@ -1,0 +1,6 @@
+//! The keyring as its callers see it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod changes;
+mod moved;
+mod support;
