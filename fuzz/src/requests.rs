@@ -11,7 +11,7 @@ use crate::Choices;
 
 thread_local! {
     static CHAINS: [Chain; 2] = [chain("{}"), chain(
-        r#"{"sanitize": {"mode": "monitor", "sensitivity": 4, "body_max_bytes": 1024, "on_oversize": "deny"}}"#,
+        r#"{"sanitize": {"mode": "monitor", "sensitivity": 4, "body_max_bytes": 8192, "on_oversize": "deny"}}"#,
     )];
     static EFFECTS: RefCell<Effects> = const { RefCell::new(Vec::new()) };
 }

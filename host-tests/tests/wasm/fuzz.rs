@@ -136,7 +136,7 @@ const NAMES: [&str; 16] = [
 fn configurations() -> [Value; 4] {
     [
         json!({}),
-        json!({"rate_limit": {"mode": "off"}, "sanitize": {"sensitivity": 4, "body_max_bytes": 1024}}),
+        json!({"rate_limit": {"mode": "off"}, "sanitize": {"sensitivity": 4, "body_max_bytes": 8192}}),
         json!({
             "rate_limit": {"mode": "monitor"}, "sanitize": {"mode": "monitor"}, "headers": {"existing": "append"},
             "audit": {"headers": ["x-a", "referer"], "queue_max_bytes": 65536, "batch_max_bytes": 16384},

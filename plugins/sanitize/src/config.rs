@@ -20,6 +20,20 @@ pub enum Answer {
     Deny,
 }
 
+/// What becomes of a body that is longer than the window, and is no upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Oversize {
+    /// It is inspected window by window. What was inspected flows on, so that an attack further in breaks off a request of
+    /// which the application has the beginning.
+    Inspect,
+    /// Its first window is inspected, the rest passes, and that is counted.
+    Allow,
+    /// It is refused with 413.
+    Deny,
+}
+
 /// Which parts of a request are inspected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -74,12 +88,14 @@ pub struct Wire {
     pub families: BTreeMap<Family, Mode>,
     /// Which parts of a request are inspected.
     pub places: PlacesWire,
-    /// Bytes of a body that are inspected, decoded or not, 1024 to 524288. The host holds them back until then, so this
-    /// must be less than the host's own buffer limit (Envoy's default is 1 MiB).
+    /// Bytes of a body that are inspected at once, decoded: the window, 8192 to 524288. The host holds them back until
+    /// then, so this must be less than the host's own buffer limit (Envoy's default is 1 MiB). A body that fits is held
+    /// until all of it was inspected.
     pub body_max_bytes: u32,
-    /// What becomes of a body that is longer: `allow` inspects its first `body_max_bytes` and lets the rest pass,
-    /// `deny` answers 413.
-    pub on_oversize: Answer,
+    /// What becomes of a longer body: `inspect` inspects it window by window as it flows, `allow` inspects the first
+    /// window alone, `deny` answers 413. Uploads (multipart, and types that are no text) are inspected window by window
+    /// in any case. Content that inflates to more than a hundred times its length is answered 413 by `inspect` too.
+    pub on_oversize: Oversize,
     /// What becomes of a body whose `content-encoding` or charset is unknown or broken: `deny` answers 415.
     pub on_error: Answer,
     /// What is not inspected; at most 64.
@@ -100,7 +116,7 @@ impl Default for Wire {
             families: BTreeMap::new(),
             places: PlacesWire::default(),
             body_max_bytes: 64 * 1024,
-            on_oversize: Answer::Allow,
+            on_oversize: Oversize::Inspect,
             on_error: Answer::Deny,
             exclusions: Vec::new(),
             methods: METHODS.map(str::to_owned).to_vec(),
@@ -123,7 +139,7 @@ const EXCLUSIONS: usize = 64;
 /// Bytes of a name in an exclusion. More: a configuration error.
 const NAME_BYTES: usize = 128;
 /// What `body_max_bytes` may be.
-const WINDOW: std::ops::RangeInclusive<u32> = 1024..=512 * 1024;
+const WINDOW: std::ops::RangeInclusive<u32> = 8 * 1024..=512 * 1024;
 
 /// The compiled form.
 #[derive(Debug, Clone)]
@@ -136,7 +152,7 @@ pub(crate) struct Config {
     pub threshold: u8,
     pub places: PlacesWire,
     pub window: usize,
-    pub on_oversize: Answer,
+    pub on_oversize: Oversize,
     pub on_error: Answer,
     /// The section's mode is `enforce`.
     pub enforce: bool,
@@ -322,7 +338,7 @@ mod tests {
     fn each_error_names_key_and_remedy() {
         for (wire, part) in [
             (json!({"sensitivity": 5}), "sanitize.sensitivity: 5; must be 1 to 4"),
-            (json!({"body_max_bytes": 10}), "sanitize.body_max_bytes: 10; must be 1024 to 524288"),
+            (json!({"body_max_bytes": 10}), "sanitize.body_max_bytes: 10; must be 8192 to 524288"),
             (
                 json!({"exclusions": [{}]}),
                 "sanitize.exclusions[0]: names nothing; give `place`, `name` or both",

@@ -1,11 +1,14 @@
 //! The values in a request's head: path, query, cookies, headers.
 
-use crate::lexicon::Lexicon;
+use std::borrow::Cow;
+
 use portcullis_policy::Headers;
 
+use crate::bytes::from;
 use crate::config::Config;
 use crate::decode::percent;
 use crate::inspector::{Flow, Inspector, Part};
+use crate::lexicon::Lexicon;
 use crate::marks::{self, Marks};
 use crate::place::Place;
 use crate::{protocol, scanner, session, upload};
@@ -68,23 +71,36 @@ fn inspect_path(path: &[u8], inspector: &mut Inspector<'_>) -> Flow {
     Flow::Continue(())
 }
 
-/// Names and values of a query or a form.
+/// Names and values of a query.
 pub(crate) fn pairs(text: &[u8], place: Place, inspector: &mut Inspector<'_>) -> Flow {
-    for pair in text.split(|b| *b == b'&').filter(|pair| !pair.is_empty()) {
-        inspector.pair(place)?;
-        let mut parts = pair.splitn(2, |b| *b == b'=');
-        let name = percent(parts.next().unwrap_or_default(), true);
-        // Where a name could not have such characters, the equals sign may be part of an attack.
-        if Marks::of(&name).any(marks::QUOTE | marks::ANGLE | marks::PAREN) {
-            inspector.look(place, Part::Name, &name, &percent(pair, true))?;
-        } else {
-            inspector.name(place, &name)?;
-        }
-        if let Some(value) = parts.next().filter(|value| !value.is_empty()) {
-            inspector.value(place, &name, &percent(value, true))?;
-        }
+    for pair in text.split(|b| *b == b'&') {
+        one(pair, place, inspector)?;
     }
     Flow::Continue(())
+}
+
+/// A name and its value.
+pub(crate) fn one(pair: &[u8], place: Place, inspector: &mut Inspector<'_>) -> Flow {
+    if pair.is_empty() {
+        return Flow::Continue(());
+    }
+    inspector.pair(place)?;
+    let name = name(pair);
+    // Where a name could not have such characters, the equals sign may be part of an attack.
+    if Marks::of(&name).any(marks::QUOTE | marks::ANGLE | marks::PAREN) {
+        inspector.look(place, Part::Name, &name, &percent(pair, true))?;
+    } else {
+        inspector.name(place, &name)?;
+    }
+    match pair.iter().position(|b| *b == b'=').map(|equals| from(pair, equals + 1)) {
+        Some(value) if !value.is_empty() => inspector.value(place, &name, &percent(value, true)),
+        _ => Flow::Continue(()),
+    }
+}
+
+/// A pair's name.
+pub(crate) fn name(pair: &[u8]) -> Cow<'_, [u8]> {
+    percent(pair.split(|b| *b == b'=').next().unwrap_or_default(), true)
 }
 
 /// Names and values of a `cookie` header (RFC 6265, 4.2).

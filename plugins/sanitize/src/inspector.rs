@@ -80,12 +80,20 @@ pub(crate) struct Carried {
     noted: Tally,
     /// How sure it is that another site sent the visitor here.
     pub foreign: u8,
+    /// Names and values of pairs so far, in query and form.
+    pairs: u32,
+    /// What the surest finding came to that was let pass, and told.
+    told: u8,
 }
 
 impl Carried {
     /// Whether there is nothing to carry.
     pub(crate) fn is_empty(&self) -> bool {
-        self.enforced.is_empty() && self.noted.is_empty() && self.foreign == 0
+        self.enforced.is_empty()
+            && self.noted.is_empty()
+            && self.foreign == 0
+            && self.pairs == 0
+            && self.told == 0
     }
 }
 
@@ -96,8 +104,6 @@ pub(crate) struct Inspector<'p> {
     pub found: Option<Found>,
     /// How many names and values were inspected.
     pub inspected: u64,
-    /// Names and values of pairs so far, in query and form.
-    pairs: u32,
     pub carried: Carried,
 }
 
@@ -111,7 +117,7 @@ impl<'p> Inspector<'p> {
 
     /// Goes on with what the request's head left.
     pub(crate) fn after(config: &'p Config, carried: Carried) -> Self {
-        Self { config, found: None, inspected: 0, pairs: 0, carried }
+        Self { config, found: None, inspected: 0, carried }
     }
 
     /// Inspects the value of a parameter. One that is a JSON or GraphQL document is inspected text by text.
@@ -189,8 +195,8 @@ impl<'p> Inspector<'p> {
 
     /// Counts a pair of a query or a form. Beyond the maximum, that is what is found.
     pub(crate) fn pair(&mut self, place: Place) -> Flow {
-        self.pairs = self.pairs.saturating_add(1);
-        if self.pairs != self.config.max_parameters.saturating_add(1) {
+        self.carried.pairs = self.carried.pairs.saturating_add(1);
+        if self.carried.pairs != self.config.max_parameters.saturating_add(1) {
             return Flow::Continue(());
         }
         let finding = Finding::new(Family::Protocol, 80, "parameters", 0);
@@ -221,15 +227,17 @@ impl<'p> Inspector<'p> {
             found = best.clone();
             (found.score, found.parameters) = (score, parameters);
         }
-        let surer = self.found.as_ref().is_none_or(|known| found.score > known.score);
-        if enforced || surer {
-            self.found = Some(found);
+        // What is let pass is told once, and again only when something surer comes: a long body has many windows.
+        if !enforced {
+            self.carried.noted = Tally::default();
+            if found.score > self.carried.told {
+                self.carried.told = found.score;
+                self.found = Some(found);
+            }
+            return Flow::Continue(());
         }
-        if enforced {
-            return Flow::Break(());
-        }
-        self.carried.noted = Tally::default();
-        Flow::Continue(())
+        self.found = Some(found);
+        Flow::Break(())
     }
 }
 

@@ -12,7 +12,7 @@
 //! does not change a request: it passes or is refused. A value that an application puts together from several parameters
 //! is seen in parts.
 //!
-//! Limits: bodies are inspected up to `body_max_bytes` (decoded and encoded alike), with a declared answer beyond; a value
+//! Limits: a body longer than `body_max_bytes` is inspected in windows of that size ([`body`]); a value
 //! is decoded at most [`decode::ROUNDS`] times; 64 exclusions; names in records are cut at 64 bytes. All work is linear in
 //! the bytes of the request.
 
@@ -46,14 +46,14 @@ use portcullis_policy::{
     ConfigErrors, Context, Effect, Effects, Event, Headers, Metric, Policy, Site, Vocabulary,
 };
 
-pub use config::{Answer, ExclusionWire, PlacesWire, Wire};
+pub use config::{Answer, ExclusionWire, Oversize, PlacesWire, Wire};
 pub use detect::{Scope, inspect as inspect_value};
 pub use finding::{Families, Family, Finding, Shape};
 pub use pattern::PatternWire;
 pub use place::Place;
 pub use report::{BLOCKED, DETECTED, INSPECTED, OVERSIZE, UNDECODABLE};
 
-use body::Body;
+use body::{Body, Progress, Report};
 use config::Config;
 use inspector::{Carried, Inspector};
 use report::Uninspected;
@@ -88,15 +88,7 @@ impl Policy for Sanitize {
                 self.head(stream, headers, *end_of_stream, effects);
             }
             Event::RequestBody { chunk, end_of_stream } => {
-                let Some(body) = &mut stream.body else { return };
-                let full = body.add(chunk);
-                if full || *end_of_stream {
-                    let refused = self.body(body, stream.carried.take(), effects);
-                    stream.body = None;
-                    if !refused && !end_of_stream {
-                        effects.push(Effect::ReleaseRequestBody);
-                    }
-                }
+                self.body(stream, chunk, *end_of_stream, effects);
             }
             Event::ResponseHeaders { .. } | Event::Done { .. } => stream.body = None,
         }
@@ -111,31 +103,45 @@ impl Sanitize {
         if flow.is_break() || ends || !self.config.places.body {
             return;
         }
-        stream.body = Body::expected(headers, self.config.window).map(Box::new);
+        stream.body = Body::expected(headers, &self.config).map(Box::new);
         if stream.body.is_some() {
             stream.carried = (!inspector.carried.is_empty()).then(|| Box::new(inspector.carried));
             effects.push(Effect::InspectRequestBody);
         }
     }
 
-    /// Inspects a collected body; whether it was refused.
-    fn body(&self, body: &Body, carried: Option<Box<Carried>>, effects: &mut Effects) -> bool {
-        let config = &self.config;
-        let mut inspector = Inspector::after(config, carried.map(|carried| *carried).unwrap_or_default());
-        let (flow, seen) = body.inspect(&mut inspector);
+    fn body(&self, stream: &mut Stream, chunk: &[u8], ends: bool, effects: &mut Effects) {
+        let Some(mut body) = stream.body.take() else { return };
+        let carried = stream.carried.take().map(|carried| *carried).unwrap_or_default();
+        let mut inspector = Inspector::after(&self.config, carried);
+        let progress = body.add(chunk, ends, &mut inspector);
         conclude(&inspector, effects);
-        if flow.is_break() {
-            return true;
+        match progress {
+            Progress::Found => return,
+            Progress::Done(report) => {
+                let refused = self.uninspected(report, effects);
+                if !refused && !ends {
+                    effects.push(Effect::ReleaseRequestBody);
+                }
+                return;
+            }
+            Progress::Passed => effects.push(Effect::PassRequestBody),
+            Progress::More => {}
         }
-        let before = effects.len();
-        if seen.undecodable {
-            let allowed = config.on_error == Answer::Allow;
-            report::uninspected(Uninspected::Undecodable, allowed, config.enforce, effects);
-        } else if seen.oversize {
-            let allowed = config.on_oversize == Answer::Allow;
-            report::uninspected(Uninspected::Oversize, allowed, config.enforce, effects);
-        }
-        effects.iter().skip(before).any(|effect| matches!(effect, Effect::Refuse(_)))
+        stream.body = Some(body);
+        stream.carried = (!inspector.carried.is_empty()).then(|| Box::new(inspector.carried));
+    }
+
+    /// Answers for what could not be inspected; whether that refuses the request.
+    fn uninspected(&self, report: Report, effects: &mut Effects) -> bool {
+        let config = &self.config;
+        let (why, allowed) = match report {
+            Report { undecodable: true, .. } => (Uninspected::Undecodable, config.on_error == Answer::Allow),
+            Report { oversize: true, .. } => (Uninspected::Oversize, config.on_oversize == Oversize::Allow),
+            _ => return false,
+        };
+        report::uninspected(why, allowed, config.enforce, effects);
+        !allowed && config.enforce
     }
 }
 

@@ -77,24 +77,71 @@ pub(crate) fn named(text: &[u8]) -> Charset {
     }
 }
 
-/// UTF-16 as UTF-8, half as long to one and a half times as long; `None` when it is broken.
-pub(crate) fn utf16(text: &[u8], order: Option<Order>) -> Option<Vec<u8>> {
-    let (order, text) = match (text, order) {
-        ([0xff, 0xfe, rest @ ..], None | Some(Order::Little)) => (Order::Little, rest),
-        ([0xfe, 0xff, rest @ ..], None | Some(Order::Big)) => (Order::Big, rest),
-        (_, order) => (order.unwrap_or(Order::Big), text),
-    };
-    let units = text.chunks(2).map(|pair| match (pair, order) {
-        ([first, second], Order::Big) => u16::from_be_bytes([*first, *second]),
-        ([first, second], Order::Little) => u16::from_le_bytes([*first, *second]),
-        // Half a unit at the end: where the window ends.
-        _ => u16::from(b' '),
-    });
-    let mut out = Vec::with_capacity(text.len());
-    for unit in char::decode_utf16(units) {
-        out.extend_from_slice(unit.ok()?.encode_utf8(&mut [0; 4]).as_bytes());
+/// UTF-16 that is being turned into UTF-8: half as long to one and a half times as long.
+#[derive(Debug)]
+pub(crate) struct Wide {
+    /// Unknown until the first unit tells.
+    order: Option<Order>,
+    begun: bool,
+    /// Half a unit.
+    byte: Option<u8>,
+    /// The first of two units that are one character.
+    first: Option<u16>,
+}
+
+/// Units that stand for no character.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Broken;
+
+impl Wide {
+    pub(crate) const fn new(order: Option<Order>) -> Self {
+        Self { order, begun: false, byte: None, first: None }
     }
-    Some(out)
+
+    /// Adds what stands in these bytes. `last`: nothing follows.
+    pub(crate) fn push(&mut self, bytes: &[u8], last: bool, out: &mut Vec<u8>) -> Result<(), Broken> {
+        out.reserve(bytes.len());
+        for byte in bytes {
+            let Some(before) = self.byte.take() else {
+                self.byte = Some(*byte);
+                continue;
+            };
+            let pair = [before, *byte];
+            if !std::mem::replace(&mut self.begun, true) {
+                let marked = match pair {
+                    [0xff, 0xfe] => Some(Order::Little),
+                    [0xfe, 0xff] => Some(Order::Big),
+                    _ => None,
+                };
+                if marked.is_some() && (self.order.is_none() || self.order == marked) {
+                    self.order = marked;
+                    continue;
+                }
+            }
+            let unit = match self.order.unwrap_or(Order::Big) {
+                Order::Big => u16::from_be_bytes(pair),
+                Order::Little => u16::from_le_bytes(pair),
+            };
+            self.unit(unit, out)?;
+        }
+        // A lone byte at the end is no character, and no harm.
+        if last && self.first.is_some() { Err(Broken) } else { Ok(()) }
+    }
+
+    fn unit(&mut self, unit: u16, out: &mut Vec<u8>) -> Result<(), Broken> {
+        let units = match (self.first.take(), unit) {
+            (None, 0xd800..=0xdbff) => {
+                self.first = Some(unit);
+                return Ok(());
+            }
+            (first, unit) => first.into_iter().chain([unit]),
+        };
+        for character in char::decode_utf16(units) {
+            let character = character.map_err(|_| Broken)?;
+            out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -127,10 +174,20 @@ mod tests {
 
     #[test]
     fn utf16_becomes_utf8() {
-        assert_eq!(utf16(b"\xff\xfea\0\xac\x20", None).unwrap(), "a\u{20ac}".as_bytes());
-        assert_eq!(utf16(b"\0a\0<", None).unwrap(), b"a<");
-        assert_eq!(utf16(b"a\0<\0", Some(Order::Little)).unwrap(), b"a<");
-        assert_eq!(utf16(b"\xd8\x00\x00a", None), None);
-        assert_eq!(utf16(b"\0a\0", None).unwrap(), b"a ");
+        let decode = |text: &[u8], order| {
+            let (mut wide, mut out) = (Wide::new(order), Vec::new());
+            for byte in text {
+                wide.push(&[*byte], false, &mut out)?;
+            }
+            wide.push(b"", true, &mut out).map(|()| out)
+        };
+        assert_eq!(decode(b"\xff\xfea\0\xac\x20", None).unwrap(), "a\u{20ac}".as_bytes());
+        assert_eq!(decode(b"\0a\0<", None).unwrap(), b"a<");
+        assert_eq!(decode(b"a\0<\0", Some(Order::Little)).unwrap(), b"a<");
+        assert_eq!(decode(b"\xd8\x3d\xde\0", None).unwrap(), "\u{1f600}".as_bytes());
+        assert_eq!(decode(b"\xd8\x00\x00a", None), Err(Broken));
+        assert_eq!(decode(b"\xdc\x00", None), Err(Broken));
+        assert_eq!(decode(b"\xd8\x00", None), Err(Broken));
+        assert_eq!(decode(b"\0a\0", None).unwrap(), b"a");
     }
 }

@@ -1,101 +1,236 @@
-//! gzip (RFC 1952) and deflate (RFC 1950 or bare RFC 1951, as clients send both), within a bound.
+//! gzip (RFC 1952) and deflate (RFC 1950 or bare RFC 1951, as clients send both), as they stream by.
+//!
+//! Memory is constant: the 32 KiB that the format looks back, and the decoder's tables. Checksums are not verified: who
+//! decodes the body later does that.
+
+use std::ops::ControlFlow;
 
 use miniz_oxide::inflate::TINFLStatus;
-use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
+use miniz_oxide::inflate::core::{DecompressorOxide, TINFL_LZ_DICT_SIZE, decompress, inflate_flags};
 
 use crate::bytes::{at, between, from};
+
+/// A body that is being inflated.
+pub(crate) struct Inflate {
+    decoder: Box<DecompressorOxide>,
+    /// What was inflated last, as far back as the format refers to, and where the next byte goes.
+    past: Box<[u8]>,
+    place: usize,
+    /// Bytes that are still to be looked at. They are taken in blocks, so that how a body was cut makes no difference to
+    /// what is known at any time.
+    block: Vec<u8>,
+    state: State,
+    zlib: bool,
+    count: Count,
+}
+
+/// Bytes taken and bytes inflated so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Count {
+    pub taken: u64,
+    pub inflated: u64,
+}
+
+/// Where in a member it is; with the flags of fields that are still to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// In the ten bytes that a gzip member begins with.
+    Fixed(u8, usize),
+    ExtraLow(u8),
+    ExtraHigh(u8, u8),
+    Extra(u8, u16),
+    /// A name or a comment, which a zero ends.
+    Text(u8),
+    Checksum(u8),
+    /// Before a deflate body, whose first bytes tell whether it has zlib's header.
+    Start,
+    Data,
+    /// Bytes behind a gzip member's data that are left.
+    Trailer(u8),
+    /// All was inflated, and what follows is another member or nothing.
+    Done,
+    Broken,
+}
 
 /// How the decoding of a body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     /// All of it was decoded.
     Whole,
-    /// There is more than the bound.
-    Full,
     /// The input ends too early.
     Short,
     /// It is not what it is said to be.
     Broken,
 }
 
-/// Members of a gzip body that are read. More: the body counts as longer than the bound.
-const MEMBERS: usize = 16;
+/// Takes what was inflated.
+pub(crate) type Each<'e, B> = dyn FnMut(Count, &[u8]) -> ControlFlow<B> + 'e;
 
-/// Inflates a gzip body, up to `most` bytes. Checksums are not verified: who decodes the body later does that.
-pub(crate) fn gzip(input: &[u8], most: usize) -> (Vec<u8>, End) {
-    let mut out = vec![0; most];
-    let mut filled = 0;
-    let mut rest = input;
-    let mut end = End::Full;
-    for _ in 0..MEMBERS {
-        let Some(header) = gzip_header(rest) else {
-            end = if input.starts_with(&MAGIC) && rest.len() < 10 { End::Short } else { End::Broken };
-            break;
-        };
-        let (status, consumed, written) = run(from(rest, header), &mut out, filled, 0);
-        filled += written;
-        if status != TINFLStatus::Done {
-            end = ended(status);
-            break;
-        }
-        // Checksum and length.
-        rest = from(rest, header + consumed + 8);
-        if rest.is_empty() {
-            end = End::Whole;
-            break;
-        }
-    }
-    out.truncate(filled);
-    (out, end)
-}
-
-/// Inflates a deflate body, with or without zlib's header, up to `most` bytes.
-pub(crate) fn deflate(input: &[u8], most: usize) -> (Vec<u8>, End) {
-    let header = (u16::from(at(input, 0)) << 8) | u16::from(at(input, 1));
-    let zlib = at(input, 0) & 0x0f == 8 && header % 31 == 0;
-    let mut out = vec![0; most];
-    let flags = if zlib { inflate_flags::TINFL_FLAG_PARSE_ZLIB_HEADER } else { 0 };
-    let (status, _, written) = run(input, &mut out, 0, flags);
-    out.truncate(written);
-    (out, ended(status))
-}
-
-fn run(input: &[u8], out: &mut [u8], start: usize, flags: u32) -> (TINFLStatus, usize, usize) {
-    let mut state = Box::<DecompressorOxide>::default();
-    let flags = flags | inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
-    decompress(&mut state, input, out, start, flags)
-}
-
-fn ended(status: TINFLStatus) -> End {
-    match status {
-        // A checksum that does not match is for others to judge.
-        TINFLStatus::Done | TINFLStatus::Adler32Mismatch => End::Whole,
-        TINFLStatus::HasMoreOutput => End::Full,
-        TINFLStatus::NeedsMoreInput | TINFLStatus::FailedCannotMakeProgress => End::Short,
-        _ => End::Broken,
-    }
-}
-
+/// Bytes that are looked at in one step.
+const BLOCK: usize = 1024;
 const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
+/// Flags of a gzip member: fields that its header has.
+const CHECKSUM: u8 = 2;
+const EXTRA: u8 = 4;
+const NAME: u8 = 8;
+const COMMENT: u8 = 16;
 
-/// The length of a member's header.
-fn gzip_header(input: &[u8]) -> Option<usize> {
-    if !input.starts_with(&MAGIC) || input.len() < 10 {
-        return None;
+impl Inflate {
+    pub(crate) fn gzip() -> Self {
+        Self::new(State::Fixed(0, 0))
     }
-    let flags = at(input, 3);
-    let mut index = 10;
-    if flags & 4 != 0 {
-        index += 2 + usize::from(at(input, 10)) + (usize::from(at(input, 11)) << 8);
+
+    /// With or without zlib's header.
+    pub(crate) fn deflate() -> Self {
+        Self::new(State::Start)
     }
-    // Name and comment, each ended by a zero.
-    for flag in [8, 16] {
-        if flags & flag != 0 {
-            index += from(input, index).iter().position(|b| *b == 0)? + 1;
+
+    fn new(state: State) -> Self {
+        Self {
+            decoder: Box::default(),
+            past: vec![0; TINFL_LZ_DICT_SIZE].into_boxed_slice(),
+            place: 0,
+            block: Vec::with_capacity(BLOCK),
+            state,
+            zlib: false,
+            count: Count::default(),
         }
     }
-    index += if flags & 2 != 0 { 2 } else { 0 };
-    (!between(input, index, index + 1).is_empty()).then_some(index)
+
+    /// Inflates further bytes. What is broken yields nothing more.
+    pub(crate) fn push<B>(&mut self, mut input: &[u8], each: &mut Each<'_, B>) -> ControlFlow<B> {
+        while !input.is_empty() && !self.is_broken() {
+            let room = BLOCK - self.block.len();
+            self.block.extend_from_slice(between(input, 0, room));
+            input = from(input, room);
+            if self.block.len() == BLOCK {
+                self.step(true, each)?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Inflates what is left.
+    pub(crate) fn finish<B>(&mut self, each: &mut Each<'_, B>) -> ControlFlow<B, End> {
+        self.step(false, each)?;
+        ControlFlow::Continue(match self.state {
+            State::Done | State::Trailer(_) => End::Whole,
+            State::Broken => End::Broken,
+            _ => End::Short,
+        })
+    }
+
+    /// Whether there was nothing to inflate.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count.taken == 0
+    }
+
+    /// Whether it is known not to be what it is said to be.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.state == State::Broken
+    }
+
+    fn step<B>(&mut self, more: bool, each: &mut Each<'_, B>) -> ControlFlow<B> {
+        let block = std::mem::take(&mut self.block);
+        self.count.taken = self.count.taken.saturating_add(block.len() as u64);
+        let mut rest = &block[..];
+        while let Some((first, behind)) = rest.split_first() {
+            match self.state {
+                State::Data => {
+                    let taken = self.data(rest, more, each)?;
+                    rest = from(rest, taken);
+                }
+                State::Start => {
+                    let header = (u16::from(*first) << 8) | u16::from(at(rest, 1));
+                    self.zlib = first & 0x0f == 8 && header % 31 == 0;
+                    self.state = State::Data;
+                }
+                State::Broken => break,
+                state => {
+                    self.state = frame(state, *first);
+                    rest = behind;
+                    if self.state == State::Data {
+                        self.decoder.init();
+                    }
+                }
+            }
+        }
+        self.block = block;
+        self.block.clear();
+        ControlFlow::Continue(())
+    }
+
+    /// Inflates what it can; how many bytes it has taken.
+    fn data<B>(&mut self, input: &[u8], more: bool, each: &mut Each<'_, B>) -> ControlFlow<B, usize> {
+        let mut flags = if more { inflate_flags::TINFL_FLAG_HAS_MORE_INPUT } else { 0 };
+        if self.zlib {
+            flags |= inflate_flags::TINFL_FLAG_PARSE_ZLIB_HEADER;
+        }
+        let mut taken = 0;
+        loop {
+            let (status, consumed, written) =
+                decompress(&mut self.decoder, from(input, taken), &mut self.past, self.place, flags);
+            taken += consumed;
+            self.count.inflated = self.count.inflated.saturating_add(written as u64);
+            each(self.count, between(&self.past, self.place, self.place + written))?;
+            self.place = (self.place + written) % TINFL_LZ_DICT_SIZE;
+            match status {
+                TINFLStatus::HasMoreOutput => {}
+                TINFLStatus::NeedsMoreInput | TINFLStatus::FailedCannotMakeProgress => {
+                    return ControlFlow::Continue(input.len());
+                }
+                // A checksum that does not match is for others to judge.
+                TINFLStatus::Done | TINFLStatus::Adler32Mismatch if self.zlib => {
+                    self.state = State::Done;
+                    return ControlFlow::Continue(input.len());
+                }
+                TINFLStatus::Done => {
+                    self.state = State::Trailer(8);
+                    return ControlFlow::Continue(taken);
+                }
+                _ => {
+                    self.state = State::Broken;
+                    return ControlFlow::Continue(taken);
+                }
+            }
+        }
+    }
+}
+
+/// One byte before or behind a gzip member's data.
+fn frame(state: State, byte: u8) -> State {
+    match state {
+        State::Done if byte == at(&MAGIC, 0) => State::Fixed(0, 1),
+        State::Fixed(_, index @ 0..=2) if byte == at(&MAGIC, index) => State::Fixed(0, index + 1),
+        State::Fixed(_, 3) => State::Fixed(byte, 4),
+        State::Fixed(flags, index @ 4..=8) => State::Fixed(flags, index + 1),
+        State::Fixed(flags, 9) => field(flags),
+        State::ExtraLow(flags) => State::ExtraHigh(flags, byte),
+        State::ExtraHigh(flags, low) => match u16::from_le_bytes([low, byte]) {
+            0 => field(flags & !EXTRA),
+            length => State::Extra(flags, length),
+        },
+        State::Extra(flags, 1) => field(flags & !EXTRA),
+        State::Extra(flags, left) => State::Extra(flags, left.saturating_sub(1)),
+        State::Text(flags) if byte == 0 && flags & NAME != 0 => field(flags & !NAME),
+        State::Text(flags) if byte == 0 => field(flags & !COMMENT),
+        State::Checksum(2) => State::Checksum(1),
+        State::Checksum(_) => State::Data,
+        State::Trailer(0 | 1) => State::Done,
+        State::Trailer(left) => State::Trailer(left - 1),
+        State::Text(_) => state,
+        _ => State::Broken,
+    }
+}
+
+/// The next field of a header that has these.
+fn field(flags: u8) -> State {
+    match flags {
+        flags if flags & EXTRA != 0 => State::ExtraLow(flags),
+        flags if flags & (NAME | COMMENT) != 0 => State::Text(flags),
+        flags if flags & CHECKSUM != 0 => State::Checksum(2),
+        _ => State::Data,
+    }
 }
 
 #[cfg(test)]
@@ -105,38 +240,64 @@ mod tests {
     use super::*;
 
     fn member(text: &[u8]) -> Vec<u8> {
-        let mut body = vec![0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 3, b'n', 0];
+        let mut body = vec![0x1f, 0x8b, 8, 0x1c, 0, 0, 0, 0, 0, 3, 2, 0, 1, 2, b'n', 0, b'c', 0];
         body.extend(compress_to_vec(text, 6));
         body.extend([0; 8]);
         body
     }
 
+    fn read(mut inflate: Inflate, body: &[u8], size: usize) -> (Vec<u8>, End) {
+        let mut out = Vec::new();
+        let mut each = |_, piece: &[u8]| {
+            out.extend_from_slice(piece);
+            ControlFlow::<()>::Continue(())
+        };
+        for piece in body.chunks(size) {
+            assert!(inflate.push(piece, &mut each).is_continue());
+        }
+        let ControlFlow::Continue(end) = inflate.finish(&mut each) else { panic!("nobody broke off") };
+        (out, end)
+    }
+
     #[test]
-    fn all_members_are_read() {
+    fn all_members_are_read_however_they_are_cut() {
         let body = [member(b"one "), member(b"two")].concat();
-        assert_eq!(gzip(&body, 100), (b"one two".to_vec(), End::Whole));
+        for size in [1, 2, 7, 1000] {
+            assert_eq!(read(Inflate::gzip(), &body, size), (b"one two".to_vec(), End::Whole));
+        }
     }
 
     #[test]
     fn both_kinds_of_deflate_are_read() {
-        assert_eq!(deflate(&compress_to_vec(b"text", 6), 100), (b"text".to_vec(), End::Whole));
-        assert_eq!(deflate(&compress_to_vec_zlib(b"text", 6), 100), (b"text".to_vec(), End::Whole));
+        let text = b"text ".repeat(100_000);
+        for body in [compress_to_vec(&text, 6), compress_to_vec_zlib(&text, 6)] {
+            assert_eq!(read(Inflate::deflate(), &body, 100), (text.clone(), End::Whole));
+        }
     }
 
     #[test]
-    fn a_bomb_stops_at_the_bound_and_a_cut_body_at_its_end() {
-        let many = vec![b'a'; 1_000_000];
-        let whole = member(&many);
-        assert_eq!(gzip(&whole, 1000), (vec![b'a'; 1000], End::Full));
-        let (text, end) = gzip(&whole[..whole.len() / 2], 2_000_000);
-        assert!(!text.is_empty() && end == End::Short);
+    fn what_is_inflated_is_counted_and_may_be_broken_off() {
+        let body = member(&vec![b'a'; 1_000_000]);
+        let mut most = 0;
+        let stopped = Inflate::gzip().push(&body, &mut |count, piece| {
+            assert!(piece.len() <= TINFL_LZ_DICT_SIZE && count.taken <= body.len() as u64);
+            most = count.inflated;
+            if count.inflated > 100_000 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        let stopped = stopped.is_break() || body.len() < BLOCK;
+        assert!(stopped && most < 200_000, "{most}");
     }
 
     #[test]
-    fn what_is_neither_is_broken() {
-        assert_eq!(gzip(b"plain text", 100).1, End::Broken);
-        assert_eq!(gzip(b"", 100).1, End::Broken);
-        assert_eq!(gzip(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0xff, 0xff], 100).1, End::Broken);
-        assert_eq!(deflate(b"\xff\xff\xff\xff", 100).1, End::Broken);
+    fn what_is_cut_is_short_and_what_is_neither_is_broken() {
+        let body = member(b"some text that is long enough to be cut");
+        let (text, end) = read(Inflate::gzip(), &body[..40], 3);
+        assert!(end == End::Short && text.len() < 39);
+        assert_eq!(read(Inflate::gzip(), b"", 1).1, End::Short);
+        for broken in [&b"plain text"[..], &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0xff, 0xff]] {
+            assert_eq!(read(Inflate::gzip(), broken, 1).1, End::Broken);
+        }
+        assert_eq!(read(Inflate::gzip(), &[&body[..], b"more"].concat(), 9).1, End::Broken);
+        assert_eq!(read(Inflate::deflate(), b"\xff\xff\xff\xff", 1).1, End::Broken);
     }
 }

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::ops::ControlFlow;
 
+use super::window::{Next, Window};
 use crate::bytes::{at, between, from, is_space, skip_space};
 use crate::decode::hex_run;
 use crate::inspector::{Flow, Part};
@@ -15,56 +16,117 @@ pub(crate) struct Read {
     pub flow: Flow,
     /// Nothing but JSON tokens was there; brackets and strings were closed.
     pub sound: bool,
-    /// Nothing but JSON tokens was there, as far as it goes.
-    pub beginning: bool,
 }
 
 /// Takes a key (given twice), or the key that a text stands under and the text.
 pub(crate) type Each<'e> = dyn FnMut(Part, &[u8], &[u8]) -> Flow + 'e;
 
-/// Calls `each` with every key and every text, unescaped; with a text comes the key that it stands under.
-pub(crate) fn walk(text: &[u8], each: &mut Each<'_>) -> Read {
-    let mut key: Cow<'_, [u8]> = Cow::Borrowed(b"");
-    let (mut tokens, mut open) = (true, false);
-    let mut depth = 0_i64;
-    let mut index = 0;
-    while let Some(byte) = text.get(index) {
-        match byte {
-            b'"' => {
-                let (end, closed) = string_end(text, index + 1);
-                let inside = unescape(between(text, index + 1, end));
-                index = end + 1;
-                open |= !closed;
-                let is_key = at(text, skip_space(text, index)) == b':';
-                let flow = if is_key {
-                    each(Part::Name, &inside, &inside)
-                } else {
-                    each(Part::Value, &key, &inside)
-                };
-                if flow.is_break() {
-                    return Read { flow, sound: false, beginning: false };
+/// A document that is being read.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    /// The key that a text stands under.
+    key: Vec<u8>,
+    /// The window begins in a text.
+    inside: bool,
+    /// It begins behind a digit.
+    digit: bool,
+    tokens: bool,
+    open: bool,
+    depth: i64,
+}
+
+impl Default for Scan {
+    fn default() -> Self {
+        Self { key: Vec::new(), inside: false, digit: false, tokens: true, open: false, depth: 0 }
+    }
+}
+
+/// Bytes of the longest token but texts, and one more.
+const TOKEN: usize = 6;
+
+impl Scan {
+    /// Nothing but JSON tokens was there, so far.
+    pub(crate) fn is_json(&self) -> bool {
+        self.tokens && self.depth >= 0
+    }
+
+    /// Calls `each` with every key and every text, unescaped; with a text comes the key that it stands under.
+    pub(crate) fn read(&mut self, window: Window<'_>, each: &mut Each<'_>) -> Next {
+        let text = window.text;
+        let mut key: Cow<'_, [u8]> = Cow::Owned(std::mem::take(&mut self.key));
+        let mut index = 0;
+        let next = loop {
+            let Some(byte) = text.get(index) else { break index };
+            if *byte == b'"' || self.inside {
+                let start = if self.inside { index } else { index + 1 };
+                let (end, closed) = string_end(text, start);
+                let behind = skip_space(text, end + 1);
+                let cut_off = behind >= text.len() && !window.last;
+                if cut_off && !self.inside && window.leaves(index) {
+                    break index;
                 }
+                let inside = unescape(between(text, start, end));
+                let is_key = !self.inside && at(text, behind) == b':';
+                match is_key {
+                    true => each(Part::Name, &inside, &inside)?,
+                    false => each(Part::Value, &key, &inside)?,
+                }
+                self.inside = !closed && !window.last;
+                if self.inside {
+                    break before_escape(text, window.cut());
+                }
+                self.open |= !closed;
                 if is_key {
                     key = inside;
                 }
+                index = end + 1;
                 continue;
             }
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth -= 1,
+            if !window.last && index + TOKEN > text.len() {
+                break index;
+            }
+            index += self.token(text, index);
+        };
+        if !window.last {
+            self.key = key.into_owned();
+            self.digit = next > 0 && at(text, next - 1).is_ascii_digit();
+        }
+        ControlFlow::Continue(next.min(text.len()))
+    }
+
+    /// The length of what is no text.
+    fn token(&mut self, text: &[u8], index: usize) -> usize {
+        match at(text, index) {
+            b'{' | b'[' => self.depth = self.depth.saturating_add(1),
+            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
             b',' | b':' | b'-' | b'+' | b'.' | b'0'..=b'9' => {}
             b't' | b'f' | b'n' | b'e' | b'E' => {
                 let rest = from(text, index);
                 let word = [&b"true"[..], b"false", b"null"].into_iter().find(|word| rest.starts_with(word));
-                let exponent = index > 0 && at(text, index - 1).is_ascii_digit();
-                tokens &= word.is_some() || exponent;
-                index += word.map_or(0, |word| word.len() - 1);
+                let exponent = if index > 0 { at(text, index - 1).is_ascii_digit() } else { self.digit };
+                self.tokens &= word.is_some() || exponent;
+                return word.map_or(1, <[u8]>::len);
             }
-            byte => tokens &= is_space(*byte),
+            byte => self.tokens &= is_space(byte),
         }
-        index += 1;
+        1
     }
-    let sound = tokens && !open && depth == 0;
-    Read { flow: ControlFlow::Continue(()), sound, beginning: tokens && depth >= 0 }
+}
+
+/// That place, or the backslash before it, if that begins an escape.
+fn before_escape(text: &[u8], place: usize) -> usize {
+    let backslashes = between(text, 0, place).iter().rev().take_while(|b| **b == b'\\').count();
+    place - backslashes % 2
+}
+
+/// Calls `each` with every key and every text of a whole document.
+pub(crate) fn walk(text: &[u8], each: &mut Each<'_>) -> Read {
+    let mut scan = Scan::default();
+    let flow = match scan.read(Window::whole(text), each) {
+        ControlFlow::Continue(_) => ControlFlow::Continue(()),
+        ControlFlow::Break(()) => ControlFlow::Break(()),
+    };
+    Read { flow, sound: scan.tokens && !scan.open && scan.depth == 0 }
 }
 
 /// Whether the text is a whole document, as far as [`walk`] can tell.

@@ -1,72 +1,77 @@
 //! A request's body: what it is, how it is encoded, and what stands in it.
 //!
 //! The declared type decides how a body is read; if what it begins with looks like something else, it is read that way
-//! too, because applications differ in which of the two they believe. A body is collected up to the window and inspected
-//! once, so that where it was cut into chunks makes no difference.
+//! too, because applications differ in which of the two they believe. A body is decoded as it streams by and collected up
+//! to the window. One that fits is inspected as a whole; of a longer one, window after window ([`window`]), so that any
+//! length takes the same memory. Where it was cut into chunks makes no difference to what is decided.
+//!
+//! Limits: a window is held; [`window::OVERLAP`]; content that inflates to more than [`EXPANSION`] times its length counts
+//! as too long to be inspected.
 
 pub(crate) mod charset;
+mod form;
 pub(crate) mod graphql;
 mod inflate;
 pub(crate) mod json;
+mod kind;
 mod multipart;
+mod reading;
+pub(crate) mod window;
 mod xml;
 
-use std::borrow::Cow;
 use std::ops::ControlFlow;
 
 use portcullis_policy::Headers;
 
-use crate::bytes::{at, between, find, starts};
-use crate::head::pairs;
-use crate::inspector::{Flow, Inspector, Part};
-use crate::place::Place;
-use crate::upload;
-use charset::Charset;
-use inflate::End;
-
-/// How a body is read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Kind {
-    Form,
-    Json,
-    Xml,
-    /// With its boundary.
-    Multipart(Vec<u8>),
-    Text,
-    Graphql,
-    /// No type is declared: it is what it looks like.
-    Undeclared,
-    /// Declared as images, archives and other content that is no text: looked at as a file, and as text only if it begins
-    /// like JSON, XML or a form after all.
-    Opaque,
-}
+use crate::bytes::{between, from, starts};
+use crate::config::{Config, Oversize};
+use crate::inspector::Inspector;
+use charset::{Charset, Wide};
+use inflate::Inflate;
+use kind::Kind;
+use reading::Reading;
+use window::Window;
 
 /// How a body is encoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Encoding {
     Identity,
-    Gzip,
-    Deflate,
+    Inflate(Box<Inflate>),
     /// Unknown here, or several in a row.
     Unknown,
 }
 
-/// A body that is being collected.
-#[derive(Debug)]
+/// A body that is being read.
 pub(crate) struct Body {
     kind: Kind,
     encoding: Encoding,
     charset: Charset,
     /// The declared type, for what is looked at as a file; else empty.
     declared: Vec<u8>,
-    bytes: Vec<u8>,
+    /// What came so far of the first bytes, which may be a mark of the charset.
+    mark: Option<Vec<u8>>,
+    wide: Option<Wide>,
+    /// Decoded text that is not done with.
+    text: Vec<u8>,
     window: usize,
-    /// There was more than the window.
-    oversize: bool,
+    on_oversize: Oversize,
+    /// How it is read; nothing before the first window is full or the body ends.
+    readings: Vec<Reading>,
+    begun: bool,
+    /// A window was inspected in this event.
+    passed: bool,
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Body")
+            .field("kind", &self.kind)
+            .field("held", &self.text.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the inspection of a body says besides what was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Report {
     /// There is more than was inspected.
     pub oversize: bool,
@@ -74,12 +79,38 @@ pub(crate) struct Report {
     pub undecodable: bool,
 }
 
-/// Bytes that tell whether an opaque body is text after all.
-const SNIFF: usize = 64;
+/// How far the inspection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// More is needed.
+    More,
+    /// Windows were inspected: the host need not hold what came so far.
+    Passed,
+    /// Something was found that is refused.
+    Found,
+    /// Nothing that follows will be looked at.
+    Done(Report),
+}
+
+/// Why nothing that follows is looked at.
+#[derive(Debug, Clone, Copy)]
+enum Stop {
+    Found,
+    Done(Report),
+}
+
+/// By how much content may grow when it is inflated, beyond the first window. What grows more is all but empty: a bomb.
+pub(crate) const EXPANSION: u64 = 100;
+/// Bytes of a declared type that matter for files.
+const TYPE: usize = 64;
+/// Bytes of the longest mark of a charset.
+const MARK: usize = 3;
+
+const OVERSIZE: Stop = Stop::Done(Report { oversize: true, undecodable: false });
 
 impl Body {
-    /// A body to be collected, if its type is one to look at and it is a body at all.
-    pub(crate) fn expected(headers: &Headers<'_>, window: usize) -> Option<Self> {
+    /// A body to be read, if its type is one to look at and it is a body at all.
+    pub(crate) fn expected(headers: &Headers<'_>, config: &Config) -> Option<Self> {
         // What follows an upgrade or CONNECT is a connection of its own.
         let tunnel = headers.first("upgrade").is_some() || headers.first(":method") == Some(b"CONNECT");
         let content_type = headers.first("content-type").unwrap_or_default().trim_ascii();
@@ -89,103 +120,211 @@ impl Body {
         {
             return None;
         }
-        let kind = kind(content_type);
+        let kind = Kind::declared(content_type);
         let as_file = kind == Kind::Opaque || starts(content_type, b"image/");
         Some(Self {
-            declared: if as_file { between(content_type, 0, SNIFF).to_vec() } else { Vec::new() },
-            kind,
+            declared: if as_file { between(content_type, 0, TYPE).to_vec() } else { Vec::new() },
             encoding: encoding(headers),
-            charset: charset::declared(content_type),
-            bytes: Vec::new(),
-            window,
-            oversize: false,
+            // Of what is no text, the charset says nothing.
+            charset: if kind == Kind::Opaque { Charset::Ascii } else { charset::declared(content_type) },
+            kind,
+            mark: Some(Vec::new()),
+            wide: None,
+            text: Vec::new(),
+            window: config.window,
+            on_oversize: config.on_oversize,
+            readings: Vec::new(),
+            begun: false,
+            passed: false,
         })
     }
 
-    /// Adds a chunk. True: nothing that follows will be looked at.
-    pub(crate) fn add(&mut self, chunk: &[u8]) -> bool {
-        let room = self.window - self.bytes.len();
-        self.bytes.extend_from_slice(between(chunk, 0, room));
-        self.oversize |= chunk.len() > room;
-        self.oversize
+    /// Adds a chunk, and inspects what is then complete.
+    pub(crate) fn add(&mut self, chunk: &[u8], last: bool, inspector: &mut Inspector<'_>) -> Progress {
+        self.passed = false;
+        let flow = self.decode(chunk, inspector);
+        let flow = if last && flow.is_continue() { self.end(inspector) } else { flow };
+        match flow {
+            ControlFlow::Break(Stop::Found) => Progress::Found,
+            ControlFlow::Break(Stop::Done(report)) => Progress::Done(report),
+            ControlFlow::Continue(()) if last => Progress::Done(Report::default()),
+            ControlFlow::Continue(()) if self.passed => Progress::Passed,
+            ControlFlow::Continue(()) => Progress::More,
+        }
     }
 
-    /// Whether it is a file that no length is too much for.
-    fn is_file(&self) -> bool {
-        self.kind == Kind::Opaque && self.encoding == Encoding::Identity && sniff(&self.bytes) == Kind::Text
+    /// Bytes that are held.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.text.len()
     }
 
-    /// Inspects what was collected.
-    pub(crate) fn inspect(&self, inspector: &mut Inspector<'_>) -> (Flow, Report) {
-        let mut report = Report { oversize: self.oversize && !self.is_file(), undecodable: false };
-        let (text, end) = match self.encoding {
-            Encoding::Identity => (Cow::Borrowed(&self.bytes[..]), End::Whole),
+    /// Takes the content encoding from a chunk.
+    fn decode(&mut self, chunk: &[u8], inspector: &mut Inspector<'_>) -> ControlFlow<Stop> {
+        match std::mem::replace(&mut self.encoding, Encoding::Identity) {
+            Encoding::Identity => self.recode(chunk, inspector),
             Encoding::Unknown => {
-                // An empty body has no encoding, and content that is not looked at may have any.
-                report.undecodable = !self.bytes.is_empty() && self.kind != Kind::Opaque;
-                return (ControlFlow::Continue(()), report);
+                self.encoding = Encoding::Unknown;
+                // An empty body has no encoding.
+                if chunk.is_empty() { ControlFlow::Continue(()) } else { self.undecodable() }
             }
-            Encoding::Gzip => owned(inflate::gzip(&self.bytes, self.window)),
-            Encoding::Deflate => owned(inflate::deflate(&self.bytes, self.window)),
-        };
-        report.oversize |= end == End::Full;
-        let failed = end == End::Broken || end == End::Short && !self.oversize;
-        report.undecodable = failed && !self.bytes.is_empty() && self.kind != Kind::Opaque;
-        if !self.declared.is_empty() {
-            let finding = upload::content(&self.declared, b"", &text);
-            if inspector.report(Place::Text, Part::Value, b"", finding).is_break() {
-                return (ControlFlow::Break(()), report);
+            Encoding::Inflate(mut inflate) => {
+                inflate.push(chunk, &mut |count, text| self.inflated(count, text, inspector))?;
+                if inflate.is_broken() {
+                    self.rest(inspector)?;
+                    return self.undecodable();
+                }
+                self.encoding = Encoding::Inflate(inflate);
+                ControlFlow::Continue(())
             }
         }
-        let wide = matches!(text.get(..2), Some(b"\xff\xfe" | b"\xfe\xff")) && self.kind != Kind::Opaque;
-        let text = match self.charset {
-            Charset::Utf16(order) => charset::utf16(&text, order),
-            Charset::Ascii if wide => charset::utf16(&text, None),
-            Charset::Ascii => return (read(&self.kind, strip(&text), inspector), report),
-            Charset::Unknown => None,
-        };
-        let Some(text) = text else {
-            report.undecodable |= !self.bytes.is_empty() && self.kind != Kind::Opaque;
-            return (ControlFlow::Continue(()), report);
-        };
-        (read(&self.kind, strip(&text), inspector), report)
     }
-}
 
-/// Without the mark that some editors put in front of UTF-8.
-fn strip(text: &[u8]) -> &[u8] {
-    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
-}
+    fn inflated(
+        &mut self,
+        count: inflate::Count,
+        text: &[u8],
+        inspector: &mut Inspector<'_>,
+    ) -> ControlFlow<Stop> {
+        let most = (self.window as u64).saturating_add(count.taken.saturating_mul(EXPANSION));
+        let bomb = count.inflated > most;
+        self.recode(text, inspector)?;
+        if bomb {
+            self.rest(inspector)?;
+            return ControlFlow::Break(OVERSIZE);
+        }
+        ControlFlow::Continue(())
+    }
 
-fn owned((text, end): (Vec<u8>, End)) -> (Cow<'static, [u8]>, End) {
-    (Cow::Owned(text), end)
-}
+    /// Takes the charset from decoded bytes, which may be any number of them.
+    fn recode(&mut self, bytes: &[u8], inspector: &mut Inspector<'_>) -> ControlFlow<Stop> {
+        let Some(mark) = &mut self.mark else { return self.write(bytes, false, inspector) };
+        let room = MARK - mark.len();
+        mark.extend_from_slice(between(bytes, 0, room));
+        if mark.len() == MARK {
+            self.marked(inspector)?;
+        }
+        if bytes.len() > room {
+            self.write(from(bytes, room), false, inspector)
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
 
-fn kind(content_type: &[u8]) -> Kind {
-    let end = content_type.iter().position(|b| matches!(b, b';' | b',')).unwrap_or(content_type.len());
-    let essence = between(content_type, 0, end).trim_ascii_end();
-    let ends = |suffix: &[u8]| {
-        essence
-            .len()
-            .checked_sub(suffix.len())
-            .is_some_and(|cut| starts(crate::bytes::from(essence, cut), suffix))
-    };
-    if essence.is_empty() {
-        Kind::Undeclared
-    } else if ends(b"json") {
-        Kind::Json
-    } else if ends(b"xml") {
-        Kind::Xml
-    } else if essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
-        Kind::Form
-    } else if starts(essence, b"multipart/") {
-        Kind::Multipart(multipart::boundary(content_type).to_vec())
-    } else if ends(b"graphql") {
-        Kind::Graphql
-    } else if starts(essence, b"text/") || ends(b"javascript") {
-        Kind::Text
-    } else {
-        Kind::Opaque
+    /// The first bytes are known: they may tell the charset.
+    fn marked(&mut self, inspector: &mut Inspector<'_>) -> ControlFlow<Stop> {
+        let Some(mark) = self.mark.take() else { return ControlFlow::Continue(()) };
+        let wide = matches!(mark.get(..2), Some(b"\xff\xfe" | b"\xfe\xff")) && self.kind != Kind::Opaque;
+        match self.charset {
+            Charset::Utf16(order) => self.wide = Some(Wide::new(order)),
+            Charset::Ascii if wide => self.wide = Some(Wide::new(None)),
+            Charset::Unknown if !mark.is_empty() => return self.undecodable(),
+            Charset::Ascii | Charset::Unknown => {}
+        }
+        // Without the mark that some editors put in front of UTF-8.
+        self.write(mark.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&mark), false, inspector)
+    }
+
+    /// Takes UTF-16 from bytes behind the mark.
+    fn write(&mut self, bytes: &[u8], last: bool, inspector: &mut Inspector<'_>) -> ControlFlow<Stop> {
+        let Some(mut wide) = self.wide.take() else { return self.fill(bytes, inspector) };
+        let mut text = Vec::new();
+        let sound = wide.push(bytes, last, &mut text);
+        self.fill(&text, inspector)?;
+        if sound.is_err() {
+            self.rest(inspector)?;
+            return self.undecodable();
+        }
+        self.wide = Some(wide);
+        ControlFlow::Continue(())
+    }
+
+    /// Adds text; whenever a window is full and more is to come, it is inspected.
+    fn fill(&mut self, mut text: &[u8], inspector: &mut Inspector<'_>) -> ControlFlow<Stop> {
+        while !text.is_empty() {
+            if self.text.len() >= self.window {
+                self.step(inspector)?;
+            }
+            let room = self.window - self.text.len();
+            self.text.extend_from_slice(between(text, 0, room));
+            text = from(text, room);
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Inspects a full window.
+    fn step(&mut self, inspector: &mut Inspector<'_>) -> ControlFlow<Stop> {
+        self.begin();
+        if self.on_oversize != Oversize::Inspect && !self.is_upload() {
+            self.rest(inspector)?;
+            return ControlFlow::Break(OVERSIZE);
+        }
+        self.read(false, inspector)?;
+        let done = self.readings.iter().map(|reading| reading.place).min().unwrap_or(self.text.len());
+        self.text.drain(..done.min(self.text.len()));
+        for reading in &mut self.readings {
+            reading.place -= done;
+        }
+        self.passed = true;
+        ControlFlow::Continue(())
+    }
+
+    /// Whether it is files, of which no length is too much.
+    fn is_upload(&self) -> bool {
+        match self.kind {
+            Kind::Multipart(_) => true,
+            Kind::Opaque => self.readings.len() == 1,
+            _ => false,
+        }
+    }
+
+    /// The body's end.
+    fn end(&mut self, inspector: &mut Inspector<'_>) -> ControlFlow<Stop> {
+        let mut whole = inflate::End::Whole;
+        if let Encoding::Inflate(mut inflate) = std::mem::replace(&mut self.encoding, Encoding::Identity) {
+            whole = match inflate.finish(&mut |count, text| self.inflated(count, text, inspector)) {
+                ControlFlow::Continue(end) => end,
+                ControlFlow::Break(stop) => return ControlFlow::Break(stop),
+            };
+            // No body at all has no encoding.
+            if inflate.is_empty() {
+                whole = inflate::End::Whole;
+            }
+        }
+        self.marked(inspector)?;
+        self.write(b"", true, inspector)?;
+        self.rest(inspector)?;
+        if whole == inflate::End::Whole { ControlFlow::Continue(()) } else { self.undecodable() }
+    }
+
+    /// Inspects what is held, as the last there is.
+    fn rest(&mut self, inspector: &mut Inspector<'_>) -> ControlFlow<Stop> {
+        self.begin();
+        self.read(true, inspector)
+    }
+
+    fn read(&mut self, last: bool, inspector: &mut Inspector<'_>) -> ControlFlow<Stop> {
+        for reading in &mut self.readings {
+            let window = Window { text: from(&self.text, reading.place), last };
+            match reading.reader.read(window, inspector) {
+                ControlFlow::Continue(next) => reading.place += next,
+                ControlFlow::Break(()) => return ControlFlow::Break(Stop::Found),
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Decides how it is read, as soon as something is there to tell.
+    fn begin(&mut self) {
+        if !std::mem::replace(&mut self.begun, true) {
+            self.readings = reading::all(&self.kind, &self.declared, &self.text);
+        }
+    }
+
+    fn undecodable(&self) -> ControlFlow<Stop> {
+        // Content that is not looked at as text may be anything.
+        let undecodable = self.kind != Kind::Opaque;
+        ControlFlow::Break(Stop::Done(Report { oversize: false, undecodable }))
     }
 }
 
@@ -196,77 +335,15 @@ fn encoding(headers: &Headers<'_>) -> Encoding {
         let own = if name.is_empty() || name.eq_ignore_ascii_case(b"identity") {
             continue;
         } else if name.eq_ignore_ascii_case(b"gzip") || name.eq_ignore_ascii_case(b"x-gzip") {
-            Encoding::Gzip
+            Encoding::Inflate(Box::new(Inflate::gzip()))
         } else if name.eq_ignore_ascii_case(b"deflate") {
-            Encoding::Deflate
+            Encoding::Inflate(Box::new(Inflate::deflate()))
         } else {
             Encoding::Unknown
         };
-        found = if found == Encoding::Identity { own } else { Encoding::Unknown };
+        found = if matches!(found, Encoding::Identity) { own } else { Encoding::Unknown };
     }
     found
-}
-
-/// What a body looks like by its first bytes.
-fn sniff(text: &[u8]) -> Kind {
-    let start = crate::bytes::skip_space(between(text, 0, SNIFF), 0);
-    let head = between(text, start, SNIFF);
-    match (at(head, 0), at(head, 1)) {
-        (b'{' | b'[', _) => Kind::Json,
-        (b'<', second) if second.is_ascii_alphabetic() || matches!(second, b'?' | b'!') => Kind::Xml,
-        (b'-', b'-') if find(between(text, start, 512), b"content-disposition", 0).is_some() => {
-            let rest = crate::bytes::from(text, start + 2);
-            let end = rest.iter().position(|b| matches!(b, b'\r' | b'\n')).unwrap_or(rest.len());
-            Kind::Multipart(between(rest, 0, end).to_vec())
-        }
-        _ => {
-            let plain = |b: &u8| {
-                b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'[' | b']' | b'%' | b'+')
-            };
-            let name = head.iter().take_while(|b| plain(b)).count();
-            if name > 0 && matches!(at(head, name), b'=' | b'&') { Kind::Form } else { Kind::Text }
-        }
-    }
-}
-
-/// Reads a body as what it is declared to be, and as what it looks like where that is something else.
-fn read(kind: &Kind, text: &[u8], inspector: &mut Inspector<'_>) -> Flow {
-    let looks = sniff(text);
-    read_as(kind, text, inspector)?;
-    let declared = !matches!(kind, Kind::Undeclared | Kind::Opaque);
-    match (&looks, kind) {
-        (looks, kind) if looks == kind => ControlFlow::Continue(()),
-        // Text of its own kind says nothing against the declaration; a boundary was declared elsewhere.
-        (Kind::Text, Kind::Opaque) => ControlFlow::Continue(()),
-        (Kind::Text, _) if declared && *kind != Kind::Xml => ControlFlow::Continue(()),
-        (Kind::Multipart(_), Kind::Multipart(_)) => ControlFlow::Continue(()),
-        (looks, _) => read_as(looks, text, inspector),
-    }
-}
-
-fn read_as(kind: &Kind, text: &[u8], inspector: &mut Inspector<'_>) -> Flow {
-    match kind {
-        Kind::Form => pairs(text, Place::Form, inspector),
-        Kind::Json => {
-            let read = json::walk(text, &mut |part, name, text| {
-                if part == Part::Value && graphql::is_document(text) {
-                    return inspector.graphql(Place::Graphql, name, text);
-                }
-                inspector.look(Place::Json, part, name, text)
-            });
-            read.flow?;
-            // Not JSON after all: what stands between the strings counts as well.
-            if read.beginning {
-                return ControlFlow::Continue(());
-            }
-            inspector.look(Place::Text, Part::Value, b"", text)
-        }
-        Kind::Xml => xml::inspect(text, inspector),
-        Kind::Multipart(boundary) => multipart::inspect(text, boundary, inspector),
-        Kind::Graphql if graphql::is_document(text) => inspector.graphql(Place::Graphql, b"", text),
-        Kind::Text | Kind::Graphql => inspector.look(Place::Text, Part::Value, b"", text),
-        Kind::Undeclared | Kind::Opaque => ControlFlow::Continue(()),
-    }
 }
 
 #[cfg(test)]

@@ -1,19 +1,23 @@
-//! Fields and files of a multipart form (RFC 7578), without copying them.
+//! Fields and files of a multipart form (RFC 7578), without copying them, as they stream by.
 //!
 //! The content of files is looked at as files only ([`upload`]); headers of parts that parsers read differently are told.
+//!
+//! Limits: a boundary of 200 bytes (RFC 2046 allows 70), longer: the body is one text; headers of a part that do not end
+//! within half a window are an anomaly of the protocol.
 
 use std::ops::ControlFlow;
 
 use super::charset::{self, Charset};
+use super::window::{Next, Window};
 use crate::bytes::{at, between, find, from, is_space, starts};
 use crate::decode::percent;
 use crate::finding::{Family, Finding};
 use crate::inspector::{Flow, Inspector, Part};
 use crate::place::Place;
-use crate::upload;
+use crate::upload::{self, File};
 
-/// Parts that are read. More: the rest of the body is one text.
-const PARTS: usize = 1000;
+/// Bytes of a boundary.
+const BOUNDARY: usize = 200;
 
 /// The boundary in a content type; empty when there is none.
 pub(crate) fn boundary(content_type: &[u8]) -> &[u8] {
@@ -21,25 +25,103 @@ pub(crate) fn boundary(content_type: &[u8]) -> &[u8] {
     quoted_or_token(from(content_type, start + 9))
 }
 
-/// Inspects the parts between the boundaries.
-pub(crate) fn inspect(body: &[u8], boundary: &[u8], inspector: &mut Inspector<'_>) -> Flow {
-    let mut delimiter = b"--".to_vec();
-    delimiter.extend_from_slice(boundary);
-    let mut index = match position(body, &delimiter) {
-        Some(first) if !boundary.is_empty() => first + delimiter.len(),
-        // Not what it is said to be, or cut off: whoever reads it may read it otherwise.
-        _ => return inspector.look(Place::Text, crate::inspector::Part::Value, b"", body),
-    };
-    for _ in 0..PARTS {
-        if starts(from(body, index), b"--") || index >= body.len() {
-            return ControlFlow::Continue(());
-        }
-        let rest = from(body, index);
-        let length = position(rest, &delimiter).unwrap_or(rest.len());
-        part(between(rest, 0, length), inspector)?;
-        index += length + delimiter.len();
+/// A form that is being read.
+#[derive(Debug)]
+pub(crate) struct Multipart {
+    delimiter: Vec<u8>,
+    state: State,
+}
+
+/// Where the window begins.
+#[derive(Debug)]
+enum State {
+    /// Before the first boundary.
+    Start,
+    /// Behind a boundary.
+    Part,
+    /// In the content of a part.
+    Content(Content),
+    /// Behind the last part.
+    End,
+    /// Not what it is said to be, or cut off: whoever reads it may read it otherwise.
+    Text,
+}
+
+/// The content of a part.
+#[derive(Debug)]
+enum Content {
+    Field { name: Vec<u8> },
+    File { name: Vec<u8>, file: Box<File> },
+}
+
+impl Multipart {
+    pub(crate) fn new(boundary: &[u8]) -> Self {
+        let sound = (1..=BOUNDARY).contains(&boundary.len());
+        let state = if sound { State::Start } else { State::Text };
+        Self { delimiter: [b"--", boundary].concat(), state }
     }
-    inspector.look(Place::Text, crate::inspector::Part::Value, b"", from(body, index))
+
+    /// Inspects the parts between the boundaries.
+    pub(crate) fn read(&mut self, window: Window<'_>, inspector: &mut Inspector<'_>) -> Next {
+        let text = window.text;
+        let mut index = 0;
+        loop {
+            let rest = from(text, index);
+            let end = position(rest, &self.delimiter);
+            match &mut self.state {
+                State::Start => match end {
+                    Some(end) => {
+                        self.state = State::Part;
+                        index += end + self.delimiter.len();
+                    }
+                    None => self.state = State::Text,
+                },
+                State::Text => {
+                    inspector.look(Place::Text, Part::Value, b"", rest)?;
+                    return ControlFlow::Continue(window.cut());
+                }
+                State::End => return ControlFlow::Continue(text.len()),
+                State::Part => {
+                    if (rest.len() < 2 || end.is_none()) && window.leaves(index) {
+                        return ControlFlow::Continue(index);
+                    }
+                    if rest.is_empty() || starts(rest, b"--") {
+                        self.state = State::End;
+                        continue;
+                    }
+                    let part = between(rest, 0, end.unwrap_or(rest.len()));
+                    let (head, start) = split(part);
+                    let mut content = open(head, inspector)?;
+                    let piece = from(part, start);
+                    match end {
+                        None if !window.last => {
+                            let endless = (start == part.len()).then(|| odd((74, "part-header")));
+                            inspector.report(Place::Multipart, Part::Name, b"", endless)?;
+                            let next = window.cut().max(index + start);
+                            content.read(piece, next - index - start, inspector)?;
+                            self.state = State::Content(content);
+                            return ControlFlow::Continue(next);
+                        }
+                        end => {
+                            content.last(piece, inspector)?;
+                            index += end.map_or(rest.len(), |end| end + self.delimiter.len());
+                        }
+                    }
+                }
+                State::Content(content) => match end {
+                    None if !window.last => {
+                        content.read(rest, window.cut(), inspector)?;
+                        return ControlFlow::Continue(window.cut());
+                    }
+                    end => {
+                        content.last(between(rest, 0, end.unwrap_or(rest.len())), inspector)?;
+                        self.state = State::Part;
+                        index += end.map_or(rest.len(), |end| end + self.delimiter.len());
+                    }
+                },
+            }
+        }
+    }
 }
 
 /// Where a delimiter starts.
@@ -58,40 +140,66 @@ fn position(body: &[u8], delimiter: &[u8]) -> Option<usize> {
     }
 }
 
-fn part(part: &[u8], inspector: &mut Inspector<'_>) -> Flow {
-    let (head, content) = match (find(part, b"\r\n\r\n", 0), find(between(part, 0, 4096), b"\n\n", 0)) {
-        (Some(crlf), None) => (between(part, 0, crlf), from(part, crlf + 4)),
-        (Some(crlf), Some(lf)) if crlf < lf => (between(part, 0, crlf), from(part, crlf + 4)),
-        (_, Some(lf)) => (between(part, 0, lf), from(part, lf + 2)),
-        (None, None) => (part, &b""[..]),
-    };
+/// The headers of a part, and where its content starts.
+fn split(part: &[u8]) -> (&[u8], usize) {
+    match (find(part, b"\r\n\r\n", 0), find(between(part, 0, 4096), b"\n\n", 0)) {
+        (Some(crlf), None) => (between(part, 0, crlf), crlf + 4),
+        (Some(crlf), Some(lf)) if crlf < lf => (between(part, 0, crlf), crlf + 4),
+        (_, Some(lf)) => (between(part, 0, lf), lf + 2),
+        (None, None) => (part, part.len()),
+    }
+}
+
+fn odd((confidence, why): (u8, &'static str)) -> Finding {
+    Finding::new(Family::Protocol, confidence, why, 0)
+}
+
+/// Inspects the headers of a part, and tells what it holds.
+fn open(head: &[u8], inspector: &mut Inspector<'_>) -> ControlFlow<(), Content> {
     let name = parameter(head, b"name").unwrap_or_default();
-    let odd = |(confidence, why)| Finding::new(Family::Protocol, confidence, why, 0);
     inspector.report(Place::Multipart, Part::Name, name, headers(head).map(odd))?;
     inspector.name(Place::Multipart, name)?;
     let plain = parameter(head, b"filename");
     let extended = parameter(head, b"filename*");
-    let content = content.strip_suffix(b"\n").unwrap_or(content);
-    let content = content.strip_suffix(b"\r").unwrap_or(content);
+    let name = name.to_vec();
     if plain.is_none() && extended.is_none() {
-        // The charset of all other fields (RFC 7578, 4.6).
-        if name.eq_ignore_ascii_case(b"_charset_") && charset::named(content) != Charset::Ascii {
-            inspector.report(Place::Multipart, Part::Value, name, Some(odd((80, "charset-field"))))?;
-        }
-        return inspector.value(Place::Multipart, name, content);
+        inspector.pair(Place::Multipart)?;
+        return ControlFlow::Continue(Content::Field { name });
     }
     for file in [plain, extended].into_iter().flatten() {
         let file = percent(file, false);
-        inspector.value(Place::Multipart, name, &file)?;
-        inspector.report(Place::Multipart, Part::Value, name, upload::name(&file))?;
+        inspector.value(Place::Multipart, &name, &file)?;
+        inspector.report(Place::Multipart, Part::Value, &name, upload::name(&file))?;
     }
     let declared = header(head, b"content-type").unwrap_or_default();
-    inspector.report(
-        Place::Multipart,
-        Part::Value,
-        name,
-        upload::content(declared, plain.unwrap_or_default(), content),
-    )
+    let file = Box::new(File::new(declared, plain.or(extended).unwrap_or_default()));
+    ControlFlow::Continue(Content::File { name, file })
+}
+
+impl Content {
+    /// Inspects a piece of it; the next one starts at `next` in this.
+    fn read(&mut self, piece: &[u8], next: usize, inspector: &mut Inspector<'_>) -> Flow {
+        match self {
+            Self::Field { name } => inspector.look(Place::Multipart, Part::Value, name, piece),
+            Self::File { name, file } => {
+                let finding = file.look(piece, next);
+                inspector.report(Place::Multipart, Part::Value, name, finding)
+            }
+        }
+    }
+
+    /// Inspects what is left of it.
+    fn last(&mut self, piece: &[u8], inspector: &mut Inspector<'_>) -> Flow {
+        let piece = piece.strip_suffix(b"\n").unwrap_or(piece);
+        let piece = piece.strip_suffix(b"\r").unwrap_or(piece);
+        let Self::Field { name } = self else { return self.read(piece, piece.len(), inspector) };
+        // The charset of all other fields (RFC 7578, 4.6).
+        if name.eq_ignore_ascii_case(b"_charset_") && charset::named(piece) != Charset::Ascii {
+            let finding = odd((80, "charset-field"));
+            inspector.report(Place::Multipart, Part::Value, name, Some(finding))?;
+        }
+        inspector.value(Place::Multipart, name, piece)
+    }
 }
 
 /// The value of a part's header, by its lower-case name.

@@ -4,13 +4,15 @@ use super::*;
 use crate::config::{Config, Wire};
 use crate::finding::Family;
 
+fn config() -> Config {
+    Config::compile(Wire::default(), &Default::default(), &mut Default::default()).unwrap()
+}
+
 fn found(content_type: &str, body: &[u8]) -> Option<(Family, &'static str, String)> {
-    let config = Config::compile(Wire::default(), &Default::default(), &mut Default::default()).unwrap();
+    let config = config();
     let pairs: Vec<Header<'_>> = vec![(b":method", b"POST"), (b"content-type", content_type.as_bytes())];
     let mut inspector = Inspector::new(&config);
-    let mut collected = Body::expected(&Headers::new(pairs), 4096)?;
-    collected.add(body);
-    let _ = collected.inspect(&mut inspector);
+    Body::expected(&Headers::new(pairs), &config)?.add(body, true, &mut inspector);
     inspector.found.map(|found| (found.finding.family, found.place.code(), found.name))
 }
 
@@ -74,24 +76,13 @@ fn a_multipart_body_without_its_boundary_is_one_text() {
 
 #[test]
 fn what_is_no_body_is_not_collected() {
-    let expected = |pairs: Vec<Header<'static>>| Body::expected(&Headers::new(pairs), 4096).is_some();
+    let config = config();
+    let expected = |pairs: Vec<Header<'static>>| Body::expected(&Headers::new(pairs), &config).is_some();
     assert!(expected(vec![(b":method", b"POST")]));
     assert!(!expected(vec![(b":method", b"CONNECT")]));
     assert!(!expected(vec![(b"upgrade", b"websocket")]));
     assert!(!expected(vec![(b"content-type", b"application/grpc+proto")]));
     assert!(!expected(vec![(b"content-length", b"0")]));
-}
-
-#[test]
-fn a_file_is_looked_at_to_the_windows_end_and_never_too_long() {
-    for (fill, oversize) in [(0x89, false), (b'{', true)] {
-        let pairs: Vec<Header<'_>> = vec![(b"content-type", b"image/png")];
-        let mut body = Body::expected(&Headers::new(pairs), 4096).unwrap();
-        assert!(!body.add(&[fill; 4096]) && body.add(&[fill]));
-        let config = Config::compile(Wire::default(), &Default::default(), &mut Default::default()).unwrap();
-        let (_, report) = body.inspect(&mut Inspector::new(&config));
-        assert_eq!(report, Report { oversize, undecodable: false });
-    }
 }
 
 #[test]
@@ -107,11 +98,10 @@ fn encodings_and_charsets_that_are_unknown_are_told() {
         ("content-type", "application/json; charset=UTF-8", false),
     ] {
         let pairs: Vec<Header<'_>> = vec![(name.as_bytes(), value.as_bytes())];
-        let config = Config::compile(Wire::default(), &Default::default(), &mut Default::default()).unwrap();
-        let mut body = Body::expected(&Headers::new(pairs), 4096).unwrap();
-        body.add(b"{\"a\": 1}");
-        let (_, report) = body.inspect(&mut Inspector::new(&config));
-        assert_eq!(report, Report { oversize: false, undecodable }, "{name}: {value}");
+        let config = config();
+        let mut body = Body::expected(&Headers::new(pairs), &config).unwrap();
+        let progress = body.add(b"{\"a\": 1}", true, &mut Inspector::new(&config));
+        assert_eq!(progress, Progress::Done(Report { oversize: false, undecodable }), "{name}: {value}");
     }
 }
 

@@ -2,9 +2,11 @@
 //!
 //! A file's name is looked at whole ([`name`]); its content only for what tells such files apart: the first bytes against
 //! the declared type, script in an image, a web shell, names in an archive that climb out of it. What users upload is
-//! otherwise their own: prose, photos and PDF files are not read as values.
+//! otherwise their own: prose, photos and PDF files are not read as values. Files are looked at as they stream by, in
+//! constant memory, from the first byte to the last.
 //!
-//! Limits: what the window holds of a file; 1,000 names of an archive; 512 bytes behind a script tag.
+//! Limits: 512 bytes behind a script tag; 4 KiB of a drawing's tag; names in archives of other formats than ZIP and tar, in
+//! compressed archives, and in archives within archives are not seen.
 
 mod name;
 
@@ -14,27 +16,66 @@ use crate::bytes::{at, between, find, from, is_space, skip_space, starts};
 use crate::finding::{Family, Finding, surer};
 use crate::lexicon::Lexicon;
 
-/// Names of an archive that are looked at. More: not looked at.
-const ARCHIVED: usize = 1000;
 /// Bytes behind a script tag in which a dangerous call is looked for. Further away: not found.
 const SCRIPT_BYTES: usize = 512;
-/// Script tags of a file that are looked at. More: not looked at.
-const SCRIPTS: usize = 32;
+/// Bytes of a drawing's tag that are looked at.
+const TAG_BYTES: usize = 4096;
+/// Bytes of a ZIP archive's header before a name, and of a name that are looked at.
+const ZIP_HEADER: usize = 30;
+const ZIP_NAME: usize = 1024;
 
 fn finding(confidence: u8, why: &'static str, at: usize) -> Option<Finding> {
     Some(Finding::new(Family::Upload, confidence, why, at))
 }
 
-/// Looks at a file's content. `declared` is its media type, `file` its name; either may be empty. Linear in its length.
-pub(crate) fn content(declared: &[u8], file: &[u8], content: &[u8]) -> Option<Finding> {
-    let image = starts(declared, b"image/") || name::is_picture(file);
-    let svg = starts(declared, b"image/svg") || name::ends(file, b".svg") || name::ends(file, b".svgz");
-    let mut found = if svg || image && looks_like_markup(content) { drawing(content) } else { None };
-    if image && !svg {
-        found = surer(found, disguised(content));
+/// A file that is being looked at.
+#[derive(Debug)]
+pub(crate) struct File {
+    image: bool,
+    svg: bool,
+    /// It is an image that markup stands in.
+    markup: bool,
+    zip: bool,
+    /// Where the next header of a tar archive starts.
+    tar: Option<u64>,
+    /// Bytes before the next piece.
+    place: u64,
+}
+
+impl File {
+    /// `declared` is its media type, `name` its name; either may be empty.
+    pub(crate) fn new(declared: &[u8], file: &[u8]) -> Self {
+        let svg = starts(declared, b"image/svg") || name::ends(file, b".svg") || name::ends(file, b".svgz");
+        let image = starts(declared, b"image/") || name::is_picture(file);
+        Self { image, svg, markup: svg, zip: false, tar: None, place: 0 }
     }
-    found = surer(found, script(content, image && !svg));
-    surer(found, archive(content))
+
+    /// Looks at a piece of the content; the next one starts at `next` in this. Linear in the piece's length.
+    pub(crate) fn look(&mut self, piece: &[u8], next: usize) -> Option<Finding> {
+        let mut found = None;
+        if self.place == 0 {
+            self.markup |= self.image && looks_like_markup(piece);
+            self.zip = piece.starts_with(b"PK\x03\x04");
+            self.tar = (between(piece, 257, 262) == b"ustar").then_some(0);
+            if self.image && !self.svg {
+                found = disguised(piece);
+            }
+        }
+        if self.markup {
+            found = surer(found, drawing(piece));
+        }
+        found = surer(found, script(piece, self.image && !self.svg));
+        if self.zip {
+            found = surer(found, zip(piece));
+        }
+        if let Some(header) = self.tar {
+            let climbing;
+            (climbing, self.tar) = tar(piece, self.place, header);
+            found = surer(found, climbing);
+        }
+        self.place = self.place.saturating_add(next as u64);
+        found
+    }
 }
 
 fn looks_like_markup(content: &[u8]) -> bool {
@@ -46,10 +87,9 @@ fn looks_like_markup(content: &[u8]) -> bool {
 /// Script in an SVG drawing: elements and attributes that run, and entities.
 fn drawing(content: &[u8]) -> Option<Finding> {
     let mut index = 0;
-    let mut tags = 0;
     while let Some(offset) = from(content, index).iter().position(|b| *b == b'<') {
         let start = index + offset;
-        let rest = between(content, start, start + 4096);
+        let rest = between(content, start, start + TAG_BYTES);
         const ACTIVE: [&[u8]; 8] = [
             b"<script",
             b"<foreignobject",
@@ -67,11 +107,7 @@ fn drawing(content: &[u8]) -> Option<Finding> {
         if handler(between(rest, 0, end)) {
             return finding(84, "active-drawing", start);
         }
-        tags += 1;
         index = start + 1;
-        if tags > 4096 {
-            break;
-        }
     }
     None
 }
@@ -150,7 +186,8 @@ static SHELL_CALLS: Lexicon = Lexicon::new(&[
 /// A script tag of a server-side language with a dangerous call behind it. In a picture the tag of PHP alone will do.
 fn script(content: &[u8], picture: bool) -> Option<Finding> {
     let mut index = 0;
-    let mut left = SCRIPTS;
+    // Code up to here held no such call.
+    let mut harmless = 0;
     while let Some(offset) = from(content, index).iter().position(|b| *b == b'<') {
         let start = index + offset;
         let rest = from(content, start);
@@ -165,23 +202,23 @@ fn script(content: &[u8], picture: bool) -> Option<Finding> {
         if picture && long {
             return finding(88, "script-in-picture", start);
         }
-        if calls(between(rest, 2, SCRIPT_BYTES)) {
-            return finding(86, "web-shell", start);
-        }
-        left -= 1;
-        if left == 0 {
-            break;
+        // Bytes of a picture that happen to be a tag are no text.
+        if between(rest, 2, 18).iter().all(|b| (b' '..0x7f).contains(b) || is_space(*b)) {
+            let end = start + 2 + SCRIPT_BYTES;
+            if calls(between(content, 0, end), harmless.max(start + 2)) {
+                return finding(86, "web-shell", start);
+            }
+            harmless = end.saturating_sub(CALL_BYTES);
         }
     }
     None
 }
 
-fn calls(code: &[u8]) -> bool {
-    // Bytes of a picture that happen to be a tag are no text.
-    if !between(code, 0, 16).iter().all(|b| (b' '..0x7f).contains(b) || is_space(*b)) {
-        return false;
-    }
-    let mut index = 0;
+/// Bytes of the longest call that is known, and what may stand around its name.
+const CALL_BYTES: usize = 40;
+
+fn calls(code: &[u8], start: usize) -> bool {
+    let mut index = start;
     while index < code.len() {
         let end = crate::bytes::word_end(code, index);
         let word = between(code, index, end);
@@ -201,49 +238,47 @@ fn calls(code: &[u8]) -> bool {
     false
 }
 
-/// Names in ZIP and tar archives that climb out of the folder that they are unpacked to.
-fn archive(content: &[u8]) -> Option<Finding> {
-    if content.starts_with(b"PK\x03\x04") {
-        return zip(content);
+/// Names in a ZIP archive that climb out of the folder that it is unpacked to.
+fn zip(piece: &[u8]) -> Option<Finding> {
+    let mut index = 0;
+    loop {
+        let start = index + from(piece, index).iter().position(|b| *b == b'P')?;
+        index = start + 1;
+        if !from(piece, start).starts_with(b"PK\x03\x04") {
+            continue;
+        }
+        let length = usize::from(at(piece, start + 26)) | usize::from(at(piece, start + 27)) << 8;
+        let name = start + ZIP_HEADER;
+        if climbs(between(piece, name, name + length.min(ZIP_NAME))) {
+            return finding(88, "archive-traversal", name);
+        }
     }
-    if between(content, 257, 262) == b"ustar" {
-        return tar(content);
-    }
-    None
 }
 
-fn zip(content: &[u8]) -> Option<Finding> {
-    let mut index = 0;
-    for _ in 0..ARCHIVED {
-        let offset = from(content, index).windows(4).position(|magic| magic == b"PK\x03\x04")?;
-        let start = index + offset;
-        let length = usize::from(at(content, start + 26)) | usize::from(at(content, start + 27)) << 8;
-        if climbs(between(content, start + 30, start + 30 + length.min(1024))) {
-            return finding(88, "archive-traversal", start + 30);
+/// Such names in a tar archive, of which a piece begins at `place` and the next header at `header`; where the next header
+/// behind the piece begins.
+fn tar(piece: &[u8], place: u64, mut header: u64) -> (Option<Finding>, Option<u64>) {
+    loop {
+        let Some(start) = header.checked_sub(place).and_then(|start| usize::try_from(start).ok()) else {
+            return (None, Some(header));
+        };
+        let bytes = between(piece, start, start.saturating_add(512));
+        if bytes.len() < 512 {
+            return (None, Some(header));
         }
-        index = start + 30;
-    }
-    None
-}
-
-fn tar(content: &[u8]) -> Option<Finding> {
-    let mut index = 0;
-    for _ in 0..ARCHIVED {
-        let header = between(content, index, index + 512);
-        if header.len() < 512 || at(header, 0) == 0 {
-            return None;
+        if at(bytes, 0) == 0 {
+            return (None, None);
         }
-        let field = between(header, 0, 100);
+        let field = between(bytes, 0, 100);
         let name = between(field, 0, field.iter().position(|b| *b == 0).unwrap_or(100));
         if climbs(name) {
-            return finding(88, "archive-traversal", index);
+            return (finding(88, "archive-traversal", start), None);
         }
-        let octal = between(header, 124, 136).iter().filter(|b| matches!(b, b'0'..=b'7'));
-        let size = octal
-            .fold(0_usize, |size, digit| size.saturating_mul(8).saturating_add(usize::from(digit - b'0')));
-        index = index.saturating_add(512).saturating_add(size.saturating_add(511) & !511);
+        let octal = between(bytes, 124, 136).iter().filter(|b| matches!(b, b'0'..=b'7'));
+        let size =
+            octal.fold(0_u64, |size, digit| size.saturating_mul(8).saturating_add(u64::from(digit - b'0')));
+        header = header.saturating_add(512).saturating_add(size.saturating_add(511) & !511);
     }
-    None
 }
 
 fn climbs(name: &[u8]) -> bool {

@@ -1,7 +1,26 @@
 use super::*;
 
 fn sure(declared: &str, file: &str, bytes: &[u8]) -> bool {
-    content(declared.as_bytes(), file.as_bytes(), bytes).is_some_and(|finding| finding.confidence >= 70)
+    let found = |size: usize| {
+        let mut looked = File::new(declared.as_bytes(), file.as_bytes());
+        let mut start = 0;
+        loop {
+            // Pieces have something in common, as windows have.
+            let end = (start + size).min(bytes.len());
+            let next = if end == bytes.len() { end - start } else { size - 2048 };
+            let finding = looked.look(&bytes[start..end], next);
+            if finding.is_some_and(|finding| finding.confidence >= 70) {
+                return true;
+            }
+            start += next;
+            if end == bytes.len() {
+                return false;
+            }
+        }
+    };
+    let whole = found(usize::MAX / 2);
+    assert_eq!(whole, found(4096));
+    whole
 }
 
 #[test]
@@ -74,4 +93,26 @@ fn archives_that_climb() {
     assert!(sure("application/x-tar", "a.tar", &tar));
     tar[..9].copy_from_slice(b"a/x/y.txt");
     assert!(!sure("application/x-tar", "a.tar", &tar));
+}
+
+#[test]
+fn what_is_bad_is_found_however_far_in() {
+    let far = |bytes: &[u8]| [&b"\x89PNG\r\n\x1a\n"[..], &b"<% <?= ".repeat(3000), bytes].concat();
+    assert!(sure("image/png", "a.png", &far(b"<?php echo 1;")));
+    assert!(sure("text/plain", "", &far(b"<?= system($_GET[0]) ?>")));
+    assert!(!sure("text/plain", "", &far(b"the old system")));
+    let names: Vec<u8> = (0..2000).flat_map(|number| zipped(&format!("a/{number}.txt"))).collect();
+    assert!(!sure("application/zip", "a.zip", &names));
+    assert!(sure("application/zip", "a.zip", &[names, zipped("../x")].concat()));
+    let member = |name: &str, size: usize| {
+        let mut header = vec![0; 512];
+        header[..name.len()].copy_from_slice(name.as_bytes());
+        header[124..135].copy_from_slice(format!("{size:011o}").as_bytes());
+        header[257..262].copy_from_slice(b"ustar");
+        header.resize(512 + size.next_multiple_of(512), b'x');
+        header
+    };
+    let long = member("a/long.bin", 50_000);
+    assert!(sure("application/x-tar", "", &[long.clone(), member("../../x", 1), vec![0; 9000]].concat()));
+    assert!(!sure("application/x-tar", "", &[long, member("a/x", 1), vec![0; 9000]].concat()));
 }
