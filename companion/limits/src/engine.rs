@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{
     key::{Key, Secret},
-    quota::{Quota, Time, longest_remembered, remembered_ms},
+    quota::{Quota, Time, longest_remembered},
     step::{self, Ask, Flow, Grant, Leases, Spent},
     sync::{Guard, Lock},
     table::{Entry, Floor, Out, Table},
@@ -129,6 +129,11 @@ impl<P: Promises> Engine<P> {
         self.lost_ns.store(now_ns, Ordering::SeqCst);
     }
 
+    /// When earlier state was found to be lost.
+    pub fn lost_ns(&self) -> Option<u64> {
+        Some(self.lost_ns.load(Ordering::SeqCst)).filter(|lost| *lost != u64::MAX)
+    }
+
     /// How long nothing of `quota` is granted because state was lost; 0 when it may be.
     pub fn silent_ns(&self, now_ns: u64, quota: &Quota) -> u64 {
         let lost = self.lost_ns.load(Ordering::Relaxed);
@@ -170,7 +175,8 @@ impl<P: Promises> Engine<P> {
         entry.tat = tat;
         entry.leased = !known.leases.is_empty();
         known.quota = if quota.is_nothing() { known.quota } else { *quota };
-        let batch = self.cover(entry, quota);
+        let pause_ns = pause(&known.leases, now_ns);
+        let batch = self.cover(entry, quota, pause_ns);
         if entry.leased {
             shard.table.out.insert(key, known);
         }
@@ -211,8 +217,9 @@ impl<P: Promises> Engine<P> {
                 }
             } else if allowed && level.hits > 0 {
                 shard.direct = shard.direct.saturating_add(u64::from(level.hits));
+                let pause_ns = shard.table.out.get(&level.key).map_or(0, |out| pause(&out.leases, now_ns));
                 if let Some(entry) = shard.table.entry(level.key, now_ns, &level.quota) {
-                    batch = batch.max(self.cover(entry, &level.quota));
+                    batch = batch.max(self.cover(entry, &level.quota, pause_ns));
                 }
             }
         }
@@ -242,10 +249,10 @@ impl<P: Promises> Engine<P> {
         (was, spent)
     }
 
-    /// Makes sure that the promise covers the entry, with what may still be spent of its leases after a restart.
-    fn cover(&self, entry: &mut Entry, quota: &Quota) -> u64 {
-        let pause = if entry.leased { remembered_ms(quota.lease_ms()).saturating_mul(1_000_000) } else { 0 };
-        let needed = entry.tat.ceil().saturating_add(pause);
+    /// Makes sure that the promise covers the entry. After a restart its leases are not known any more, but may still be
+    /// spent for `pause_ns`; for so long nothing refills.
+    fn cover(&self, entry: &mut Entry, quota: &Quota, pause_ns: u64) -> u64 {
+        let needed = entry.tat.ceil().saturating_add(pause_ns);
         if needed > entry.ceiling_ns {
             let ahead = (quota.refill_ns() / 32).clamp(AHEAD_NS.0, AHEAD_NS.1);
             entry.ceiling_ns = needed.saturating_add(ahead);
@@ -318,6 +325,11 @@ impl<P: Promises> Engine<P> {
         }
         totals
     }
+}
+
+/// How long tokens of these leases may still be spent.
+fn pause(leases: &Leases, now_ns: u64) -> u64 {
+    leases.last_expiry().map_or(0, |last| last.saturating_sub(now_ns))
 }
 
 /// Parts that another limit wrote are rounded up to whole nanoseconds.

@@ -13,10 +13,12 @@
 //! - [`quota`], [`key`]: numbers and names. [`step`]: what happens to one key, pure.
 //! - [`wire`]: how a process asks.
 //! - [`table`], [`engine`]: many keys, bounded, for many threads; no I/O.
+//! - [`journal`]: what outlives the process.
 //!
 //! Limits: see [`engine`] and [`table`]; 256 processes with a lease of one key at once ([`step::LEASES_PER_KEY`]).
 
 pub mod engine;
+pub mod journal;
 pub mod key;
 pub mod quota;
 pub mod step;

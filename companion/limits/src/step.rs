@@ -52,6 +52,12 @@ impl Leases {
         self.list.is_empty()
     }
 
+    /// When the last one ends.
+    #[must_use]
+    pub fn last_expiry(&self) -> Option<u64> {
+        self.list.iter().map(|lease| lease.expires_ns).max()
+    }
+
     /// When the next one ends.
     #[must_use]
     pub fn next_expiry(&self) -> Option<u64> {

@@ -80,7 +80,7 @@ impl Process {
             sequence: self.sequence,
             held: self.balance,
             want,
-            need: if want % 3 == 0 { 1.min(want) } else { want },
+            need: if want.is_multiple_of(3) { 1.min(want) } else { want },
             give_back,
         }
     }

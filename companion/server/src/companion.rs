@@ -11,7 +11,7 @@ use crate::api::{self, Api};
 use crate::clock::{Clock, Timestamp};
 use crate::http::listener::{ListenError, Listener, serve};
 use crate::ingest::{self, Ingest};
-use crate::limits::{Limits, Policies};
+use crate::limits::{self, Limits, Policies};
 use crate::metrics::Metrics;
 use crate::settings::{IngestPlace, Settings};
 use crate::storage::sqlite::{Shape, SqliteStorage};
@@ -38,9 +38,9 @@ pub enum CompanionError {
     /// The store.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// No random bytes.
-    #[error("the system's random source failed: {0}")]
-    Random(#[from] getrandom::Error),
+    /// The limits.
+    #[error(transparent)]
+    Limits(#[from] limits::OpenError),
 }
 
 /// A companion that serves.
@@ -68,7 +68,7 @@ impl Companion {
         let shape = Shape { registration: settings.registration, max_bytes: settings.max_store_bytes };
         let storage: Arc<dyn Storage> = Arc::new(SqliteStorage::open(&settings.database, shape)?);
         let metrics = Arc::new(Metrics::default());
-        let limits = Arc::new(Limits::in_memory(Policies::new(settings.rates))?);
+        let limits = Arc::new(Limits::open(&settings.data_dir, Policies::new(settings.rates)).await?);
         let api_address = api_listener.address();
         let ingest_address = ingest_listener.address();
 

@@ -93,6 +93,8 @@ pub struct Settings {
     pub ingest_token: Option<Secret>,
     /// Who adds tenants.
     pub registration: Registration,
+    /// Where the journal of the limits lies.
+    pub data_dir: PathBuf,
     /// Of tenants without a policy of their own.
     pub rates: Rates,
     /// What status tells.
@@ -156,6 +158,7 @@ impl Settings {
                 true => Registration::ByTraffic { max_tenants: MAX_SELF_REGISTERED },
                 false => Registration::Operator,
             },
+            data_dir: args.store.data_dir.clone(),
             rates: Rates {
                 api_calls_per_minute: args.rate_limit_api_calls,
                 login_attempts_per_minute: args.rate_limit_login_attempts,

@@ -8,9 +8,14 @@ pub mod policies;
 pub mod rates;
 
 use std::fmt::Write as _;
-use std::time::Instant;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use portcullis_limits::engine::{Engine, Level, Totals};
+use portcullis_limits::engine::{Level, Totals};
+use portcullis_limits::journal::disk::Folder;
+use portcullis_limits::journal::frame::Identity;
+use portcullis_limits::journal::{Found, JournalError, Store};
 use portcullis_limits::key::{Name, Secret};
 use portcullis_limits::quota::Quota;
 use portcullis_limits::step::Spent;
@@ -23,6 +28,8 @@ pub use rates::{Rates, Rule};
 
 /// Keys that are counted at once, by default; see `portcullis_limits::table` for what happens beyond.
 pub const DEFAULT_KEYS: usize = 1 << 20;
+/// How long another process is given to leave the journal's folder.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Why nothing could be counted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +37,33 @@ pub enum LimitsError {
     /// The store of the limits does not answer.
     #[error("the store of the limits does not answer: {0}")]
     Unavailable(String),
+    /// More waits for the disk than may.
+    #[error("the disk does not keep up with what is granted")]
+    Behind,
+}
+
+impl From<JournalError> for LimitsError {
+    fn from(error: JournalError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+/// Why the limits cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// No random bytes.
+    #[error("the system's random source failed: {0}")]
+    Random(#[from] getrandom::Error),
+    /// The journal's folder.
+    #[error(
+        "{place}: {source}; stop the companion that uses it, or set DATA_DIR to a folder that this user may write"
+    )]
+    Folder {
+        /// The folder.
+        place: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
 }
 
 /// One limit of a question.
@@ -45,8 +79,7 @@ pub struct Cost<'a> {
 
 /// The limits of all tenants.
 pub struct Limits {
-    engine: Engine<()>,
-    started: Instant,
+    store: Store,
     /// Who has which rates.
     pub policies: Policies,
     /// Calls for leases that were answered.
@@ -58,16 +91,41 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// In memory.
+    /// In memory, with its journal in `folder`. A folder that another process has is waited for a little: that process may
+    /// be ending.
     ///
     /// # Errors
-    /// When the system gives no random bytes.
-    pub fn in_memory(policies: Policies) -> Result<Self, getrandom::Error> {
-        let mut secret = [0; 16];
+    /// [`OpenError`], with the remedy.
+    pub async fn open(folder: &Path, policies: Policies) -> Result<Self, OpenError> {
+        let failed = |source| OpenError::Folder { place: folder.display().to_string(), source };
+        let (mut secret, mut identity) = ([0; 16], [0; 16]);
         getrandom::fill(&mut secret)?;
+        getrandom::fill(&mut identity)?;
+        let deadline = monotonic() + PATIENCE;
+        let disk = loop {
+            match Folder::open(folder) {
+                Ok(disk) => break disk,
+                Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy && monotonic() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        };
+        let started = monotonic();
+        let clock = Arc::new(move || u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        let random = (Secret(secret), Identity(identity));
+        let open = move || Store::open(Box::new(disk), DEFAULT_KEYS, random, clock);
+        let opened =
+            tokio::task::spawn_blocking(open).await.map_err(|error| failed(std::io::Error::other(error)))?;
+        let store = opened.map_err(failed)?;
+        if store.found == Found::Corrupt {
+            tracing::error!(
+                category = "security",
+                "the journal of the limits is broken; nothing is granted until every limit's window has passed"
+            );
+        }
         Ok(Self {
-            engine: Engine::new(DEFAULT_KEYS, Secret(secret), ()),
-            started: monotonic(),
+            store,
             policies,
             calls: Counter::default(),
             allowed: Counter::default(),
@@ -76,8 +134,11 @@ impl Limits {
     }
 
     fn now_ns(&self) -> u64 {
-        // One second on: a time of 0 would look like no time at all.
-        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX).saturating_add(1_000_000_000)
+        self.store.journal().now_ns()
+    }
+
+    fn able(&self) -> Result<(), LimitsError> {
+        if self.store.journal().is_behind() { Err(LimitsError::Behind) } else { Ok(()) }
     }
 
     /// Answers the asks of one process.
@@ -85,11 +146,14 @@ impl Limits {
     /// # Errors
     /// [`LimitsError`]: then nothing may be taken as granted.
     pub async fn lease(&self, asks: &[Checked<'_>]) -> Result<Vec<Grant>, LimitsError> {
-        let now_ns = self.now_ns();
-        let secret = self.engine.secret();
+        self.able()?;
+        let (now_ns, engine) = (self.now_ns(), &self.store.engine);
+        let secret = engine.secret();
         let answer =
-            |asked: &Checked<'_>| self.engine.ask(asked.name.key(secret), &asked.quota, &asked.ask, now_ns);
+            |asked: &Checked<'_>| engine.ask(asked.name.key(secret), &asked.quota, &asked.ask, now_ns);
         let answers: Vec<_> = asks.iter().map(answer).collect();
+        let batch = answers.iter().map(|answer| answer.batch).max().unwrap_or(0);
+        self.store.journal().wait(batch).await?;
         self.calls.add(1);
         Ok(answers.into_iter().map(|answer| answer.value.into()).collect())
     }
@@ -99,12 +163,14 @@ impl Limits {
     /// # Errors
     /// [`LimitsError`]: then nothing may be taken as allowed.
     pub async fn spend(&self, costs: &[Cost<'_>]) -> Result<(bool, Vec<Spent>), LimitsError> {
-        let secret = self.engine.secret();
+        self.able()?;
+        let secret = self.store.engine.secret();
         let level =
             |cost: &Cost<'_>| Level { key: cost.name.key(secret), quota: cost.quota, hits: cost.hits };
         let levels: Vec<Level> = costs.iter().map(level).collect();
         let mut said = Vec::with_capacity(levels.len());
-        let answer = self.engine.spend(&levels, self.now_ns(), &mut said);
+        let answer = self.store.engine.spend(&levels, self.now_ns(), &mut said);
+        self.store.journal().wait(answer.batch).await?;
         if answer.value {
             self.allowed.add(1)
         } else {
@@ -115,8 +181,8 @@ impl Limits {
 
     /// Ends what has expired, a shard at a time so that nobody waits long; to be called about every second.
     pub async fn sweep(&self) {
-        for shard in 0..self.engine.shards() {
-            self.engine.sweep(shard, self.now_ns());
+        for shard in 0..self.store.engine.shards() {
+            self.store.engine.sweep(shard, self.now_ns());
             tokio::task::yield_now().await;
         }
     }
@@ -124,7 +190,7 @@ impl Limits {
     /// Prometheus text.
     #[must_use]
     pub fn render(&self) -> String {
-        let totals = self.engine.totals();
+        let totals = self.store.engine.totals();
         let Totals { granted, spent, returned, expired, outstanding, direct, folded, no_room, bytes } =
             totals;
         let mut text = String::with_capacity(2048);

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::{record, send, try_send};
 
-fn portcullis(folder: &Path, arguments: &[&str]) -> Command {
+pub fn portcullis(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
     command.args(arguments).env_clear().env("DATA_DIR", folder).current_dir(folder);
     command
@@ -24,15 +24,15 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Ends the child it started when a test fails halfway.
-struct Serving {
+/// Ends the child it started, also when a test fails halfway.
+pub struct Serving {
     child: Child,
     log: BufReader<std::process::ChildStderr>,
-    ready: Value,
+    pub ready: Value,
 }
 
 impl Serving {
-    fn start(command: &mut Command) -> Self {
+    pub fn start(command: &mut Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         let mut serving = Self { child, log, ready: Value::Null };
@@ -47,7 +47,7 @@ impl Serving {
         serving
     }
 
-    fn signal(mut self, name: &str) -> (Option<i32>, String) {
+    pub fn signal(mut self, name: &str) -> (Option<i32>, String) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
         let mut rest = String::new();

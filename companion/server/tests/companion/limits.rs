@@ -1,6 +1,11 @@
 //! Leases for modules and checks for programs: one truth, and nothing for strangers.
 
-use crate::support::{INGEST_TOKEN, Running};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::commands::{Serving, portcullis};
+use crate::support::{INGEST_TOKEN, Running, json_request, try_send};
 use portcullis_server::clock::Clock;
 use serde_json::{Value, json};
 
@@ -161,4 +166,52 @@ async fn policies_are_told_when_they_differ() {
     assert_eq!(second[0]["tenant"], "beta");
     let many = json!({"process": PROCESS, "tenants": vec![("a", 0); 1001]});
     assert_eq!(running.module_call("/v1/policies", &many, INGEST_TOKEN).await.status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_under_load_gives_nothing_back() {
+    const LIMIT: u64 = 400;
+    let folder = tempfile::tempdir().unwrap();
+    let granted = Arc::new(AtomicU64::new(0));
+    let mut life = 0_u64;
+    // An hour's limit: what comes back during the test is nothing.
+    while granted.load(Ordering::SeqCst) < LIMIT * 9 / 10 {
+        life += 1;
+        assert!(life < 40, "only {} in {life} lives", granted.load(Ordering::SeqCst));
+        let serve = ["serve", "--demonstration", "--port", "0", "--ingest-port", "0"];
+        let serving = Serving::start(&mut portcullis(folder.path(), &serve));
+        let address = serving.ready["ingest"].as_str().unwrap().parse().unwrap();
+        let token = std::fs::read_to_string(folder.path().join("ingest-token")).unwrap();
+        let tasks: Vec<_> = (0..4_u64)
+            .map(|process| {
+                let (granted, token) = (Arc::clone(&granted), token.clone());
+                tokio::spawn(async move {
+                    for sequence in 1.. {
+                        let mut ask = ask("report", "", sequence, 1);
+                        ask["limit"] = json!(LIMIT);
+                        ask["burst"] = json!(LIMIT);
+                        ask["window_ms"] = json!(3_600_000);
+                        let call =
+                            json!({"process": format!("{:016x}", life * 100 + process), "asks": [ask]});
+                        let request = json_request("POST", "/v1/leases", &call, token.trim());
+                        let Some(answer) = try_send(address, &request).await else { return };
+                        if answer.status != 200 {
+                            return;
+                        }
+                        let tokens = answer.json()["grants"][0]["granted"].as_u64().unwrap();
+                        granted.fetch_add(tokens, Ordering::SeqCst);
+                    }
+                })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(60 + 17 * life)).await;
+        serving.signal("KILL");
+        for task in tasks {
+            task.await.unwrap();
+        }
+    }
+    assert!(life > 2, "it was never killed under load");
+    // What a crash may withhold: the reach of a promise, which is a thirty-second of the limit.
+    let granted = granted.load(Ordering::SeqCst);
+    assert!(granted <= LIMIT + 1, "{granted} of {LIMIT}");
 }

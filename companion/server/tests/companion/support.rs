@@ -48,6 +48,7 @@ fn settings(folder: &Path, demonstration: bool) -> Settings {
             true => Registration::ByTraffic { max_tenants: 10_000 },
             false => Registration::Operator,
         },
+        data_dir: folder.to_owned(),
         rates: Default::default(),
         protections: Protections {
             security: true,
@@ -132,7 +133,7 @@ impl Running {
     }
 }
 
-fn json_request(method: &str, path: &str, body: &Value, token: &str) -> Vec<u8> {
+pub fn json_request(method: &str, path: &str, body: &Value, token: &str) -> Vec<u8> {
     let body = body.to_string();
     format!(
         "{method} {path} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
