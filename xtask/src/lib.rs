@@ -6,6 +6,7 @@
 //! - [`ports`], [`process`], [`http`], [`secrets`] and [`clock`] are small and know nothing of Portcullis;
 //! - [`bootstrap`] renders `envoy/bootstrap.yaml`, [`local_reply`] what Envoy's own replies carry;
 //! - [`stack`] starts, watches and stops the companion, the upstream and Envoy;
+//! - [`postgres`] starts a database server of one's own, for tests;
 //! - [`upstream`] is the demonstration application behind Envoy;
 //! - [`reference`] renders the configuration's schema for people;
 //! - [`commands`] are the subcommands behind the Makefile.
@@ -19,6 +20,7 @@ pub mod http;
 pub mod layout;
 pub mod local_reply;
 pub mod ports;
+pub mod postgres;
 pub mod process;
 pub mod reference;
 pub mod secrets;

@@ -87,6 +87,8 @@ pub enum Command {
     Token(TokenArgs),
     /// Add or list tenants
     Tenant(TenantArgs),
+    /// Bring the store's schema up to date, as `serve` does at its start
+    Migrate(StoreArgs),
     /// Print the release
     Version,
 }
@@ -97,7 +99,7 @@ pub struct StoreArgs {
     /// Where state lies
     #[arg(long, env = "DATA_DIR", default_value = ".run", value_name = "FOLDER")]
     pub data_dir: PathBuf,
-    /// The store: a path, or sqlite:PATH [default: DATA_DIR/companion.db]
+    /// The store: a path, sqlite:PATH, or postgres://USER:PASSWORD@HOST/DATABASE [default: DATA_DIR/companion.db]
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
 }
@@ -127,6 +129,9 @@ pub struct ServeArgs {
     /// had to drop
     #[arg(long, env = "DATABASE_MAX_BYTES", default_value_t = 10 * 1024 * 1024 * 1024, value_parser = clap::value_parser!(u64).range(1024 * 1024..), value_name = "BYTES")]
     pub database_max_bytes: u64,
+    /// Connections to a PostgreSQL server at most
+    #[arg(long, env = "DATABASE_POOL_SIZE", default_value_t = 10, value_parser = clap::value_parser!(u16).range(2..=500))]
+    pub database_pool_size: u16,
     /// Chooses the log's level: development debug, staging and production info
     #[arg(long, env = "ENVIRONMENT", value_enum, default_value_t = Environment::Production)]
     pub environment: Environment,

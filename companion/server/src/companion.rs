@@ -11,11 +11,11 @@ use crate::api::{self, Api};
 use crate::clock::{Clock, Timestamp};
 use crate::http::listener::{ListenError, Listener, serve};
 use crate::ingest::{self, Ingest};
-use crate::limits::{self, Limits, Policies};
+use crate::limits::{self, Limits};
 use crate::metrics::Metrics;
+use crate::policies::Policies;
 use crate::settings::{IngestPlace, Settings};
-use crate::storage::sqlite::{Shape, SqliteStorage};
-use crate::storage::{Storage, StorageError};
+use crate::storage::{self, Expiry, Storage, StorageError};
 
 /// Connections to the API at once.
 const API_CONNECTIONS: usize = 512;
@@ -65,15 +65,17 @@ impl Companion {
             IngestPlace::Port(address) => Listener::tcp(*address, "INGEST_PORT").await?,
             IngestPlace::Socket(path) => Listener::unix(path)?,
         };
-        let shape = Shape { registration: settings.registration, max_bytes: settings.max_store_bytes };
-        let storage: Arc<dyn Storage> = Arc::new(SqliteStorage::open(&settings.database, shape)?);
+        let storage = storage::open(&settings.database, settings.shape).await?;
         let metrics = Arc::new(Metrics::default());
-        let limits = Arc::new(Limits::open(&settings.data_dir, Policies::new(settings.rates)).await?);
+        let policies = Policies::new(Arc::clone(&storage), settings.policies);
+        let of_tenants = limits::Policies::new(policies.clone());
+        let limits = Arc::new(Limits::open(&settings.data_dir, of_tenants).await?);
         let api_address = api_listener.address();
         let ingest_address = ingest_listener.address();
 
         let api = api::router(Api::new(
             Arc::clone(&storage),
+            policies,
             clock.clone(),
             Arc::clone(&metrics),
             Arc::clone(&limits),
@@ -137,11 +139,13 @@ async fn expire(
     mut end: watch::Receiver<bool>,
 ) {
     loop {
-        let before = clock.now().checked_sub(retention).unwrap_or(Timestamp::UNIX_EPOCH);
-        let removed = storage.expire(before, EXPIRY_EVENTS).await.unwrap_or_else(|error| {
-            tracing::error!(category = "application", %error, "old events were not removed");
-            0
-        });
+        let now = clock.now();
+        let before = now.checked_sub(retention).unwrap_or(Timestamp::UNIX_EPOCH);
+        let removed =
+            storage.expire(Expiry { now, before, most: EXPIRY_EVENTS }).await.unwrap_or_else(|error| {
+                tracing::error!(category = "application", %error, "old events were not removed");
+                0
+            });
         metrics.expired.add(removed);
         let pause = if removed > 0 { EXPIRY_BREATH } else { EXPIRY_PAUSE };
         tokio::select! {

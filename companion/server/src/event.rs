@@ -198,6 +198,9 @@ pub struct Event {
     pub details: Map<String, Value>,
     /// When it happened.
     pub at: Timestamp,
+    /// Whether `at` is when it arrived, because the sender's own time could not be true: then the same record delivered
+    /// again has another.
+    pub at_arrival: bool,
     /// Set for a limit that was exceeded.
     pub rate_limit: Option<RateLimitExcess>,
     /// Set for a gap.

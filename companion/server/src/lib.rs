@@ -16,6 +16,7 @@ pub mod inspect;
 pub mod limits;
 pub mod logging;
 pub mod metrics;
+pub mod policies;
 pub mod secret;
 pub mod settings;
 pub mod storage;

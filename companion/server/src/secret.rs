@@ -133,7 +133,9 @@ pub fn random_hex<const N: usize>() -> Result<String, getrandom::Error> {
     Ok(hex(bytes.as_slice()))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Lower-case hexadecimal.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len().saturating_mul(2)), |mut text, byte| {
         // Writing into a String cannot fail.

@@ -12,9 +12,10 @@ use std::time::Duration;
 use crate::api::Protections;
 use crate::cli::{Environment, ServeArgs, StoreArgs};
 use crate::ingest::MIN_TOKEN_BYTES;
-use crate::limits::Rates;
+use crate::policies::{RatePolicy, SecurityPolicies};
 use crate::secret::{Secret, SecretError};
-use crate::storage::Registration;
+use crate::storage::postgres::{Target, TargetError};
+use crate::storage::{Place, Registration, Shape};
 use crate::token::TokenKey;
 
 /// The shortest SECRET_KEY and ENCRYPTION_KEY.
@@ -41,13 +42,11 @@ pub enum SettingsError {
         "PORTCULLIS_INGEST_TOKEN: not set; make one with: openssl rand -hex 32, and give the same to the proxy; or set --ingest-socket"
     )]
     NoIngestToken,
-    /// A store that this release does not have.
-    #[error(
-        "DATABASE_URL: PostgreSQL is not in this version; use sqlite:PATH, or leave it out for DATA_DIR/companion.db"
-    )]
-    Postgres,
+    /// Not a server's address.
+    #[error("DATABASE_URL: {0}")]
+    Postgres(#[from] TargetError),
     /// Not a store.
-    #[error("DATABASE_URL: not a store of this version; use a path or sqlite:PATH")]
+    #[error("DATABASE_URL: not a store; use a path, sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE")]
     UnknownStore,
     /// It would be lost at the end, and readers could not share it.
     #[error("DATABASE_URL: an in-memory store keeps no audit trail; use a path or sqlite:PATH")]
@@ -81,22 +80,20 @@ pub struct Settings {
     pub api: SocketAddr,
     /// The ingest listener's.
     pub ingest: IngestPlace,
-    /// The store's file.
-    pub database: PathBuf,
-    /// Its largest size.
-    pub max_store_bytes: u64,
+    /// The store.
+    pub database: Place,
+    /// What it may become.
+    pub shape: Shape,
     /// How long events are kept.
     pub retention: Duration,
     /// Signs tokens.
     pub tokens: TokenKey,
     /// What a module must show.
     pub ingest_token: Option<Secret>,
-    /// Who adds tenants.
-    pub registration: Registration,
     /// Where the journal of the limits lies.
     pub data_dir: PathBuf,
-    /// Of tenants without a policy of their own.
-    pub rates: Rates,
+    /// What a tenant has that set nothing.
+    pub policies: SecurityPolicies,
     /// What status tells.
     pub protections: Protections,
     /// Where it runs.
@@ -150,20 +147,26 @@ impl Settings {
             api: at(args.port),
             ingest: socket.map_or(IngestPlace::Port(at(args.ingest_port)), IngestPlace::Socket),
             database,
-            max_store_bytes: args.database_max_bytes,
+            shape: Shape {
+                registration: match args.demonstration {
+                    true => Registration::ByTraffic { max_tenants: MAX_SELF_REGISTERED },
+                    false => Registration::Operator,
+                },
+                max_bytes: args.database_max_bytes,
+                connections: usize::from(args.database_pool_size),
+            },
             retention: args.audit_retention,
             tokens: TokenKey::new(secret_key),
             ingest_token,
-            registration: match args.demonstration {
-                true => Registration::ByTraffic { max_tenants: MAX_SELF_REGISTERED },
-                false => Registration::Operator,
-            },
             data_dir: args.store.data_dir.clone(),
-            rates: Rates {
-                api_calls_per_minute: args.rate_limit_api_calls,
-                login_attempts_per_minute: args.rate_limit_login_attempts,
-                file_uploads_per_minute: args.rate_limit_file_uploads,
-                ..Rates::default()
+            policies: SecurityPolicies {
+                rate: RatePolicy {
+                    api_calls_per_minute: args.rate_limit_api_calls,
+                    login_attempts_per_minute: args.rate_limit_login_attempts,
+                    file_uploads_per_minute: args.rate_limit_file_uploads,
+                    ..RatePolicy::default()
+                },
+                ..SecurityPolicies::default()
             },
             protections: Protections {
                 security: args.security_enabled,
@@ -204,17 +207,17 @@ pub fn existing_token_key(data_dir: &Path, variables: Variables<'_>) -> Result<T
     Ok(TokenKey::new(Secret::read(&path, MIN_KEY_BYTES)?))
 }
 
-/// The store's file.
+/// Where the store is.
 ///
 /// # Errors
-/// What `DATABASE_URL` names is not in this version. The URL itself is never repeated: it may hold a password.
-pub fn database(args: &StoreArgs) -> Result<PathBuf, SettingsError> {
+/// `DATABASE_URL` names none. The URL itself is never repeated: it may hold a password.
+pub fn database(args: &StoreArgs) -> Result<Place, SettingsError> {
     let Some(url) = args.database_url.as_deref().filter(|url| !url.is_empty()) else {
-        return Ok(args.data_dir.join("companion.db"));
+        return Ok(Place::Sqlite(args.data_dir.join("companion.db")));
     };
     let scheme = url.split(':').next().unwrap_or_default().to_ascii_lowercase();
     if matches!(scheme.as_str(), "postgres" | "postgresql") && url.contains(':') {
-        return Err(SettingsError::Postgres);
+        return Ok(Place::Postgres(Box::new(Target::new(url)?)));
     }
     let path = match url.strip_prefix("sqlite:") {
         Some(rest) => rest.strip_prefix("//").unwrap_or(rest),
@@ -224,7 +227,7 @@ pub fn database(args: &StoreArgs) -> Result<PathBuf, SettingsError> {
     if path.is_empty() || path.contains(":memory:") {
         return Err(SettingsError::InMemory);
     }
-    Ok(PathBuf::from(path))
+    Ok(Place::Sqlite(PathBuf::from(path)))
 }
 
 /// Makes DATA_DIR, for this user alone.
@@ -277,9 +280,11 @@ mod tests {
         assert!(
             error(&["--demonstration"], &[("ENCRYPTION_KEY", "x")]).starts_with("ENCRYPTION_KEY: 1 bytes")
         );
-        let postgres = error(&["--database-url", "postgres://u:hunter2@h/db"], &[KEY]);
-        assert!(postgres.contains("not in this version; use sqlite:PATH") && !postgres.contains("hunter2"));
-        assert!(error(&["--database-url", "mysql://h"], &[KEY]).contains("not a store of this version"));
+        let postgres = error(&["--database-url", "postgres://u:hunter2@h:p/db"], &[KEY]);
+        assert!(
+            postgres.contains("not a PostgreSQL URL; write postgres://") && !postgres.contains("hunter2")
+        );
+        assert!(error(&["--database-url", "mysql://h"], &[KEY]).contains("DATABASE_URL: not a store"));
         assert!(error(&["--database-url", "sqlite::memory:"], &[KEY]).contains("in-memory"));
         assert_eq!(error(&["--audit-retention", "23h"], &[KEY]), "AUDIT_RETENTION: must be 1d to 3660d");
     }
@@ -291,7 +296,7 @@ mod tests {
         let (first, second) = (start(), start());
         let token = first.ingest_token.unwrap();
         assert!(second.ingest_token.unwrap().matches(token.expose()));
-        assert_eq!(first.registration, Registration::ByTraffic { max_tenants: 10_000 });
+        assert_eq!(first.shape.registration, Registration::ByTraffic { max_tenants: 10_000 });
         assert!(existing_token_key(folder.path(), &|_| None).is_ok());
     }
 
@@ -307,13 +312,14 @@ mod tests {
     fn urls_of_the_store() {
         let of = |url: &str| {
             database(&StoreArgs { data_dir: "d".into(), database_url: Some(url.to_owned()) })
-                .map(|path| path.to_str().unwrap().to_owned())
+                .map(|place| place.to_string())
                 .ok()
         };
         assert_eq!(of("").as_deref(), Some("d/companion.db"));
         assert_eq!(of("sqlite:a.db").as_deref(), Some("a.db"));
         assert_eq!(of("sqlite:///var/a.db").as_deref(), Some("/var/a.db"));
         assert_eq!(of("a.db").as_deref(), Some("a.db"));
+        assert_eq!(of("postgres://u:hunter2@h/db").as_deref(), Some("postgres at h, database db"));
         assert_eq!(of("file:a.db?mode=memory"), None);
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::succeed;
+use super::{debian, succeed};
 use crate::layout::{ENVOY_VERSION, Layout};
 
 /// The target that modules are built for.
@@ -111,6 +111,21 @@ pub fn envoy(layout: &Layout) -> Result<()> {
     // A link that leads nowhere any more is in the way.
     drop(fs::remove_file(&link));
     unix::fs::symlink(&binary, &link).with_context(|| format!("cannot make {}", link.display()))
+}
+
+/// PostgreSQL, which tests start for themselves. Not needed to run.
+///
+/// # Errors
+/// When it is not there and cannot be had from Debian's archive.
+pub fn postgres(layout: &Layout) -> Result<()> {
+    if crate::postgres::programs(layout).is_ok()
+        || std::env::var_os("POSTGRES_BIN").is_some_and(|own| !own.is_empty())
+    {
+        return crate::postgres::programs(layout).map(drop);
+    }
+    // LLVM is for compiling long queries, and large.
+    debian::unpack(layout, "postgresql", &["llvm"])?;
+    crate::postgres::programs(layout).map(drop)
 }
 
 fn make_venv(venv: &Path) -> Result<()> {

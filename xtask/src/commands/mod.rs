@@ -1,6 +1,7 @@
 //! The subcommands, as the Makefile calls them.
 
 pub mod bench;
+pub mod debian;
 pub mod docs;
 pub mod fuzz;
 pub mod install;

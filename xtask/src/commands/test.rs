@@ -20,6 +20,7 @@ pub fn all(layout: &Layout) -> Result<bool> {
     step(&watch, "installing what the tests need");
     install::all(layout)?;
     install::test_packages(layout)?;
+    install::postgres(layout)?;
     step(&watch, "building the modules");
     wasm::build(layout, wasm::Which::ForTests)?;
     step(&watch, "building programs and tests");

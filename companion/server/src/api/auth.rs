@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use super::Api;
 use crate::http::envelope::CallerId;
 use crate::http::problem::Problem;
-use crate::tenant::TenantId;
+use crate::tenant::{TenantId, records};
 use crate::token::{Grant, Scope};
 
 /// The credentials of the only Authorization header, if it is a bearer's.
@@ -49,7 +49,7 @@ pub async fn open_tenant(api: &Api, grant: &Grant, name: &str) -> Result<TenantI
     if !grant.opens(&tenant) {
         return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "this token does not open this tenant"));
     }
-    if !api.query(api.storage.tenant_exists(tenant.clone())).await? {
+    if !api.query(records::exists(&*api.storage, &tenant)).await? {
         return Err(Problem::new(
             StatusCode::NOT_FOUND,
             "unknown-tenant",

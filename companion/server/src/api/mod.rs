@@ -2,12 +2,14 @@
 //!
 //! Open to everyone: liveness and readiness, which tell nothing but the state. Everything else, paths that do
 //! not exist included, asks for a token first. Against: strangers, tenants who ask for other tenants' data,
-//! malformed parameters. Limits: 64 to 128 KiB a head, 8 KiB a path and query, no bodies, 1000 events a page.
+//! malformed parameters. Limits: 64 to 128 KiB a head, 8 KiB a path and query, 64 KiB a body, 1000 events a page.
 
 pub mod auth;
 mod monitoring;
 mod openapi;
 mod parameters;
+mod paths;
+mod policies;
 mod rate_limit;
 mod security;
 
@@ -23,10 +25,10 @@ use crate::http::envelope::{self, Envelope};
 use crate::http::problem::Problem;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::storage::{Pending, Storage};
+use crate::policies::Policies;
+use crate::storage::{Storage, StorageError};
 use crate::token::TokenKey;
 
-/// Bodies have no use here yet.
 const MAX_BODY_BYTES: u64 = 64 * 1024;
 
 /// What `GET /api/security/status` tells.
@@ -47,6 +49,8 @@ pub struct Protections {
 pub struct Api {
     /// What it reads.
     pub storage: Arc<dyn Storage>,
+    /// What tenants have set for themselves.
+    pub policies: Policies,
     /// The present.
     pub clock: Clock,
     /// Counted here.
@@ -70,6 +74,7 @@ impl Api {
     #[must_use]
     pub fn new(
         storage: Arc<dyn Storage>,
+        policies: Policies,
         clock: Clock,
         metrics: Arc<Metrics>,
         limits: Arc<Limits>,
@@ -80,6 +85,7 @@ impl Api {
         let numbering = Arc::default();
         Self {
             storage,
+            policies,
             clock,
             metrics,
             limits,
@@ -92,14 +98,17 @@ impl Api {
     }
 
     /// Waits for the store, measures it, and turns its errors into 503.
-    async fn query<T>(&self, pending: Pending<'_, T>) -> Result<T, Problem> {
+    async fn query<T>(&self, pending: impl Future<Output = Result<T, StorageError>>) -> Result<T, Problem> {
         let started = monotonic();
         let answer = pending.await;
         self.metrics.query_latency.observe(started.elapsed());
-        answer.map_err(|error| {
-            self.metrics.storage_errors.add(1);
-            Problem::storage(&error)
-        })
+        answer.map_err(|error| self.storage_problem(&error))
+    }
+
+    /// 503, counted.
+    fn storage_problem(&self, error: &StorageError) -> Problem {
+        self.metrics.storage_errors.add(1);
+        Problem::storage(error)
     }
 }
 
@@ -115,6 +124,7 @@ pub fn router(api: Api) -> Router {
         .route("/api/security/events/{tenant_id}", get(security::events))
         .route("/api/security/metrics/{tenant_id}", get(security::metrics))
         .route("/api/security/rate-limit/check", post(rate_limit::check))
+        .route("/api/security/policies/{tenant_id}", get(policies::read).put(policies::change))
         .route("/monitoring/version", get(monitoring::version))
         .route("/health/detailed", get(monitoring::detailed))
         .route("/metrics", get(monitoring::prometheus))

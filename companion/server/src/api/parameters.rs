@@ -6,7 +6,7 @@ use axum::http::Uri;
 use crate::clock::Timestamp;
 use crate::event::{EventType, Severity};
 use crate::http::problem::Problem;
-use crate::storage::{EventQuery, MAX_PAGE};
+use crate::storage::{EventQuery, MAX_PAGE, Start};
 use crate::tenant::TenantId;
 
 const DEFAULT_LIMIT: u32 = 100;
@@ -16,8 +16,15 @@ const KNOWN: [&str; 4] = ["limit", "event_type", "severity", "since"];
 pub fn event_query(tenant: TenantId, uri: &Uri) -> Result<EventQuery, Problem> {
     let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
         .map_err(|_| Problem::malformed("the query string could not be read"))?;
-    let mut query =
-        EventQuery { tenant, limit: DEFAULT_LIMIT, event_type: None, severity: None, since: None };
+    let mut query = EventQuery {
+        tenant,
+        limit: DEFAULT_LIMIT,
+        event_type: None,
+        severity: None,
+        since: None,
+        until: None,
+        start: Start::Newest,
+    };
     let mut seen: Vec<&str> = Vec::with_capacity(KNOWN.len());
     for (name, value) in &pairs {
         let Some(known) = KNOWN.into_iter().find(|known| known == name) else {

@@ -141,6 +141,7 @@ async fn report(
         user_agent: None,
         details: details.as_object().cloned().unwrap_or_else(Map::new),
         at,
+        at_arrival: false,
         rate_limit: Some(RateLimitExcess {
             action: rule.name().to_owned(),
             request_count: limit.saturating_add(1),

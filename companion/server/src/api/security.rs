@@ -1,8 +1,7 @@
 //! `/api/security/*`: what happened to a tenant, and what protects it.
 
 use axum::Extension;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
 use portcullis_policy::CorrelationId;
@@ -10,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::paths::{TenantPath, tenant_name};
 use super::{Api, auth, parameters};
 use crate::clock::{Timestamp, rfc3339};
 use crate::http::envelope::json;
@@ -76,8 +76,8 @@ pub struct Figures {
 
 impl From<StoredEvent> for EventBody {
     fn from(event: StoredEvent) -> Self {
-        let StoredEvent { timestamp, event_type, severity, user_id, ip_address, details } = event;
-        Self { timestamp, event_type, severity, user_id, ip_address, details }
+        let StoredEvent { position, event_type, severity, user_id, ip_address, details } = event;
+        Self { timestamp: rfc3339(position.at), event_type, severity, user_id, ip_address, details }
     }
 }
 
@@ -90,13 +90,6 @@ pub async fn status(State(api): State<Api>) -> Response {
         audit_logging_enabled: api.protections.audit_logging,
         timestamp: rfc3339(api.clock.now()),
     })
-}
-
-type TenantPath = Result<Path<String>, PathRejection>;
-
-fn tenant_name(path: TenantPath) -> Result<String, Problem> {
-    let Path(name) = path.map_err(|_| Problem::malformed("tenant_id: must be percent-encoded UTF-8"))?;
-    Ok(name)
 }
 
 /// Events that fit the filter.
@@ -145,7 +138,7 @@ pub async fn metrics(
             error_events: counts.error,
             rate_limit_violations: counts.rate_limit_exceeded,
             unauthorized_access: counts.unauthorized_access,
-            last_security_event: counts.last_event,
+            last_security_event: counts.last_event.map(rfc3339),
         },
         timestamp: rfc3339(now),
     }))

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod inspect;
+pub mod migrate;
 pub mod serve;
 pub mod tenant;
 pub mod token;
@@ -20,6 +21,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Schema => schema(),
         Command::Token(args) => token::run(&args),
         Command::Tenant(args) => tenant::run(&args),
+        Command::Migrate(args) => migrate::run(&args),
         Command::Version => print(&format!("portcullis {}", env!("CARGO_PKG_VERSION"))),
     };
     match done {

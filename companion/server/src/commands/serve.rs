@@ -40,7 +40,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         );
     }
     let place = format!("{:?}", settings.ingest);
-    let database = settings.database.display().to_string();
+    let database = settings.database.to_string();
     let companion = Companion::start(settings, Clock::System).await?;
     tracing::info!(
         category = "application",

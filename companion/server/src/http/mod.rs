@@ -1,5 +1,6 @@
 //! What both listeners share: the socket, the envelope of every answer, the shape of errors.
 
+pub mod body;
 pub mod envelope;
 pub mod listener;
 pub mod problem;

@@ -43,6 +43,11 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "malformed", detail)
     }
 
+    /// 422, naming the field that cannot be as it is.
+    pub fn unprocessable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail)
+    }
+
     /// 401. One text for every cause: a client that guesses learns nothing.
     #[must_use]
     pub fn unauthorized() -> Self {

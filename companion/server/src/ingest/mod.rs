@@ -13,7 +13,6 @@ pub mod batch;
 pub mod record;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -22,8 +21,6 @@ use axum::middleware;
 use axum::response::Response;
 use axum::routing::post;
 use axum::{Extension, Router};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Bytes;
 use portcullis_policy::CorrelationId;
 use serde::Serialize;
 
@@ -38,7 +35,6 @@ use batch::{Batch, LineError};
 
 /// The shortest ingest token.
 pub const MIN_TOKEN_BYTES: usize = 16;
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the ingest listener needs.
 #[derive(Clone)]
@@ -110,8 +106,7 @@ async fn receive(
         problem
     };
     check_type(&headers).map_err(refused)?;
-    let body =
-        read_body(body, batch::MAX_BYTES, "a batch has at most 1048576 bytes").await.map_err(refused)?;
+    let body = crate::http::body::bytes(body, batch::MAX_BYTES).await.map_err(refused)?;
     let Batch { events, rejected, errors } = Batch::read(&body, ingest.clock.now());
     drop(body);
     ingest.metrics.rejected(rejected);
@@ -173,22 +168,4 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
         return Err(unsupported("Content-Encoding must be left out"));
     }
     Ok(())
-}
-
-/// A body of at most `most` bytes; `detail` says so to who sends more.
-///
-/// # Errors
-/// 413, 408, or 400 when it breaks off.
-pub async fn read_body(body: Body, most: usize, detail: &'static str) -> Result<Bytes, Problem> {
-    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, most).collect()).await;
-    match collected {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail))
-        }
-        Ok(Err(_)) => Err(Problem::malformed("the body broke off")),
-        Err(_) => {
-            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", "a body must arrive within 10 seconds"))
-        }
-    }
 }

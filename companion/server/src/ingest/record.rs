@@ -193,10 +193,8 @@ pub fn read(line: &[u8], received: Timestamp) -> Result<Event, RecordError> {
         Some(name) => TenantId::new(name)
             .map_err(|_| wrong("metadata.tenant_uid", "must be 1 to 50 visible ASCII characters"))?,
     };
-    let at = match at_millis(wire.time) {
-        Some(at) if wire.time > 0 && at <= received => at,
-        _ => received,
-    };
+    let claimed = at_millis(wire.time).filter(|at| wire.time > 0 && *at <= received);
+    let at = claimed.unwrap_or(received);
     let details_in = ours.details.as_ref();
     let gap = (event_type.as_str() == EventType::AUDIT_GAP).then(|| gap(details_in)).transpose()?;
     let rate_limit = (event_type.as_str() == EventType::RATE_LIMIT_EXCEEDED)
@@ -215,6 +213,7 @@ pub fn read(line: &[u8], received: Timestamp) -> Result<Event, RecordError> {
         event_type,
         severity,
         at,
+        at_arrival: claimed.is_none(),
         rate_limit,
         gap,
     })

@@ -11,9 +11,10 @@ use portcullis_limits::wire::{Call, Grants};
 use serde::de::DeserializeOwned;
 
 use super::LimitsError;
+use crate::http::body;
 use crate::http::envelope::json;
 use crate::http::problem::Problem;
-use crate::ingest::{Ingest, read_body};
+use crate::ingest::Ingest;
 
 /// The largest body of a call.
 const MAX_BYTES: usize = 256 * 1024;
@@ -52,6 +53,6 @@ pub async fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> 
             "Content-Type must be application/json",
         ));
     }
-    let body = read_body(body, MAX_BYTES, "a call has at most 262144 bytes").await?;
+    let body = body::bytes(body, MAX_BYTES).await?;
     serde_json::from_slice(&body).map_err(|error| Problem::malformed(format!("not a call: {error}")))
 }

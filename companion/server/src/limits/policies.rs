@@ -29,16 +29,16 @@ use crate::tenant::TenantId;
 pub const TENANTS: usize = 1000;
 
 /// Who has which rates.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Policies {
-    defaults: Rates,
+    of_tenants: crate::policies::Policies,
 }
 
 impl Policies {
-    /// Everybody has `defaults`.
+    /// What each tenant has set, over the defaults.
     #[must_use]
-    pub fn new(defaults: Rates) -> Self {
-        Self { defaults }
+    pub fn new(of_tenants: crate::policies::Policies) -> Self {
+        Self { of_tenants }
     }
 
     /// The rates in force for each tenant, in order.
@@ -46,7 +46,9 @@ impl Policies {
     /// # Errors
     /// When the store does not answer.
     pub async fn rates(&self, tenants: &[TenantId]) -> Result<Vec<Rates>, LimitsError> {
-        Ok(vec![self.defaults; tenants.len()])
+        let known = self.of_tenants.known(tenants).await;
+        let known = known.map_err(|error| LimitsError::Unavailable(error.to_string()))?;
+        Ok(known.iter().map(|policies| Rates::from(&policies.rate)).collect())
     }
 }
 

@@ -7,6 +7,8 @@ use portcullis_limits::quota::Quota;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::policies::RatePolicy;
+
 /// The most that a rate may say.
 pub const MOST_PER_MINUTE: u32 = 1_000_000;
 
@@ -31,6 +33,23 @@ impl Default for Rates {
             login_attempts_per_minute: 5,
             file_uploads_per_minute: 20,
             report_generation_per_minute: 10,
+        }
+    }
+}
+
+impl From<&RatePolicy> for Rates {
+    fn from(policy: &RatePolicy) -> Self {
+        let RatePolicy {
+            api_calls_per_minute,
+            login_attempts_per_minute,
+            file_uploads_per_minute,
+            report_generation_per_minute,
+        } = *policy;
+        Self {
+            api_calls_per_minute,
+            login_attempts_per_minute,
+            file_uploads_per_minute,
+            report_generation_per_minute,
         }
     }
 }

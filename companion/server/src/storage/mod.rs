@@ -1,23 +1,32 @@
 //! The storage seam: what the companion asks of a database, and nothing of how it is done.
 //!
-//! [`sqlite`] is the embedded store. Another store implements [`Storage`] and passes the same tests. The
-//! promises:
+//! [`sqlite`] is the embedded store, [`postgres`] the one for those who have a server; both implement [`Storage`] and pass
+//! the same tests. Events have methods of their own, made for their number; everything else is asked for in statements
+//! that both understand ([`sql`]). The promises:
 //! - `append` returns after the whole batch is durable, or an error and nothing of it is stored;
 //! - a record (epoch, sequence) is stored once, however often it is appended;
 //! - an event of a tenant that nobody registered is stored and stays unreadable until the tenant exists;
 //! - queues and waits are bounded: a store that cannot keep up says [`StorageError::Busy`];
 //! - a store that is full says [`StorageError::Full`] and keeps what it has; it takes events again when there is room.
 
+mod events;
+pub mod migrations;
+pub mod postgres;
+pub mod sql;
 pub mod sqlite;
 
+use std::fmt;
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use crate::clock::Timestamp;
 use crate::event::{Event, EventType, Severity};
 use crate::tenant::TenantId;
+pub use sql::{Done, Row, Statement, Transaction, Value as SqlValue};
 
 /// The most events one page of a query holds.
 pub const MAX_PAGE: u32 = 1000;
@@ -29,25 +38,47 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> +
 pub trait Storage: Send + Sync {
     /// Stores a batch in one transaction; one outcome per event, in order.
     fn append(&self, events: Vec<Event>) -> Pending<'_, Vec<Outcome>>;
-    /// The newest events that fit `query`, newest first.
-    fn events(&self, query: EventQuery) -> Pending<'_, Vec<StoredEvent>>;
-    /// Counts of a tenant's events since an instant.
-    fn counts(&self, tenant: TenantId, since: Timestamp) -> Pending<'_, EventCounts>;
-    /// Whether the tenant exists.
-    fn tenant_exists(&self, tenant: TenantId) -> Pending<'_, bool>;
-    /// Registers a tenant; `false` when it exists already.
-    fn add_tenant(&self, tenant: TenantId, now: Timestamp) -> Pending<'_, bool>;
-    /// At most `limit` tenants after `after`, by name.
-    fn tenants(&self, after: Option<TenantId>, limit: u32) -> Pending<'_, Vec<TenantId>>;
-    /// Removes events older than `before`, and what was stored beside them, but looks at no more than the `most` oldest
-    /// ones; tells how many rows went. More may be left when it tells more than none.
-    fn expire(&self, before: Timestamp, most: u32) -> Pending<'_, u64>;
+    /// The rows that one statement reads.
+    fn read(&self, statement: Statement) -> Pending<'_, Vec<Row>>;
+    /// Does all statements or none; durable when it returns. One answer per statement.
+    fn write(&self, transaction: Transaction) -> Pending<'_, Vec<Done>>;
+    /// Removes what is too old; tells how many rows went. More may be left when it tells more than none.
+    fn expire(&self, expiry: Expiry) -> Pending<'_, u64>;
     /// Proves that the store takes writes, has room for a batch, and answers reads.
     fn probe(&self, now: Timestamp) -> Pending<'_, ()>;
     /// How full the writer's queue is.
     fn queue(&self) -> QueueState;
     /// Finishes what is queued and closes; later calls answer [`StorageError::Closed`].
     fn close(&self) -> Pending<'_, ()>;
+
+    /// The events that fit `query`, in the order that it asks for.
+    fn events(&self, query: EventQuery) -> Pending<'_, Vec<StoredEvent>> {
+        Box::pin(async move {
+            let rows = self.read(events::page(&query)).await?;
+            rows.iter().map(events::stored).collect()
+        })
+    }
+
+    /// Counts of a tenant's events since an instant.
+    fn counts(&self, tenant: TenantId, since: Timestamp) -> Pending<'_, EventCounts> {
+        Box::pin(async move {
+            let rows = self.read(events::counts(&tenant, since)).await?;
+            let last = self.read(events::newest(&tenant)).await?;
+            events::summed(&rows, &last)
+        })
+    }
+}
+
+/// What is too old, and how much of it may go at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// The present: a store that is partitioned by time prepares the next days.
+    pub now: Timestamp,
+    /// What happened before this goes.
+    pub before: Timestamp,
+    /// At most so many of the oldest events are looked at, so that batches find their place in between. Whole partitions go at
+    /// once, whatever they hold.
+    pub most: u32,
 }
 
 /// What became of one event.
@@ -86,13 +117,37 @@ pub struct EventQuery {
     pub severity: Option<Severity>,
     /// At or after this instant.
     pub since: Option<Timestamp>,
+    /// Before this instant.
+    pub until: Option<Timestamp>,
+    /// Where to begin, and in which order.
+    pub start: Start,
+}
+
+/// Where a query of events begins, and in which order it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Newest first, from the newest.
+    Newest,
+    /// Newest first, from what is older than this one.
+    OlderThan(Position),
+    /// In the order in which they were stored, after the one with this number.
+    StoredAfter(i64),
+}
+
+/// Where an event stands: events of one instant are told apart by their number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// When it happened.
+    pub at: Timestamp,
+    /// Its number in the store; grows in the order in which events were stored.
+    pub id: i64,
 }
 
 /// An event as it is read back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredEvent {
-    /// RFC 3339, UTC.
-    pub timestamp: String,
+    /// When and which.
+    pub position: Position,
     /// What happened.
     pub event_type: String,
     /// `INFO`, `WARNING` or `ERROR`.
@@ -118,8 +173,62 @@ pub struct EventCounts {
     pub rate_limit_exceeded: u64,
     /// Of type UNAUTHORIZED_ACCESS.
     pub unauthorized_access: u64,
-    /// The newest event's instant (RFC 3339), however old it is.
-    pub last_event: Option<String>,
+    /// The newest event's instant, however old it is.
+    pub last_event: Option<Timestamp>,
+}
+
+/// Where a store is.
+#[derive(Clone)]
+pub enum Place {
+    /// A file of SQLite.
+    Sqlite(PathBuf),
+    /// A database of PostgreSQL.
+    Postgres(Box<postgres::Target>),
+}
+
+/// Never a password.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "{}", path.display()),
+            Self::Postgres(target) => write!(f, "{target}"),
+        }
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// What a store may become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Who adds tenants.
+    pub registration: Registration,
+    /// The largest file, without its write-ahead log; SQLite only, a server has quotas of its own.
+    pub max_bytes: u64,
+    /// Connections to a server.
+    pub connections: usize,
+}
+
+impl Default for Shape {
+    /// Tenants are added by an operator; 10 GiB; 10 connections.
+    fn default() -> Self {
+        Self { registration: Registration::Operator, max_bytes: 10 * 1024 * 1024 * 1024, connections: 10 }
+    }
+}
+
+/// Opens a store, and brings its schema up to date.
+///
+/// # Errors
+/// It cannot be reached or used, or another release made it.
+pub async fn open(place: &Place, shape: Shape) -> Result<Arc<dyn Storage>, StorageError> {
+    Ok(match place {
+        Place::Sqlite(path) => Arc::new(sqlite::SqliteStorage::open(path, shape)?),
+        Place::Postgres(target) => Arc::new(postgres::PostgresStorage::open(target, shape).await?),
+    })
 }
 
 /// What the tenants of a store may do by themselves.
@@ -159,6 +268,14 @@ pub enum StorageError {
         /// What the store said.
         reason: String,
     },
+    /// The server cannot be reached, or does not let us in.
+    #[error("{place}: {reason}; check DATABASE_URL, the server and the role's rights")]
+    Connect {
+        /// The server and the database.
+        place: String,
+        /// What hindered.
+        reason: String,
+    },
     /// A newer release wrote it.
     #[error(
         "{place}: written by a newer release (schema {found}, this one knows {known}); start that release, or use another DATABASE_URL"
@@ -171,6 +288,19 @@ pub enum StorageError {
         /// Ours.
         known: i64,
     },
+    /// A released migration was edited, or another program made the store.
+    #[error(
+        "{place}: its migration {version} is not this program's; start the release that made it, or use another DATABASE_URL"
+    )]
+    OtherHistory {
+        /// The store.
+        place: String,
+        /// The first step that differs.
+        version: i64,
+    },
+    /// What was to be changed is not as it was read, or exists already.
+    #[error("it has changed meanwhile")]
+    Conflict,
     /// A statement failed.
     #[error("the store failed: {0}")]
     Failed(String),

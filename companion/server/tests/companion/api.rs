@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::support::{Running, record, start_time};
+use crate::support::{Running, Store, on_each_store, record, start_time};
 use portcullis_server::clock::{Timestamp, at_millis};
 use portcullis_server::token::Scope;
 use serde_json::{Value, json};
 
-async fn with_events() -> Running {
-    let running = Running::start(true).await;
+async fn with_events(store: Store) -> Running {
+    let running = Running::start(store, true).await;
     let batch = [
         record("acme", 1, "REQUEST", "INFO"),
         record("acme", 2, "ATTACK_BLOCKED", "WARNING"),
@@ -31,9 +31,8 @@ fn is_time(value: &Value) -> bool {
     value.as_str().is_some_and(|text| text.ends_with('Z') && text.parse::<Timestamp>().is_ok())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn answers_have_the_required_shape() {
-    let running = with_events().await;
+async fn answers_have_the_required_shape(store: Store) {
+    let running = with_events(store).await;
     let token = running.admin();
     let status = running.get("/api/security/status", Some(&token)).await.json();
     assert_eq!(
@@ -61,9 +60,8 @@ async fn answers_have_the_required_shape() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_day_of_figures_is_exact_to_the_event() {
-    let running = Running::start(true).await;
+async fn a_day_of_figures_is_exact_to_the_event(store: Store) {
+    let running = Running::start(store, true).await;
     let now = start_time().as_millisecond();
     let day = 24 * 60 * 60 * 1000;
     // Around the border of the day, within the minute it cuts and beside it, and today.
@@ -103,9 +101,8 @@ async fn a_day_of_figures_is_exact_to_the_event() {
     assert_eq!(metrics["last_security_event"], "2026-03-01T12:00:30.000Z");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn filters_narrow() {
-    let running = with_events().await;
+async fn filters_narrow(store: Store) {
+    let running = with_events(store).await;
     let types = async |query: &str| -> Vec<String> {
         running
             .events("acme", query)
@@ -129,9 +126,8 @@ async fn filters_narrow() {
     assert!(types("?event_type=NEVER_SEEN").await.is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn tokens_are_asked_for_everywhere_but_at_the_probes() {
-    let running = with_events().await;
+async fn tokens_are_asked_for_everywhere_but_at_the_probes(store: Store) {
+    let running = with_events(store).await;
     for path in ["/monitoring/liveness", "/monitoring/readiness"] {
         let answer = running.get(path, None).await;
         assert_eq!(answer.status, 200);
@@ -162,11 +158,10 @@ async fn tokens_are_asked_for_everywhere_but_at_the_probes() {
     assert_eq!(running.get("/no/such/path", Some(&running.admin())).await.status, 404);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_tenant_reads_its_own_data_and_learns_nothing_of_others() {
-    let running = with_events().await;
+async fn a_tenant_reads_its_own_data_and_learns_nothing_of_others(store: Store) {
+    let running = with_events(store).await;
     let acme = running.of_tenant("acme");
-    for path in ["/api/security/events/", "/api/security/metrics/"] {
+    for path in ["/api/security/events/", "/api/security/metrics/", "/api/security/policies/"] {
         assert_eq!(running.get(&format!("{path}acme"), Some(&acme)).await.status, 200);
         let there = running.get(&format!("{path}globex"), Some(&acme)).await;
         let not_there = running.get(&format!("{path}nobody"), Some(&acme)).await;
@@ -185,9 +180,8 @@ async fn a_tenant_reads_its_own_data_and_learns_nothing_of_others() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_malformed_is_refused_and_what_is_hostile_is_only_text() {
-    let running = with_events().await;
+async fn what_is_malformed_is_refused_and_what_is_hostile_is_only_text(store: Store) {
+    let running = with_events(store).await;
     let token = running.admin();
     let base = "/api/security/events";
     let long = "a".repeat(51);
@@ -227,9 +221,8 @@ async fn what_is_malformed_is_refused_and_what_is_hostile_is_only_text() {
     assert_eq!(newest["details"]["path"], "/' OR 1=1 --");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_answer_has_an_id_and_the_security_headers() {
-    let running = with_events().await;
+async fn every_answer_has_an_id_and_the_security_headers(store: Store) {
+    let running = with_events(store).await;
     let token = running.admin();
     for (path, token) in [
         ("/monitoring/liveness", None),
@@ -258,9 +251,8 @@ async fn every_answer_has_an_id_and_the_security_headers() {
     assert_eq!(answer.header("x-request-id").unwrap().len(), 36);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn methods_and_sizes_are_bounded() {
-    let running = with_events().await;
+async fn methods_and_sizes_are_bounded(store: Store) {
+    let running = with_events(store).await;
     let token = running.admin();
     let request = |method: &str, path: &str, extra: &str| {
         format!(
@@ -284,9 +276,8 @@ async fn methods_and_sizes_are_bounded() {
     assert_eq!(running.raw_api(&many).await.status, 431);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_description_lists_what_exists() {
-    let running = with_events().await;
+async fn the_description_lists_what_exists(store: Store) {
+    let running = with_events(store).await;
     let token = running.admin();
     let document = running.get("/openapi.json", Some(&token)).await.json();
     assert_eq!(document["openapi"], "3.1.0");
@@ -299,19 +290,30 @@ async fn the_description_lists_what_exists() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn readiness_is_the_stores_and_liveness_is_not() {
-    let running = with_events().await;
+async fn readiness_is_the_stores_and_liveness_is_not(store: Store) {
+    let running = with_events(store).await;
     assert_eq!(running.get("/monitoring/readiness", None).await.status, 200);
-    let file = rusqlite::Connection::open(running.folder.path().join("companion.db")).unwrap();
-    file.execute_batch("ALTER TABLE store_probe RENAME TO store_probe_away").unwrap();
+    running.execute("ALTER TABLE store_probe RENAME TO store_probe_away").await;
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let answer = running.get("/monitoring/readiness", None).await;
     assert_eq!((answer.status, answer.json()), (503, json!({"status": "unavailable"})));
     assert_eq!(running.get("/monitoring/liveness", None).await.status, 200);
     let detailed = running.get("/health/detailed", Some(&running.admin())).await.json();
     assert_eq!(detailed["checks"]["storage"]["status"], "unhealthy");
-    file.execute_batch("ALTER TABLE store_probe_away RENAME TO store_probe").unwrap();
+    running.execute("ALTER TABLE store_probe_away RENAME TO store_probe").await;
     tokio::time::sleep(Duration::from_millis(1100)).await;
     assert_eq!(running.get("/monitoring/readiness", None).await.status, 200);
 }
+
+on_each_store![
+    answers_have_the_required_shape,
+    a_day_of_figures_is_exact_to_the_event,
+    filters_narrow,
+    tokens_are_asked_for_everywhere_but_at_the_probes,
+    a_tenant_reads_its_own_data_and_learns_nothing_of_others,
+    what_is_malformed_is_refused_and_what_is_hostile_is_only_text,
+    every_answer_has_an_id_and_the_security_headers,
+    methods_and_sizes_are_bounded,
+    the_description_lists_what_exists,
+    readiness_is_the_stores_and_liveness_is_not,
+];

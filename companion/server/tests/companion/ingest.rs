@@ -1,12 +1,11 @@
 //! Delivery: what a module sends is stored once, counted whole, and refused where it must be.
 
-use crate::support::{EPOCH, INGEST_TOKEN, Running, gap, record, send, start_time};
+use crate::support::{EPOCH, INGEST_TOKEN, Running, Store, gap, on_each_store, record, send, start_time};
 use portcullis_server::clock::Clock;
 use serde_json::json;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_batch_delivered_twice_is_stored_once() {
-    let running = Running::start(true).await;
+async fn a_batch_delivered_twice_is_stored_once(store: Store) {
+    let running = Running::start(store, true).await;
     let batch: Vec<_> = (1..=50).map(|n| record("acme", n, "REQUEST", "INFO")).collect();
     assert_eq!(
         running.ingest(&batch).await.json(),
@@ -23,9 +22,8 @@ async fn a_batch_delivered_twice_is_stored_once() {
     assert_eq!(running.events("acme", "?limit=1000").await.len(), 51);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn concurrent_deliveries_of_the_same_batches_lose_and_double_nothing() {
-    let running = std::sync::Arc::new(Running::start(true).await);
+async fn concurrent_deliveries_of_the_same_batches_lose_and_double_nothing(store: Store) {
+    let running = std::sync::Arc::new(Running::start(store, true).await);
     let tasks: Vec<_> = (0..40_u64)
         .map(|task| {
             let running = running.clone();
@@ -49,9 +47,8 @@ async fn concurrent_deliveries_of_the_same_batches_lose_and_double_nothing() {
     assert_eq!((stored, duplicates), (400, 400));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn bad_lines_are_named_and_the_rest_is_stored() {
-    let running = Running::start(true).await;
+async fn bad_lines_are_named_and_the_rest_is_stored(store: Store) {
+    let running = Running::start(store, true).await;
     let mut bad = record("acme", 2, "REQUEST", "INFO");
     bad["class_uid"] = json!(1);
     let long = format!("{{\"x\":\"{}\"}}", "a".repeat(17_000));
@@ -78,9 +75,8 @@ async fn bad_lines_are_named_and_the_rest_is_stored() {
     assert_eq!((receipt["stored"].as_u64(), receipt["rejected"].as_u64()), (Some(1), Some(1)));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn only_the_token_opens_and_only_this_path() {
-    let running = Running::start(true).await;
+async fn only_the_token_opens_and_only_this_path(store: Store) {
+    let running = Running::start(store, true).await;
     let body = record("acme", 1, "REQUEST", "INFO").to_string();
     for token in ["", "wrong", &format!("{INGEST_TOKEN}x"), &running.admin()] {
         let answer = running.ingest_bytes(body.as_bytes(), token).await;
@@ -106,9 +102,8 @@ async fn only_the_token_opens_and_only_this_path() {
     assert_eq!(send(api, post("/v1/ingest", &admin).as_bytes()).await.status, 404);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_body_has_a_maximum_whether_it_says_its_length_or_not() {
-    let running = Running::start(true).await;
+async fn a_body_has_a_maximum_whether_it_says_its_length_or_not(store: Store) {
+    let running = Running::start(store, true).await;
     let line = record("acme", 1, "REQUEST", "INFO").to_string();
     let mut full = line.clone().into_bytes();
     full.resize(1024 * 1024, b'\n');
@@ -128,9 +123,8 @@ async fn a_body_has_a_maximum_whether_it_says_its_length_or_not() {
     assert_eq!(send(running.companion.ingest_address.unwrap(), &chunked).await.status, 413);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_gap_is_measured_against_what_arrived() {
-    let running = Running::start(true).await;
+async fn a_gap_is_measured_against_what_arrived(store: Store) {
+    let running = Running::start(store, true).await;
     let arrived: Vec<_> = [10, 12, 13, 20].map(|n| record("acme", n, "REQUEST", "INFO")).into();
     running.ingest(&arrived).await;
     let mut died = gap(
@@ -165,54 +159,47 @@ async fn a_gap_is_measured_against_what_arrived() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_exceeded_limit_leaves_a_row_in_its_own_table() {
-    let running = Running::start(true).await;
+async fn an_exceeded_limit_leaves_a_row_in_its_own_table(store: Store) {
+    let running = Running::start(store, true).await;
     running.ingest(&[record("acme", 1, "RATE_LIMIT_EXCEEDED", "WARNING")]).await;
     running.ingest(&[record("acme", 1, "RATE_LIMIT_EXCEEDED", "WARNING")]).await;
-    let file = rusqlite::Connection::open(running.folder.path().join("companion.db")).unwrap();
-    let rows: Vec<(String, String, String, bool, String)> = file
-        .prepare("SELECT tenant_id, user_id, action, limit_exceeded, window_end FROM rate_limiting_logs")
-        .unwrap()
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))
-        .unwrap()
-        .collect::<Result<_, _>>()
-        .unwrap();
-    let expected = ("acme".into(), "alice".into(), "login".into(), true, "2026-03-01T12:00:29.001Z".into());
-    assert_eq!(rows, [expected]);
+    let rows = running
+        .rows("SELECT tenant_id, user_id, action, limit_exceeded, window_end FROM rate_limiting_logs")
+        .await;
+    assert_eq!(rows.len(), 1);
+    let texts = [rows[0].text(0), rows[0].text(1), rows[0].text(2)].map(Result::unwrap);
+    assert_eq!(texts, ["acme", "alice", "login"]);
+    assert!(rows[0].boolean(3).unwrap());
+    assert_eq!(rows[0].time(4).unwrap(), "2026-03-01T12:00:29.001Z".parse().unwrap());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_acknowledged_is_there_after_a_new_start() {
-    let running = Running::start(true).await;
+async fn what_was_acknowledged_is_there_after_a_new_start(store: Store) {
+    let running = Running::start(store, true).await;
     running.ingest(&[record("acme", 1, "REQUEST", "INFO")]).await;
-    let Running { companion, folder, .. } = running;
+    let Running { companion, folder, place, .. } = running;
     // No graceful end: the listeners' tasks and the writer are simply left behind, as a kill would.
     std::mem::forget(companion);
-    let running = Running::reopen(folder, Clock::manual(start_time()), true).await;
+    let running = Running::reopen(folder, place, Clock::manual(start_time()), true).await;
     assert_eq!(running.events("acme", "").await.len(), 1);
     assert_eq!(running.ingest(&[record("acme", 1, "REQUEST", "INFO")]).await.json()["duplicates"], 1);
-    let Running { companion, folder, .. } = running;
+    let Running { companion, folder, place, .. } = running;
     companion.stop().await.unwrap();
-    let running = Running::reopen(folder, Clock::manual(start_time()), true).await;
+    let running = Running::reopen(folder, place, Clock::manual(start_time()), true).await;
     assert_eq!(running.events("acme", "").await.len(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn records_of_a_tenant_that_is_not_known_wait_for_it() {
-    let running = Running::start(false).await;
+async fn records_of_a_tenant_that_is_not_known_wait_for_it(store: Store) {
+    let running = Running::start(store, false).await;
     assert_eq!(running.ingest(&[record("acme", 1, "REQUEST", "INFO")]).await.json()["stored"], 1);
     let path = "/api/security/events/acme";
     assert_eq!(running.get(path, Some(&running.admin())).await.status, 404);
-    let file = rusqlite::Connection::open(running.folder.path().join("companion.db")).unwrap();
-    file.execute("INSERT INTO tenants (tenant_id, origin) VALUES ('acme', 'operator')", []).unwrap();
+    running.execute("INSERT INTO tenants (tenant_id, origin) VALUES ('acme', 'operator')").await;
     assert_eq!(running.events("acme", "").await.len(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_slow_or_broken_sender_harms_nobody() {
+async fn a_slow_or_broken_sender_harms_nobody(store: Store) {
     use tokio::io::AsyncWriteExt;
-    let running = Running::start(true).await;
+    let running = Running::start(store, true).await;
     let ingest = running.companion.ingest_address.unwrap();
     let mut broken = tokio::net::TcpStream::connect(ingest).await.unwrap();
     let head = format!(
@@ -229,20 +216,32 @@ async fn a_slow_or_broken_sender_harms_nobody() {
     assert_eq!(running.ingest(&[record("acme", 1, "REQUEST", "INFO")]).await.json()["stored"], 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_batch_that_fails_halfway_leaves_nothing_and_may_come_again() {
-    let running = Running::start(true).await;
+async fn a_batch_that_fails_halfway_leaves_nothing_and_may_come_again(store: Store) {
+    let running = Running::start(store, true).await;
     running.ingest(&[record("acme", 1, "REQUEST", "INFO")]).await;
-    let file = rusqlite::Connection::open(running.folder.path().join("companion.db")).unwrap();
-    file.execute_batch("ALTER TABLE rate_limiting_logs RENAME TO away").unwrap();
+    running.execute("ALTER TABLE rate_limiting_logs RENAME TO away").await;
     let batch = [record("acme", 2, "REQUEST", "INFO"), record("acme", 3, "RATE_LIMIT_EXCEEDED", "WARNING")];
     let refused = running.ingest(&batch).await;
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
     assert!(!refused.body.contains("rate_limiting_logs"), "no inner details: {}", refused.body);
     assert_eq!(running.events("acme", "").await.len(), 1);
 
-    file.execute_batch("ALTER TABLE away RENAME TO rate_limiting_logs").unwrap();
+    running.execute("ALTER TABLE away RENAME TO rate_limiting_logs").await;
     assert_eq!(running.ingest(&batch).await.json()["stored"], 2);
     let metrics = running.get("/api/security/metrics/acme", Some(&running.admin())).await.json();
     assert_eq!(metrics["metrics"]["total_events_24h"], 3);
 }
+
+on_each_store![
+    a_batch_delivered_twice_is_stored_once,
+    concurrent_deliveries_of_the_same_batches_lose_and_double_nothing,
+    bad_lines_are_named_and_the_rest_is_stored,
+    only_the_token_opens_and_only_this_path,
+    a_body_has_a_maximum_whether_it_says_its_length_or_not,
+    a_gap_is_measured_against_what_arrived,
+    an_exceeded_limit_leaves_a_row_in_its_own_table,
+    what_was_acknowledged_is_there_after_a_new_start,
+    records_of_a_tenant_that_is_not_known_wait_for_it,
+    a_slow_or_broken_sender_harms_nobody,
+    a_batch_that_fails_halfway_leaves_nothing_and_may_come_again,
+];

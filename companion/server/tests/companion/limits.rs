@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::commands::{Serving, portcullis};
-use crate::support::{INGEST_TOKEN, Running, json_request, try_send};
+use crate::support::{INGEST_TOKEN, Running, Store, json_request, new_place, try_send};
 use portcullis_server::clock::Clock;
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ async fn check(running: &Running, user: &str, action: &str, token: &str) -> (u16
 
 #[tokio::test(flavor = "multi_thread")]
 async fn leases_and_checks_share_one_count() {
-    let running = Running::start(false).await;
+    let running = Running::start(Store::Sqlite, false).await;
     running.add_tenant("acme").await;
     let grants = lease(&running, PROCESS, json!([ask("login", "user=alice", 1, 3)])).await;
     assert_eq!(grants[0]["granted"], 3);
@@ -79,7 +79,7 @@ async fn leases_and_checks_share_one_count() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ask_that_comes_twice_changes_nothing() {
-    let running = Running::start(false).await;
+    let running = Running::start(Store::Sqlite, false).await;
     let first = lease(&running, PROCESS, json!([ask("login", "user=eve", 7, 2)])).await;
     let again = lease(&running, PROCESS, json!([ask("login", "user=eve", 7, 2)])).await;
     assert_eq!((&first[0]["granted"], &again[0]["granted"]), (&json!(2), &json!(0)));
@@ -92,7 +92,7 @@ async fn an_ask_that_comes_twice_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_is_malformed_anywhere_changes_nothing() {
-    let running = Running::start(false).await;
+    let running = Running::start(Store::Sqlite, false).await;
     let good = ask("login", "user=eve", 1, 5);
     let spoilt = |field: &str, value: Value| {
         let mut bad = good.clone();
@@ -129,7 +129,7 @@ async fn a_call_that_is_malformed_anywhere_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_asks_who_asks() {
-    let running = Running::start(false).await;
+    let running = Running::start(Store::Sqlite, false).await;
     running.add_tenant("acme").await;
     let own = running.of_tenant("acme");
     assert_eq!(check(&running, "alice", "login", &running.of_tenant("rival")).await.0, 403);
@@ -150,7 +150,9 @@ async fn a_check_asks_who_asks() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn policies_are_told_when_they_differ() {
-    let running = Running::reopen(tempfile::tempdir().unwrap(), Clock::System, false).await;
+    let folder = tempfile::tempdir().unwrap();
+    let place = new_place(Store::Sqlite, folder.path());
+    let running = Running::reopen(folder, place, Clock::System, false).await;
     let pull = async |known: u64| {
         let call = json!({"process": PROCESS, "tenants": [["acme", known], ["beta", 0]]});
         running.module_call("/v1/policies", &call, INGEST_TOKEN).await.json()["changed"].clone()

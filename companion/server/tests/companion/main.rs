@@ -6,5 +6,6 @@ mod commands;
 mod ingest;
 mod inspect;
 mod limits;
+mod policies;
 mod storage;
 mod support;

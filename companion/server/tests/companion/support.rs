@@ -2,29 +2,82 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use portcullis_server::api::Protections;
 use portcullis_server::cli::Environment;
 use portcullis_server::clock::{Clock, Timestamp};
 use portcullis_server::companion::Companion;
+use portcullis_server::policies::SecurityPolicies;
 use portcullis_server::secret::Secret;
 use portcullis_server::settings::{IngestPlace, Settings};
-use portcullis_server::storage::Registration;
-use portcullis_server::tenant::TenantId;
+use portcullis_server::storage::postgres::Target;
+use portcullis_server::storage::{self, Done, Place, Registration, Row, Shape, Statement, Storage};
+use portcullis_server::tenant::{TenantId, records};
 use portcullis_server::token::{Scope, TokenKey};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use xtask::layout::Layout;
+use xtask::postgres::{Durability, Server};
 
 pub const INGEST_TOKEN: &str = "an ingest token of the tests";
 pub const EPOCH: &str = "9f2c00000000abcd";
+
+/// Which store a test runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    Sqlite,
+    Postgres,
+}
+
+/// Makes of each test two: `sqlite::name` and `postgres::name`.
+macro_rules! on_each_store {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(crate::support::Store::Sqlite).await;
+            })+
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(crate::support::Store::Postgres).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_each_store;
+
+/// One server for all tests of this program; it ends with the program.
+static SERVER: LazyLock<Server> = LazyLock::new(|| {
+    let layout = Layout::of_this_checkout();
+    Server::start(&layout, &std::env::temp_dir(), Durability::None).unwrap()
+});
+
+/// A store that nobody has used: a file in `folder`, or a database of its own on a real server.
+pub fn new_place(store: Store, folder: &Path) -> Place {
+    match store {
+        Store::Sqlite => Place::Sqlite(folder.join("companion.db")),
+        Store::Postgres => {
+            static NEXT: AtomicUsize = AtomicUsize::new(0);
+            let name = format!("test{}", NEXT.fetch_add(1, Ordering::Relaxed));
+            let url = SERVER.create(&Layout::of_this_checkout(), &name).unwrap();
+            Place::Postgres(Box::new(Target::new(&url).unwrap()))
+        }
+    }
+}
 
 pub struct Running {
     pub companion: Companion,
     pub clock: Clock,
     pub tokens: TokenKey,
+    pub place: Place,
     pub folder: tempfile::TempDir,
+    beside: tokio::sync::OnceCell<Arc<dyn Storage>>,
 }
 
 pub fn start_time() -> Timestamp {
@@ -35,21 +88,24 @@ fn token_key() -> TokenKey {
     TokenKey::new(Secret::new("SECRET_KEY", "k".repeat(32), 32).unwrap())
 }
 
-fn settings(folder: &Path, demonstration: bool) -> Settings {
+fn settings(folder: &Path, place: Place, demonstration: bool) -> Settings {
     Settings {
         api: ([127, 0, 0, 1], 0).into(),
         ingest: IngestPlace::Port(([127, 0, 0, 1], 0).into()),
-        database: folder.join("companion.db"),
-        max_store_bytes: 1 << 30,
+        database: place,
+        shape: Shape {
+            registration: match demonstration {
+                true => Registration::ByTraffic { max_tenants: 10_000 },
+                false => Registration::Operator,
+            },
+            max_bytes: 1 << 30,
+            connections: 4,
+        },
         retention: Duration::from_secs(90 * 24 * 3600),
         tokens: token_key(),
         ingest_token: Some(Secret::new("t", INGEST_TOKEN.to_owned(), 16).unwrap()),
-        registration: match demonstration {
-            true => Registration::ByTraffic { max_tenants: 10_000 },
-            false => Registration::Operator,
-        },
         data_dir: folder.to_owned(),
-        rates: Default::default(),
+        policies: SecurityPolicies::default(),
         protections: Protections {
             security: true,
             encryption: false,
@@ -62,14 +118,30 @@ fn settings(folder: &Path, demonstration: bool) -> Settings {
 }
 
 impl Running {
-    pub async fn start(demonstration: bool) -> Self {
-        Self::reopen(tempfile::tempdir().unwrap(), Clock::manual(start_time()), demonstration).await
+    pub async fn start(store: Store, demonstration: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let place = new_place(store, folder.path());
+        Self::reopen(folder, place, Clock::manual(start_time()), demonstration).await
     }
 
-    pub async fn reopen(folder: tempfile::TempDir, clock: Clock, demonstration: bool) -> Self {
+    pub async fn reopen(folder: tempfile::TempDir, place: Place, clock: Clock, demonstration: bool) -> Self {
         let companion =
-            Companion::start(settings(folder.path(), demonstration), clock.clone()).await.unwrap();
-        Self { companion, clock, tokens: token_key(), folder }
+            Companion::start(settings(folder.path(), place.clone(), demonstration), clock.clone()).await.unwrap();
+        Self { companion, clock, tokens: token_key(), place, folder, beside: Default::default() }
+    }
+
+    /// The store as another program beside the companion sees it.
+    pub async fn beside(&self) -> Arc<dyn Storage> {
+        let open = || async { storage::open(&self.place, Shape::default()).await.unwrap() };
+        Arc::clone(self.beside.get_or_init(open).await)
+    }
+
+    pub async fn rows(&self, sql: &'static str) -> Vec<Row> {
+        self.beside().await.read(Statement::new(sql)).await.unwrap()
+    }
+
+    pub async fn execute(&self, sql: &'static str) -> Vec<Done> {
+        self.beside().await.write(Statement::new(sql).into()).await.unwrap()
     }
 
     pub fn token(&self, scope: &Scope) -> String {
@@ -89,6 +161,15 @@ impl Running {
             token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
         self.raw_api(&format!("GET {path} HTTP/1.1\r\nHost: t\r\n{authorization}Connection: close\r\n\r\n"))
             .await
+    }
+
+    pub async fn send_json(&self, method: &str, path: &str, token: &str, body: &str) -> Answer {
+        self.raw_api(&format!(
+            "{method} {path} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        ))
+        .await
     }
 
     pub async fn raw_api(&self, request: &str) -> Answer {
@@ -123,7 +204,7 @@ impl Running {
     /// Adds a tenant as an operator does.
     pub async fn add_tenant(&self, name: &str) {
         let storage = self.companion.storage();
-        storage.add_tenant(TenantId::new(name).unwrap(), self.clock.now()).await.unwrap();
+        records::add(&*storage, &TenantId::new(name).unwrap(), self.clock.now()).await.unwrap();
     }
 
     pub async fn events(&self, tenant: &str, query: &str) -> Vec<Value> {

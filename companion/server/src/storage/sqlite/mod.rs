@@ -21,11 +21,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
-    EventCounts, EventQuery, Outcome, Pending, QueueState, Registration, Storage, StorageError, StoredEvent,
+    Done, Expiry, Outcome, Pending, QueueState, Row, Shape, Statement, Storage, StorageError, Transaction,
 };
 use crate::clock::Timestamp;
 use crate::event::Event;
-use crate::tenant::TenantId;
 use write::Command;
 
 /// Batches that may wait for the writer.
@@ -39,24 +38,9 @@ impl From<rusqlite::Error> for StorageError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full,
+            Some(ErrorCode::ConstraintViolation) => Self::Conflict,
             _ => Self::Failed(error.to_string()),
         }
-    }
-}
-
-/// What the store may become.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
-    /// Who adds tenants.
-    pub registration: Registration,
-    /// The largest file, without its write-ahead log.
-    pub max_bytes: u64,
-}
-
-impl Default for Shape {
-    /// Tenants are added by an operator; 10 GiB.
-    fn default() -> Self {
-        Self { registration: Registration::Operator, max_bytes: 10 * 1024 * 1024 * 1024 }
     }
 }
 
@@ -120,7 +104,7 @@ impl SqliteStorage {
         answer.await.map_err(|_| StorageError::Closed)?
     }
 
-    async fn read<T: Send + 'static>(
+    async fn query<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
@@ -143,34 +127,22 @@ impl Storage for SqliteStorage {
         Box::pin(self.command(|reply| Command::Append { events, reply }))
     }
 
-    fn events(&self, query: EventQuery) -> Pending<'_, Vec<StoredEvent>> {
-        Box::pin(self.read(move |connection| read::events(connection, &query)))
+    fn read(&self, statement: Statement) -> Pending<'_, Vec<Row>> {
+        Box::pin(self.query(move |connection| read::rows(connection, &statement)))
     }
 
-    fn counts(&self, tenant: TenantId, since: Timestamp) -> Pending<'_, EventCounts> {
-        Box::pin(self.read(move |connection| read::counts(connection, &tenant, since)))
+    fn write(&self, transaction: Transaction) -> Pending<'_, Vec<Done>> {
+        Box::pin(self.command(move |reply| Command::Write { statements: transaction.statements, reply }))
     }
 
-    fn tenant_exists(&self, tenant: TenantId) -> Pending<'_, bool> {
-        Box::pin(self.read(move |connection| read::tenant_exists(connection, &tenant)))
-    }
-
-    fn add_tenant(&self, tenant: TenantId, now: Timestamp) -> Pending<'_, bool> {
-        Box::pin(self.command(move |reply| Command::AddTenant { tenant, now, reply }))
-    }
-
-    fn tenants(&self, after: Option<TenantId>, limit: u32) -> Pending<'_, Vec<TenantId>> {
-        Box::pin(self.read(move |connection| read::tenants(connection, after.as_ref(), limit)))
-    }
-
-    fn expire(&self, before: Timestamp, most: u32) -> Pending<'_, u64> {
-        Box::pin(self.command(move |reply| Command::Expire { before, most, reply }))
+    fn expire(&self, expiry: Expiry) -> Pending<'_, u64> {
+        Box::pin(self.command(move |reply| Command::Expire { expiry, reply }))
     }
 
     fn probe(&self, now: Timestamp) -> Pending<'_, ()> {
         Box::pin(async move {
             self.command(move |reply| Command::Probe { now, reply }).await?;
-            self.read(read::probe).await
+            self.query(read::probe).await
         })
     }
 

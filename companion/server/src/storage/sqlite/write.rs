@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, OptionalExtension, Savepoint, Transaction, TransactionBehavior, params};
+use rusqlite::{
+    Connection, OptionalExtension, Savepoint, Transaction, TransactionBehavior, params, params_from_iter,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::{Timestamp, rfc3339};
 use crate::event::{Event, Gap, RateLimitExcess, Severity};
-use crate::storage::{Outcome, Registration, StorageError};
+use crate::storage::{Done, Expiry, Outcome, Registration, Statement, StorageError};
 use crate::tenant::TenantId;
 
 /// Batches that share one transaction. More would make the first of them wait for the last.
@@ -20,10 +22,10 @@ type Reply<T> = oneshot::Sender<Result<T, StorageError>>;
 pub enum Command {
     /// Store a batch.
     Append { events: Vec<Event>, reply: Reply<Vec<Outcome>> },
-    /// Register a tenant.
-    AddTenant { tenant: TenantId, now: Timestamp, reply: Reply<bool> },
+    /// Do statements.
+    Write { statements: Vec<Statement>, reply: Reply<Vec<Done>> },
     /// Remove old events.
-    Expire { before: Timestamp, most: u32, reply: Reply<u64> },
+    Expire { expiry: Expiry, reply: Reply<u64> },
     /// Write one row.
     Probe { now: Timestamp, reply: Reply<()> },
 }
@@ -31,7 +33,7 @@ pub enum Command {
 /// An answer that is held back until the transaction is durable.
 enum Answer {
     Append(Reply<Vec<Outcome>>, Result<Vec<Outcome>, StorageError>),
-    AddTenant(Reply<bool>, Result<bool, StorageError>),
+    Write(Reply<Vec<Done>>, Result<Vec<Done>, StorageError>),
     Expire(Reply<u64>, Result<u64, StorageError>),
     Probe(Reply<()>, Result<(), StorageError>),
 }
@@ -40,7 +42,7 @@ impl Answer {
     fn error(&self) -> Option<StorageError> {
         match self {
             Self::Append(_, result) => result.as_ref().err().cloned(),
-            Self::AddTenant(_, result) => result.as_ref().err().cloned(),
+            Self::Write(_, result) => result.as_ref().err().cloned(),
             Self::Expire(_, result) => result.as_ref().err().cloned(),
             Self::Probe(_, result) => result.as_ref().err().cloned(),
         }
@@ -54,7 +56,7 @@ impl Answer {
         }
         match self {
             Self::Append(reply, result) => tell(reply, result, failure),
-            Self::AddTenant(reply, result) => tell(reply, result, failure),
+            Self::Write(reply, result) => tell(reply, result, failure),
             Self::Expire(reply, result) => tell(reply, result, failure),
             Self::Probe(reply, result) => tell(reply, result, failure),
         }
@@ -110,7 +112,7 @@ fn refuse(group: impl IntoIterator<Item = Command>, error: &StorageError) {
     for command in group {
         let answer = match command {
             Command::Append { reply, .. } => Answer::Append(reply, Err(error.clone())),
-            Command::AddTenant { reply, .. } => Answer::AddTenant(reply, Err(error.clone())),
+            Command::Write { reply, .. } => Answer::Write(reply, Err(error.clone())),
             Command::Expire { reply, .. } => Answer::Expire(reply, Err(error.clone())),
             Command::Probe { reply, .. } => Answer::Probe(reply, Err(error.clone())),
         };
@@ -121,12 +123,31 @@ fn refuse(group: impl IntoIterator<Item = Command>, error: &StorageError) {
 fn execute(transaction: &mut Transaction<'_>, command: Command, registration: Registration) -> Answer {
     match command {
         Command::Append { events, reply } => Answer::Append(reply, append(transaction, events, registration)),
-        Command::AddTenant { tenant, now, reply } => {
-            Answer::AddTenant(reply, insert_tenant(transaction, &tenant, "operator", &rfc3339(now)))
-        }
-        Command::Expire { before, most, reply } => Answer::Expire(reply, expire(transaction, before, most)),
+        Command::Write { statements, reply } => Answer::Write(reply, write(transaction, &statements)),
+        Command::Expire { expiry, reply } => Answer::Expire(reply, expire(transaction, expiry)),
         Command::Probe { now, reply } => Answer::Probe(reply, probe(transaction, now)),
     }
+}
+
+/// Does all statements, or takes back those that it did; the rest of the transaction is not touched.
+fn write(transaction: &mut Transaction<'_>, statements: &[Statement]) -> Result<Vec<Done>, StorageError> {
+    let savepoint = transaction.savepoint()?;
+    let mut done = Vec::with_capacity(statements.len());
+    for statement in statements {
+        let mut prepared = savepoint.prepare_cached(&statement.sql)?;
+        let step = if prepared.column_count() == 0 {
+            let changed = prepared.execute(params_from_iter(&statement.values))?;
+            Done { changed: u64::try_from(changed).unwrap_or(u64::MAX), rows: Vec::new() }
+        } else {
+            drop(prepared);
+            let rows = super::read::rows(&savepoint, statement)?;
+            Done { changed: u64::try_from(rows.len()).unwrap_or(u64::MAX), rows }
+        };
+        statement.check(step.changed)?;
+        done.push(step);
+    }
+    savepoint.commit()?;
+    Ok(done)
 }
 
 /// A row is written, and there is room for a batch: rewriting a row alone would succeed in a store that is full.
@@ -147,10 +168,11 @@ fn probe(transaction: &mut Transaction<'_>, now: Timestamp) -> Result<(), Storag
 
 /// Events are numbered as they arrive, so the old ones are the first: only they are looked at. A record that came late is
 /// found when its turn comes.
-fn expire(transaction: &mut Transaction<'_>, before: Timestamp, most: u32) -> Result<u64, StorageError> {
+fn expire(transaction: &mut Transaction<'_>, expiry: Expiry) -> Result<u64, StorageError> {
+    let Expiry { before, most, .. } = expiry;
     let savepoint = transaction.savepoint()?;
     let mut removed: usize = 0;
-    for table in ["security_events", "rate_limiting_logs"] {
+    for table in ["security_events", "rate_limiting_logs", "database_performance_logs"] {
         let rows = savepoint
             .prepare_cached(&format!(
                 "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} ORDER BY id LIMIT ?1) AND created_at < ?2"
@@ -289,23 +311,13 @@ fn register(
     let registered: u32 =
         store.prepare_cached("SELECT count(*) FROM tenants")?.query_row([], |row| row.get(0))?;
     if registered < max_tenants {
-        insert_tenant(store, tenant, "traffic", created_at)?;
+        store
+            .prepare_cached(
+                "INSERT INTO tenants (tenant_id, origin, created_at) VALUES (?1, 'traffic', ?2) ON CONFLICT DO NOTHING",
+            )?
+            .execute(params![tenant.as_str(), created_at])?;
     }
     Ok(())
-}
-
-fn insert_tenant(
-    store: &Connection,
-    tenant: &TenantId,
-    origin: &str,
-    created_at: &str,
-) -> Result<bool, StorageError> {
-    let added = store
-        .prepare_cached(
-            "INSERT INTO tenants (tenant_id, origin, created_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-        )?
-        .execute(params![tenant.as_str(), origin, created_at])?;
-    Ok(added == 1)
 }
 
 /// The batch's share of the counts per minute, added up before it is written.

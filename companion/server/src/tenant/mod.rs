@@ -3,6 +3,8 @@
 //! A name is stored and compared as it came: it is never cut, trimmed or folded, because two names that
 //! become one would show one tenant's data to the other.
 
+pub mod records;
+
 use std::fmt;
 
 use portcullis_policy::Tenant;

@@ -1,0 +1,344 @@
+//! The policies of each tenant: rates, passwords, sessions.
+//!
+//! A tenant that changed nothing has the defaults ([`SecurityPolicies::default`], over them `RATE_LIMIT_*`). What it changed
+//! is kept alone, so that a new default reaches everybody who has none of their own. Each change of any tenant takes the
+//! next version of the whole store: who has seen version 7 asks for what changed since 7 ([`Policies::changed_since`]), and
+//! is woken by [`Policies::watch`] when this process changes something; a change by another process on the same store is
+//! found by asking.
+//!
+//! Limits: the fields below and their ranges; a change that names anything else is refused whole.
+
+mod fields;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tokio::sync::{Mutex, watch};
+
+use crate::clock::{Timestamp, monotonic};
+use crate::storage::{Row, Statement, Storage, StorageError, Transaction};
+use crate::tenant::TenantId;
+pub use fields::{PatchError, patch_schema};
+
+/// All that a tenant may set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SecurityPolicies {
+    /// How often.
+    pub rate: RatePolicy,
+    /// What a password must be.
+    pub password: PasswordPolicy,
+    /// How long a session lasts.
+    pub session: SessionPolicy,
+}
+
+/// Requests a minute; 0 allows none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RatePolicy {
+    /// All calls, per tenant.
+    pub api_calls_per_minute: u32,
+    /// Logins, per tenant and user.
+    pub login_attempts_per_minute: u32,
+    /// Uploads, per tenant and user.
+    pub file_uploads_per_minute: u32,
+    /// Reports, per tenant and user.
+    pub report_generation_per_minute: u32,
+}
+
+/// What a password must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PasswordPolicy {
+    /// Characters at least.
+    pub min_length: u32,
+    /// An upper-case letter.
+    pub require_uppercase: bool,
+    /// A lower-case letter.
+    pub require_lowercase: bool,
+    /// A digit.
+    pub require_numbers: bool,
+    /// Something that is neither letter nor digit.
+    pub require_special_chars: bool,
+    /// Days until it must be changed; 0 is never.
+    pub max_age_days: u32,
+}
+
+/// How long a session lasts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SessionPolicy {
+    /// Minutes from its beginning.
+    pub session_timeout_minutes: u32,
+    /// Sessions of one user at once; one more ends the oldest.
+    pub max_concurrent_sessions: u32,
+    /// Minutes without use.
+    pub inactive_timeout_minutes: u32,
+}
+
+impl Default for RatePolicy {
+    fn default() -> Self {
+        Self {
+            api_calls_per_minute: 100,
+            login_attempts_per_minute: 5,
+            file_uploads_per_minute: 20,
+            report_generation_per_minute: 10,
+        }
+    }
+}
+
+impl Default for PasswordPolicy {
+    fn default() -> Self {
+        Self {
+            min_length: 8,
+            require_uppercase: true,
+            require_lowercase: true,
+            require_numbers: true,
+            require_special_chars: true,
+            max_age_days: 90,
+        }
+    }
+}
+
+impl Default for SessionPolicy {
+    fn default() -> Self {
+        Self { session_timeout_minutes: 60, max_concurrent_sessions: 3, inactive_timeout_minutes: 30 }
+    }
+}
+
+/// The policies of one tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantPolicies {
+    /// Whose.
+    pub tenant: TenantId,
+    /// What holds: its own, and the defaults for the rest.
+    pub policies: SecurityPolicies,
+    /// 0 for a tenant that never changed any.
+    pub version: u64,
+}
+
+/// Why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// What was asked for cannot be.
+    #[error(transparent)]
+    Patch(#[from] PatchError),
+    /// Somebody was faster than the version that the change was made from.
+    #[error("version: is {found} by now; read the policies again")]
+    Outdated {
+        /// The present version.
+        found: u64,
+    },
+    /// The store.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// The policies of all tenants.
+#[derive(Clone)]
+pub struct Policies {
+    storage: Arc<dyn Storage>,
+    defaults: Arc<SecurityPolicies>,
+    changed: watch::Sender<u64>,
+    known: Arc<Mutex<Known>>,
+}
+
+/// What tenants have of their own, as it was read last.
+#[derive(Default)]
+struct Known {
+    /// The newest version that was read.
+    version: u64,
+    read: Option<Instant>,
+    own: HashMap<TenantId, Arc<SecurityPolicies>>,
+}
+
+/// How long what was read counts: a change by another process is known this much later.
+const KNOWN_LIFE: Duration = Duration::from_secs(1);
+/// Changes read at a time.
+const CHANGES: u32 = 1000;
+
+/// Changes of any tenant come one after the other: that is what makes versions an order.
+const LOCK: &str = "policies";
+
+impl Policies {
+    /// Those in `storage`, over `defaults`.
+    #[must_use]
+    pub fn new(storage: Arc<dyn Storage>, defaults: SecurityPolicies) -> Self {
+        Self { storage, defaults: Arc::new(defaults), changed: watch::Sender::new(0), known: Arc::default() }
+    }
+
+    /// What a tenant has that changed nothing.
+    #[must_use]
+    pub fn defaults(&self) -> &SecurityPolicies {
+        &self.defaults
+    }
+
+    /// Wakes when this process changed the policies of a tenant; holds the newest version it knows.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// The policies of a tenant, whether or not it exists.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn of(&self, tenant: &TenantId) -> Result<TenantPolicies, StorageError> {
+        let (own, version) = self.own(tenant).await?;
+        self.whole(tenant.clone(), &own, version)
+    }
+
+    /// What holds for each of `tenants`, in order: from memory, for those who ask often. A change made here counts at once,
+    /// one of another process within a second.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn known(&self, tenants: &[TenantId]) -> Result<Vec<Arc<SecurityPolicies>>, StorageError> {
+        // Held while the changes are read: who comes meanwhile waits for the same answer.
+        let mut known = self.known.lock().await;
+        let fresh = known.read.is_some_and(|read| read.elapsed() < KNOWN_LIFE);
+        if !fresh || known.version < *self.changed.borrow() {
+            loop {
+                let page = self.changed_since(known.version, CHANGES).await?;
+                let last = page.len() < usize::try_from(CHANGES).unwrap_or(usize::MAX);
+                for TenantPolicies { tenant, policies, version } in page {
+                    known.version = version;
+                    if policies == *self.defaults {
+                        known.own.remove(&tenant);
+                    } else {
+                        known.own.insert(tenant, Arc::new(policies));
+                    }
+                }
+                if last {
+                    break;
+                }
+            }
+            known.read = Some(monotonic());
+        }
+        let of = |tenant| known.own.get(tenant).unwrap_or(&self.defaults);
+        Ok(tenants.iter().map(|tenant| Arc::clone(of(tenant))).collect())
+    }
+
+    /// At most `limit` tenants whose policies changed after `version`, in order of their versions. A tenant that was
+    /// removed is among them, with the defaults.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn changed_since(&self, version: u64, limit: u32) -> Result<Vec<TenantPolicies>, StorageError> {
+        let changed = Statement::new(
+            "SELECT policy, version, tenant_id FROM security_policies WHERE version > ?1 ORDER BY version LIMIT ?2",
+        );
+        let rows = self.storage.read(changed.bind(stored_version(version)).bind(limit)).await?;
+        let mut found = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let (own, version) = parts(row)?;
+            // A name that another program wrote and that is none of ours is passed over.
+            if let Ok(tenant) = TenantId::new(&row.text(2)?) {
+                found.push(self.whole(tenant, &own, version)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Changes what `patch` names: a value sets it, null takes the default again. With `expected`, only if the tenant's
+    /// version is still that one.
+    ///
+    /// # Errors
+    /// [`ChangeError`] names the field; then nothing has changed.
+    pub async fn change(
+        &self,
+        tenant: &TenantId,
+        patch: &Value,
+        expected: Option<u64>,
+        now: Timestamp,
+    ) -> Result<TenantPolicies, ChangeError> {
+        // A few tries: another change of this tenant may come in between.
+        for _ in 0..5 {
+            let (mut own, version) = self.own(tenant).await?;
+            if expected.is_some_and(|expected| expected != version) {
+                return Err(ChangeError::Outdated { found: version });
+            }
+            fields::apply(&mut own, patch)?;
+            let whole = self.whole(tenant.clone(), &own, version)?;
+            fields::check_whole(&whole.policies)?;
+            match self.store(tenant, own, version, now).await {
+                Ok(version) => return Ok(TenantPolicies { version, ..whole }),
+                Err(StorageError::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(StorageError::Busy.into())
+    }
+
+    /// Takes all defaults again, for a tenant that goes.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn forget(&self, tenant: &TenantId, now: Timestamp) -> Result<(), StorageError> {
+        let (own, version) = self.own(tenant).await?;
+        if version > 0 && !own.is_empty() {
+            self.store(tenant, Map::new(), version, now).await?;
+        }
+        Ok(())
+    }
+
+    async fn own(&self, tenant: &TenantId) -> Result<(Map<String, Value>, u64), StorageError> {
+        let own = Statement::new("SELECT policy, version FROM security_policies WHERE tenant_id = ?1");
+        let rows = self.storage.read(own.bind(tenant.as_str())).await?;
+        rows.first().map_or(Ok((Map::new(), 0)), parts)
+    }
+
+    /// Stores a tenant's own policies if its version is still `version`; tells the new one.
+    async fn store(
+        &self,
+        tenant: &TenantId,
+        own: Map<String, Value>,
+        version: u64,
+        now: Timestamp,
+    ) -> Result<u64, StorageError> {
+        let statement = Statement::new(
+            "INSERT INTO security_policies (tenant_id, policy, version, created_at, updated_at) \
+             VALUES (?1, ?2, (SELECT coalesce(max(version), 0) + 1 FROM security_policies), ?3, ?3) \
+             ON CONFLICT (tenant_id) DO UPDATE SET policy = excluded.policy, version = excluded.version, \
+             updated_at = excluded.updated_at WHERE security_policies.version = ?4 RETURNING version",
+        )
+        .bind(tenant.as_str())
+        .bind(Value::Object(own))
+        .bind(now)
+        .bind(stored_version(version))
+        .must_change(1);
+        let done = self.storage.write(Transaction::new().lock(LOCK).then(statement)).await?;
+        let row = done.first().and_then(|step| step.rows.first()).ok_or(StorageError::Conflict)?;
+        let version = u64::try_from(row.int(0)?).unwrap_or(0);
+        self.changed.send_if_modified(|newest| {
+            let grown = version > *newest;
+            *newest = version.max(*newest);
+            grown
+        });
+        Ok(version)
+    }
+
+    fn whole(
+        &self,
+        tenant: TenantId,
+        own: &Map<String, Value>,
+        version: u64,
+    ) -> Result<TenantPolicies, StorageError> {
+        let policies = fields::over(&self.defaults, own).ok_or_else(|| {
+            StorageError::Failed(format!("security_policies: what {tenant} has is not readable"))
+        })?;
+        Ok(TenantPolicies { tenant, policies, version })
+    }
+}
+
+fn stored_version(version: u64) -> i64 {
+    i64::try_from(version).unwrap_or(i64::MAX)
+}
+
+fn parts(row: &Row) -> Result<(Map<String, Value>, u64), StorageError> {
+    let own = match row.json(0)? {
+        Value::Object(own) => own,
+        _ => Map::new(),
+    };
+    Ok((own, u64::try_from(row.int(1)?).unwrap_or(0)))
+}

@@ -1,0 +1,135 @@
+//! Policies: defaults, changes, who may make them, and how others learn of them.
+
+use serde_json::{Value, json};
+
+use crate::support::{Running, Store, on_each_store};
+
+const PATH: &str = "/api/security/policies/acme";
+
+async fn with_tenant(store: Store) -> Running {
+    let running = Running::start(store, false).await;
+    running.execute("INSERT INTO tenants (tenant_id, origin) VALUES ('acme', 'operator')").await;
+    running
+}
+
+async fn put(running: &Running, token: &str, body: &Value) -> (u16, Value) {
+    let answer = running.send_json("PUT", PATH, token, &body.to_string()).await;
+    (answer.status, answer.json())
+}
+
+async fn every_tenant_starts_with_the_required_policies(store: Store) {
+    let running = with_tenant(store).await;
+    let answer = running.get(PATH, Some(&running.of_tenant("acme"))).await.json();
+    assert_eq!(
+        answer,
+        json!({
+            "tenant_id": "acme",
+            "rate": {"api_calls_per_minute": 100, "login_attempts_per_minute": 5, "file_uploads_per_minute": 20,
+                "report_generation_per_minute": 10},
+            "password": {"min_length": 8, "require_uppercase": true, "require_lowercase": true, "require_numbers": true,
+                "require_special_chars": true, "max_age_days": 90},
+            "session": {"session_timeout_minutes": 60, "max_concurrent_sessions": 3, "inactive_timeout_minutes": 30},
+            "version": 0, "timestamp": "2026-03-01T12:00:30.000Z"
+        })
+    );
+}
+
+async fn a_change_touches_what_it_names_and_takes_the_next_version(store: Store) {
+    let running = with_tenant(store).await;
+    let admin = running.admin();
+    let (status, changed) = put(&running, &admin, &json!({"rate": {"api_calls_per_minute": 7}})).await;
+    assert_eq!((status, &changed["version"]), (200, &json!(1)), "{changed}");
+    let (_, changed) = put(&running, &admin, &json!({"session": {"max_concurrent_sessions": 1}})).await;
+    assert_eq!(changed["rate"]["api_calls_per_minute"], 7);
+    assert_eq!(changed["rate"]["login_attempts_per_minute"], 5);
+    assert_eq!((&changed["session"]["max_concurrent_sessions"], &changed["version"]), (&json!(1), &json!(2)));
+    // What was read may be sent back; of two who read the same, one is told.
+    assert_eq!(put(&running, &admin, &changed).await.0, 200);
+    assert_eq!(put(&running, &admin, &changed).await.0, 409);
+    let (_, back) =
+        put(&running, &admin, &json!({"rate": null, "session": {"max_concurrent_sessions": null}})).await;
+    assert_eq!(
+        (&back["rate"]["api_calls_per_minute"], &back["session"]["max_concurrent_sessions"]),
+        (&json!(100), &json!(3))
+    );
+    assert_eq!(running.get(PATH, Some(&admin)).await.json(), back);
+}
+
+async fn what_cannot_be_is_refused_whole_and_named(store: Store) {
+    let running = with_tenant(store).await;
+    let admin = running.admin();
+    for (body, status, named) in [
+        ("{\"rate\": {\"api_calls_per_minute\": 7}", 400, "line 1 column"),
+        ("", 400, "line 1 column 0"),
+        ("[]", 422, "body"),
+        (
+            "{\"rate\": {\"api_calls_per_minute\": -1}}",
+            422,
+            "rate.api_calls_per_minute: must be a whole number from 0",
+        ),
+        ("{\"rate\": {\"api_calls_per_minute\": 7, \"x\": 1}}", 422, "rate.x: not known"),
+        (
+            "{\"rate\": {\"api_calls_per_minute\": 7}, \"password\": {\"min_length\": 65}}",
+            422,
+            "password.min_length",
+        ),
+        (
+            "{\"session\": {\"inactive_timeout_minutes\": 61}}",
+            422,
+            "session.inactive_timeout_minutes: must not be longer",
+        ),
+        ("{\"tenant_id\": \"globex\"}", 422, "tenant_id"),
+        ("{\"version\": \"1\"}", 422, "version"),
+        ("{\"'; DROP TABLE tenants; --\": {}}", 422, "not known"),
+    ] {
+        let answer = running.send_json("PUT", PATH, &admin, body).await;
+        assert_eq!(answer.status, status, "{body}: {}", answer.body);
+        assert!(answer.json()["detail"].as_str().unwrap().contains(named), "{body}: {}", answer.body);
+    }
+    let large = format!("{{\"rate\": {{\"{}\": 1}}}}", "x".repeat(20_000));
+    assert_eq!(running.send_json("PUT", PATH, &admin, &large).await.status, 413);
+    assert_eq!(running.get(PATH, Some(&admin)).await.json()["version"], 0);
+}
+
+async fn a_tenant_sets_its_passwords_and_sessions_and_not_its_rate(store: Store) {
+    let running = with_tenant(store).await;
+    let own = running.of_tenant("acme");
+    assert_eq!(put(&running, &own, &json!({"password": {"min_length": 12}})).await.0, 200);
+    let (status, problem) = put(&running, &own, &json!({"rate": {"api_calls_per_minute": 1_000_000}})).await;
+    assert_eq!((status, &problem["reason"]), (403, &json!("forbidden")));
+    assert_eq!(put(&running, &running.of_tenant("globex"), &json!({})).await.0, 403);
+    let unknown = running.send_json("PUT", "/api/security/policies/nobody", &running.admin(), "{}").await;
+    assert_eq!(unknown.status, 404);
+}
+
+async fn others_ask_for_what_changed_since_a_version(store: Store) {
+    use portcullis_server::policies::{Policies, SecurityPolicies};
+    use portcullis_server::tenant::TenantId;
+    let running = with_tenant(store).await;
+    let defaults = SecurityPolicies::default();
+    let policies = Policies::new(running.beside().await, defaults.clone());
+    let mut watch = policies.watch();
+    let now = crate::support::start_time();
+    let [a, b] = ["a", "b"].map(|name| TenantId::new(name).unwrap());
+    let patch = json!({"rate": {"api_calls_per_minute": 1}});
+    // At once, on both: versions are an order all the same.
+    let both = tokio::join!(policies.change(&a, &patch, None, now), policies.change(&b, &patch, None, now));
+    let mut versions = [both.0.unwrap().version, both.1.unwrap().version];
+    versions.sort_unstable();
+    assert_eq!(versions, [1, 2]);
+    assert_eq!(*watch.borrow_and_update(), 2);
+    policies.forget(&a, now).await.unwrap();
+    let changed = policies.changed_since(2, 10).await.unwrap();
+    assert_eq!((changed.len(), &changed[0].tenant, changed[0].version), (1, &a, 3));
+    assert_eq!(changed[0].policies, defaults);
+    assert_eq!(policies.changed_since(0, 10).await.unwrap().len(), 2);
+    assert!(policies.changed_since(3, 10).await.unwrap().is_empty());
+}
+
+on_each_store![
+    every_tenant_starts_with_the_required_policies,
+    a_change_touches_what_it_names_and_takes_the_next_version,
+    what_cannot_be_is_refused_whole_and_named,
+    a_tenant_sets_its_passwords_and_sessions_and_not_its_rate,
+    others_ask_for_what_changed_since_a_version,
+];
