@@ -4,7 +4,6 @@
 use std::{
     collections::BTreeSet,
     fs,
-    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -41,14 +40,14 @@ pub fn unpack(layout: &Layout, package: &str, without: &[&str]) -> Result<()> {
     // As root apt would download as a user who may not write here.
     download.args(["-qq", "-o", "APT::Sandbox::User=root", "download"]).args(&missing).current_dir(&archives);
     succeed(&mut download, &format!("Debian's archive cannot be reached; check the network, or {remedy}"))?;
-    for archive in fs::read_dir(&archives)?.flatten().map(|entry| entry.path()).filter(is_archive) {
+    for archive in fs::read_dir(&archives)?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "deb"))
+    {
         succeed(Command::new("dpkg").arg("-x").arg(&archive).arg(&target), &remedy)?;
     }
     fs::remove_dir_all(&archives).with_context(|| format!("cannot remove {}", archives.display()))
-}
-
-fn is_archive(path: &PathBuf) -> bool {
-    path.extension().is_some_and(|extension| extension == "deb")
 }
 
 /// A package and all that it depends on; `None` when it is not known.

@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn an_error_names_the_place() {
         for (body, status, detail) in [
-            ("{\"inner\": {\"count\": 1}", 400, "line 1 column 23"),
+            ("{\"inner\": {\"count\": 1}", 400, "line 1 column 22"),
             ("", 400, "line 1 column 0"),
             ("{\"inner\": {\"count\": 1}} x", 400, "trailing characters at line 1 column 25"),
             ("{\"inner\": {\"count\": 256}}", 422, "inner.count: "),

@@ -281,7 +281,8 @@ async fn the_description_lists_what_exists(store: Store) {
     let token = running.admin();
     let document = running.get("/openapi.json", Some(&token)).await.json();
     assert_eq!(document["openapi"], "3.1.0");
-    for path in document["paths"].as_object().unwrap().keys() {
+    let paths = document["paths"].as_object().unwrap();
+    for (path, _) in paths.iter().filter(|(_, operations)| operations.get("get").is_some()) {
         let answer = running.get(&path.replace("{tenant_id}", "acme"), Some(&token)).await;
         assert_eq!(answer.status, 200, "{path}");
     }

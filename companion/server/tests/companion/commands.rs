@@ -220,7 +220,8 @@ fn a_store_of_a_newer_release_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     output(folder.path(), &["tenant", "add", "acme"]);
     let file = rusqlite::Connection::open(folder.path().join("companion.db")).unwrap();
-    file.execute_batch("PRAGMA user_version = 99").unwrap();
+    file.execute_batch("INSERT INTO schema_migrations (version, name, checksum) VALUES (99, 'x', 'x')")
+        .unwrap();
     let refused = output(folder.path(), &["tenant", "list"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused.stderr).contains("written by a newer release (schema 99"));

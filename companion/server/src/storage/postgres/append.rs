@@ -206,8 +206,8 @@ async fn register(
         }
         let statement = transaction
             .prepare_cached(
-                "INSERT INTO tenants (tenant_id, origin, created_at) SELECT $1, 'traffic', $2 \
-                 WHERE NOT EXISTS (SELECT 1 FROM tenants WHERE tenant_id = $1) \
+                "INSERT INTO tenants (tenant_id, origin, created_at) SELECT $1::text, 'traffic', $2::timestamp \
+                 WHERE NOT EXISTS (SELECT 1 FROM tenants WHERE tenant_id = $1::text) \
                  AND (SELECT count(*) FROM tenants) < $3 ON CONFLICT DO NOTHING",
             )
             .await?;

@@ -29,15 +29,11 @@ pub fn run(connection: &mut Connection, path: &Path) -> Result<usize, StorageErr
     Ok(steps.len())
 }
 
-/// A file from before there was the table knows its version by `PRAGMA user_version`.
+/// A file from before there was the table says 1 in `PRAGMA user_version`.
 fn adopt(transaction: &Transaction<'_>) -> Result<(), StorageError> {
     let before: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if before == 0 {
-        return Ok(());
-    }
-    for step in SQLITE.iter().filter(|step| step.version <= before) {
-        record(transaction, step)?;
-    }
+    let (1, Some(first)) = (before, SQLITE.first()) else { return Ok(()) };
+    record(transaction, first)?;
     transaction.pragma_update(None, "user_version", 0)?;
     Ok(())
 }
