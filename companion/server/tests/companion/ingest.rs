@@ -177,15 +177,18 @@ async fn what_was_acknowledged_is_there_after_a_new_start(store: Store) {
     let running = Running::start(store, true).await;
     running.ingest(&[record("acme", 1, "REQUEST", "INFO")]).await;
     let Running { companion, folder, place, .. } = running;
-    // No graceful end: the listeners' tasks and the writer are simply left behind, as a kill would.
+    // No graceful end: the listeners' tasks and the writer are simply left behind, as a kill would. They keep what else is
+    // in the folder to themselves.
     std::mem::forget(companion);
-    let running = Running::reopen(folder, place, Clock::manual(start_time()), true).await;
+    let beside = tempfile::tempdir().unwrap();
+    let running = Running::reopen(beside, place, Clock::manual(start_time()), true).await;
     assert_eq!(running.events("acme", "").await.len(), 1);
     assert_eq!(running.ingest(&[record("acme", 1, "REQUEST", "INFO")]).await.json()["duplicates"], 1);
-    let Running { companion, folder, place, .. } = running;
+    let Running { companion, folder: beside, place, .. } = running;
     companion.stop().await.unwrap();
-    let running = Running::reopen(folder, place, Clock::manual(start_time()), true).await;
+    let running = Running::reopen(beside, place, Clock::manual(start_time()), true).await;
     assert_eq!(running.events("acme", "").await.len(), 1);
+    drop(folder);
 }
 
 async fn records_of_a_tenant_that_is_not_known_wait_for_it(store: Store) {

@@ -126,7 +126,9 @@ impl Running {
 
     pub async fn reopen(folder: tempfile::TempDir, place: Place, clock: Clock, demonstration: bool) -> Self {
         let companion =
-            Companion::start(settings(folder.path(), place.clone(), demonstration), clock.clone()).await.unwrap();
+            Companion::start(settings(folder.path(), place.clone(), demonstration), clock.clone())
+                .await
+                .unwrap();
         Self { companion, clock, tokens: token_key(), place, folder, beside: Default::default() }
     }
 
