@@ -1,6 +1,6 @@
 //! What an operator writes, and what becomes of it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
 use portcullis_policy::{ConfigErrors, Mode, Site};
 use serde::Deserialize;
@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::finding::{Families, Family};
 use crate::pattern::{self, Pattern, PatternWire};
 use crate::place::Place;
+use crate::rewrite::CLEANABLE;
 
 /// What becomes of a request whose body cannot be inspected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -32,6 +33,24 @@ pub enum Oversize {
     Allow,
     /// It is refused with 413.
     Deny,
+}
+
+/// What becomes of a request in which an attack is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// It is refused: 403.
+    #[default]
+    Block,
+    /// What would run in a page (family `xss`: elements, event handlers, comments, script URLs) is taken out of the values
+    /// of query, cookies, headers, forms and JSON; the rest stays byte for byte, and lengths are made right. What is found
+    /// in the cleaned request, what cannot be cleaned (other families, names, the path, files, other bodies), and bodies
+    /// of which a part had to leave or that the host does not hold back, is refused.
+    Clean,
+    /// It passes with a request header that tells the application what was found; see `tag_header`. What is found in a
+    /// body after the headers have left is refused.
+    Tag,
 }
 
 /// Which parts of a request are inspected.
@@ -86,6 +105,14 @@ pub struct Wire {
     /// A mode for single families; a family that is left out has the mode of the section. The more lenient of the two
     /// applies.
     pub families: BTreeMap<Family, Mode>,
+    /// What becomes of a request in which an attack is found, in mode `enforce`.
+    pub action: Action,
+    /// An action for single families; a family that is left out has the action of the section.
+    pub actions: BTreeMap<Family, Action>,
+    /// The request header of the action `tag`: `x-` and 1 to 62 of `a-z 0-9 -`. It holds what the findings come to and
+    /// their families, like `score=97, families=(xss sql-injection)`. Copies that a client sends are taken away, whatever
+    /// the action.
+    pub tag_header: String,
     /// Which parts of a request are inspected.
     pub places: PlacesWire,
     /// Bytes of a body that are inspected at once, decoded: the window, 8192 to 524288. The host holds them back until
@@ -114,6 +141,9 @@ impl Default for Wire {
             mode: Mode::default(),
             sensitivity: 2,
             families: BTreeMap::new(),
+            action: Action::default(),
+            actions: BTreeMap::new(),
+            tag_header: "x-portcullis-findings".to_owned(),
             places: PlacesWire::default(),
             body_max_bytes: 64 * 1024,
             on_oversize: Oversize::Inspect,
@@ -132,6 +162,8 @@ const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 const METHOD_COUNT: usize = 32;
 /// Bytes of a method. More: a configuration error.
 const METHOD_BYTES: usize = 32;
+/// Bytes of the name of a tag's header. More: a configuration error.
+const TAG_HEADER_BYTES: usize = 64;
 /// What `max_parameters` may be.
 const PARAMETERS: std::ops::RangeInclusive<u32> = 1..=100_000;
 /// Exclusions in one section. More: a configuration error.
@@ -146,8 +178,14 @@ const WINDOW: std::ops::RangeInclusive<u32> = 8 * 1024..=512 * 1024;
 pub(crate) struct Config {
     /// What is looked for at all.
     pub families: Families,
-    /// What is refused rather than noted.
+    /// What is refused, or cleaned, rather than noted or tagged.
     pub enforced: Families,
+    /// What of that is cleaned, where it can be.
+    pub cleaned: Families,
+    /// What the application is told of.
+    pub tagged: Families,
+    /// In which request header.
+    pub tag_header: Rc<str>,
     /// The confidence from which a finding counts.
     pub threshold: u8,
     pub places: PlacesWire,
@@ -205,14 +243,35 @@ impl Config {
             errors.error(&site.key("body_max_bytes"), wire.body_max_bytes.to_string(), remedy);
         }
         let (mut families, mut enforced) = (Families::NONE, Families::NONE);
+        let (mut cleaned, mut tagged) = (Families::NONE, Families::NONE);
         for family in Family::ALL {
             let own = wire.families.get(&family).copied().unwrap_or(wire.mode);
             if own != Mode::Off && wire.mode != Mode::Off {
                 families = families.with(family);
             }
-            if own == Mode::Enforce && wire.mode == Mode::Enforce {
-                enforced = enforced.with(family);
+            let own_action = wire.actions.get(&family).copied();
+            if own_action == Some(Action::Clean) && !CLEANABLE.contains(family) {
+                let site = site.key("actions").key(family.code());
+                errors.error(&site, "cannot be cleaned", "write `block` or `tag`; only `xss` can be cleaned");
             }
+            if own == Mode::Enforce && wire.mode == Mode::Enforce {
+                match own_action.unwrap_or(wire.action) {
+                    Action::Tag => tagged = tagged.with(family),
+                    Action::Clean if CLEANABLE.contains(family) => {
+                        enforced = enforced.with(family);
+                        cleaned = cleaned.with(family);
+                    }
+                    Action::Block | Action::Clean => enforced = enforced.with(family),
+                }
+            }
+        }
+        if !is_tag_header(&wire.tag_header) {
+            let remedy = format!("`x-` and 1 to {} of a-z, 0-9 and -", TAG_HEADER_BYTES - 2);
+            errors.error(
+                &site.key("tag_header"),
+                format!("{:?} is not a name for it", wire.tag_header),
+                remedy,
+            );
         }
         if !PARAMETERS.contains(&wire.max_parameters) {
             let remedy = format!("must be {} to {}", PARAMETERS.start(), PARAMETERS.end());
@@ -224,6 +283,9 @@ impl Config {
         (errors.error_count() == before).then_some(Self {
             families,
             enforced,
+            cleaned,
+            tagged,
+            tag_header: wire.tag_header.into(),
             threshold,
             places: wire.places,
             window: usize::try_from(wire.body_max_bytes).unwrap_or(usize::MAX),
@@ -247,6 +309,13 @@ impl Config {
         let excluded = self.exclusions.iter().filter(|exclusion| exclusion.applies(place, name));
         excluded.fold(self.families, |families, exclusion| families.without(exclusion.families))
     }
+}
+
+fn is_tag_header(name: &str) -> bool {
+    name.len() <= TAG_HEADER_BYTES
+        && name.strip_prefix("x-").is_some_and(|rest| {
+            !rest.is_empty() && rest.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        })
 }
 
 fn methods(list: Vec<String>, site: &Site, errors: &mut ConfigErrors) -> Vec<Vec<u8>> {
@@ -316,6 +385,17 @@ mod tests {
     }
 
     #[test]
+    fn actions_are_for_what_is_enforced() {
+        let config = compile(json!({"action": "clean", "actions": {"ssrf": "tag"}})).unwrap();
+        assert!(config.cleaned.contains(Family::Xss) && config.enforced.contains(Family::Xss));
+        assert!(!config.cleaned.contains(Family::Sql) && config.enforced.contains(Family::Sql));
+        assert!(config.tagged.contains(Family::Ssrf) && !config.enforced.contains(Family::Ssrf));
+        let config = compile(json!({"action": "tag", "families": {"xss": "monitor"}})).unwrap();
+        assert!(config.tagged.contains(Family::Sql) && !config.tagged.contains(Family::Xss));
+        assert_eq!(config.enforced, Families::NONE);
+    }
+
+    #[test]
     fn exclusions_name_place_parameter_and_family() {
         let config = compile(json!({"exclusions": [
             {"place": "query", "name": "q", "families": ["sql-injection"]},
@@ -366,6 +446,11 @@ mod tests {
             ),
             (json!({"patterns": [{"name": "a", "regex": "a", "confidence": 0}]}), "confidence: 0; must be"),
             (json!({"patterns": vec![json!({"name": "a", "regex": "a"}); 33]}), "has 33 entries; at most 32"),
+            (
+                json!({"actions": {"sql-injection": "clean"}}),
+                "actions.sql-injection: cannot be cleaned; write",
+            ),
+            (json!({"tag_header": "Host"}), "sanitize.tag_header: \"Host\" is not a name for it; `x-` and"),
             (json!({"on_error": "refuse"}), "sanitize.on_error: `refuse` is not known here"),
         ] {
             let problems = compile(wire.clone()).unwrap_err();

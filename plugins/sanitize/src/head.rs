@@ -53,7 +53,7 @@ fn is_file_name(name: &[u8]) -> bool {
 }
 
 /// No attack in a header is shorter.
-const SHORTEST: usize = 4;
+pub(crate) const SHORTEST: usize = 4;
 
 /// The path as a whole, and its segments where one could be an attack by itself.
 fn inspect_path(path: &[u8], inspector: &mut Inspector<'_>) -> Flow {
@@ -133,7 +133,7 @@ static PROTOCOL: Lexicon = Lexicon::new(&[
 /// own.
 const PROTOCOL_PREFIXES: [&[u8]; 5] = [b":", b"accept", b"if-", b"sec-", b"x-envoy-"];
 
-fn is_protocol(name: &[u8]) -> bool {
+pub(crate) fn is_protocol(name: &[u8]) -> bool {
     PROTOCOL_PREFIXES.iter().any(|prefix| crate::bytes::starts(name, prefix)) || PROTOCOL.has(name)
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct Found {
     pub part: Part,
     /// The parameter's name, made harmless.
     pub name: String,
-    /// It is refused rather than noted.
+    /// It is refused, or cleaned, rather than noted or tagged.
     pub enforced: bool,
     /// The operator's pattern that matched.
     pub pattern: Option<String>,
@@ -73,11 +73,15 @@ impl Found {
 }
 
 /// What is carried from a request's head to its body.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Carried {
     /// Findings that are refused, if they come to enough, and those that are only noted.
     enforced: Tally,
     noted: Tally,
+    /// Those that the application is told of.
+    pub tagged: Tally,
+    /// What it was told.
+    pub tag: Option<(u8, Families)>,
     /// How sure it is that another site sent the visitor here.
     pub foreign: u8,
     /// Names and values of pairs so far, in query and form.
@@ -91,6 +95,7 @@ impl Carried {
     pub(crate) fn is_empty(&self) -> bool {
         self.enforced.is_empty()
             && self.noted.is_empty()
+            && self.tagged.is_empty()
             && self.foreign == 0
             && self.pairs == 0
             && self.told == 0
@@ -102,6 +107,12 @@ pub(crate) struct Inspector<'p> {
     config: &'p Config,
     /// What is refused, or else the surest of what is only noted.
     pub found: Option<Found>,
+    /// The surest of what the application is to be told of, if it comes to enough.
+    pub tagged: Option<Found>,
+    /// Something of what is refused can be cleaned instead.
+    pub cleanable: bool,
+    /// Why it is refused, where another action was configured.
+    pub instead: Option<&'static str>,
     /// How many names and values were inspected.
     pub inspected: u64,
     pub carried: Carried,
@@ -117,7 +128,7 @@ impl<'p> Inspector<'p> {
 
     /// Goes on with what the request's head left.
     pub(crate) fn after(config: &'p Config, carried: Carried) -> Self {
-        Self { config, found: None, inspected: 0, carried }
+        Self { config, found: None, tagged: None, cleanable: false, instead: None, inspected: 0, carried }
     }
 
     /// Inspects the value of a parameter. One that is a JSON or GraphQL document is inspected text by text.
@@ -214,7 +225,13 @@ impl<'p> Inspector<'p> {
         let enforced = self.config.enforced.contains(finding.family);
         let mut found = Found::new(finding, place, part, name, enforced);
         found.pattern = pattern;
-        let tally = if enforced { &mut self.carried.enforced } else { &mut self.carried.noted };
+        let tagged = self.config.tagged.contains(finding.family);
+        let tally = match (enforced, tagged) {
+            (true, _) => &mut self.carried.enforced,
+            (_, true) => &mut self.carried.tagged,
+            _ => &mut self.carried.noted,
+        };
+        self.cleanable |= self.config.cleaned.contains(finding.family);
         let score = tally.add(&found);
         if score < self.config.threshold {
             return Flow::Continue(());
@@ -227,17 +244,24 @@ impl<'p> Inspector<'p> {
             found = best.clone();
             (found.score, found.parameters) = (score, parameters);
         }
-        // What is let pass is told once, and again only when something surer comes: a long body has many windows.
-        if !enforced {
-            self.carried.noted = Tally::default();
-            if found.score > self.carried.told {
-                self.carried.told = found.score;
-                self.found = Some(found);
+        if enforced {
+            self.found = Some(found);
+            return Flow::Break(());
+        }
+        if tagged {
+            // What the application is told of adds up over the whole request.
+            if self.tagged.as_ref().is_none_or(|known| found.score > known.score) {
+                self.tagged = Some(found);
             }
             return Flow::Continue(());
         }
-        self.found = Some(found);
-        Flow::Break(())
+        // What is let pass is told once, and again only when something surer comes: a long body has many windows.
+        self.carried.noted = Tally::default();
+        if found.score > self.carried.told {
+            self.carried.told = found.score;
+            self.found = Some(found);
+        }
+        Flow::Continue(())
     }
 }
 
@@ -254,7 +278,7 @@ const fn senseless(place: Place) -> Families {
 }
 
 /// A name as a record may show it: what could be read as markup, command or escape becomes `_`.
-fn harmless(name: &[u8]) -> String {
+pub(crate) fn harmless(name: &[u8]) -> String {
     let shown = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'[' | b']');
     name.iter().take(NAME_BYTES).map(|byte| if shown(byte) { char::from(*byte) } else { '_' }).collect()
 }

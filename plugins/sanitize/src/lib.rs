@@ -8,14 +8,15 @@
 //! findings are summed ([`tally`]), and the configured sensitivity says how much is needed.
 //!
 //! It deliberately has no list of payloads: words in prose are no attack, structure is. It does not judge what users upload
-//! beyond that, does not replace parameterized statements and escaping in the application, does not look at responses, and
-//! does not change a request: it passes or is refused. A value that an application puts together from several parameters
-//! is seen in parts.
+//! beyond that, does not replace parameterized statements and escaping in the application, and does not look at responses. A
+//! request passes as it came or is refused, unless the operator has it cleaned ([`rewrite`]) or tagged ([`action`]). A value
+//! that an application puts together from several parameters is seen in parts.
 //!
 //! Limits: a body longer than `body_max_bytes` is inspected in windows of that size ([`body`]); a value
 //! is decoded at most [`decode::ROUNDS`] times; 64 exclusions; names in records are cut at 64 bytes. All work is linear in
 //! the bytes of the request.
 
+mod action;
 mod body;
 mod bytes;
 mod clean;
@@ -34,6 +35,7 @@ mod pattern;
 mod place;
 mod protocol;
 mod report;
+mod rewrite;
 mod scanner;
 mod server;
 mod session;
@@ -42,21 +44,24 @@ mod sql;
 mod tally;
 mod upload;
 
+use std::ops::ControlFlow;
+
 use portcullis_policy::{
     ConfigErrors, Context, Effect, Effects, Event, Headers, Metric, Policy, Site, Vocabulary,
 };
 
-pub use config::{Answer, ExclusionWire, Oversize, PlacesWire, Wire};
+pub use config::{Action, Answer, ExclusionWire, Oversize, PlacesWire, Wire};
 pub use detect::{Scope, inspect as inspect_value};
 pub use finding::{Families, Family, Finding, Shape};
 pub use pattern::PatternWire;
 pub use place::Place;
-pub use report::{BLOCKED, DETECTED, INSPECTED, OVERSIZE, UNDECODABLE};
+pub use report::{BLOCKED, CLEANED, DETECTED, INSPECTED, OVERSIZE, TAGGED, UNDECODABLE};
 
 use body::{Body, Progress, Report};
 use config::Config;
 use inspector::{Carried, Inspector};
 use report::Uninspected;
+use rewrite::Whole;
 
 /// The compiled policy.
 #[derive(Debug)]
@@ -70,6 +75,8 @@ pub struct Stream {
     body: Option<Box<Body>>,
     /// What the head leaves to be summed with the body.
     carried: Option<Box<Carried>>,
+    /// The body as it came, while it may still be cleaned.
+    whole: Option<Box<Whole>>,
 }
 
 impl Policy for Sanitize {
@@ -82,42 +89,64 @@ impl Policy for Sanitize {
         Config::compile(wire, site, errors).map(|config| Self { config })
     }
 
-    fn on(&self, _: &mut Context<'_>, stream: &mut Stream, event: &Event<'_>, effects: &mut Effects) {
+    fn on(&self, context: &mut Context<'_>, stream: &mut Stream, event: &Event<'_>, effects: &mut Effects) {
         match event {
             Event::RequestHeaders { headers, end_of_stream } => {
                 self.head(stream, headers, *end_of_stream, effects);
             }
             Event::RequestBody { chunk, end_of_stream } => {
-                self.body(stream, chunk, *end_of_stream, effects);
+                self.body(stream, chunk, *end_of_stream, context.facts.holds_request(), effects);
             }
-            Event::ResponseHeaders { .. } | Event::Done { .. } => stream.body = None,
+            Event::ResponseHeaders { .. } | Event::Done { .. } => (stream.body, stream.whole) = (None, None),
         }
     }
 }
 
 impl Sanitize {
     fn head(&self, stream: &mut Stream, headers: &Headers<'_>, ends: bool, effects: &mut Effects) {
+        self.strip_tags(headers, effects);
         let mut inspector = Inspector::new(&self.config);
-        let flow = head::inspect(&self.config, headers, &mut inspector);
+        let mut flow = head::inspect(&self.config, headers, &mut inspector);
+        if flow.is_break()
+            && let Some(cleaned) = self.clean_head(&mut inspector, headers, effects)
+        {
+            (inspector, flow) = (cleaned, ControlFlow::Continue(()));
+        }
         conclude(&inspector, effects);
-        if flow.is_break() || ends || !self.config.places.body {
+        if flow.is_break() {
+            return;
+        }
+        self.tag(&mut inspector, true, effects);
+        if ends || !self.config.places.body {
             return;
         }
         stream.body = Body::expected(headers, &self.config).map(Box::new);
         if stream.body.is_some() {
             stream.carried = (!inspector.carried.is_empty()).then(|| Box::new(inspector.carried));
+            stream.whole = self.whole(headers);
             effects.push(Effect::InspectRequestBody);
         }
     }
 
-    fn body(&self, stream: &mut Stream, chunk: &[u8], ends: bool, effects: &mut Effects) {
+    /// Inspects a chunk of the body. `holds`: all of the request still waits.
+    fn body(&self, stream: &mut Stream, chunk: &[u8], ends: bool, holds: bool, effects: &mut Effects) {
         let Some(mut body) = stream.body.take() else { return };
+        stream.whole = stream.whole.take().and_then(|whole| whole.with(chunk));
         let carried = stream.carried.take().map(|carried| *carried).unwrap_or_default();
+        let whole = if ends && holds { stream.whole.take() } else { None };
+        let before = whole.is_some().then(|| carried.clone());
         let mut inspector = Inspector::after(&self.config, carried);
-        let progress = body.add(chunk, ends, &mut inspector);
+        let mut progress = body.add(chunk, ends, &mut inspector);
+        if progress == Progress::Found
+            && let Some(cleaned) = self.clean_body(&mut inspector, whole, before, effects)
+        {
+            (inspector, progress) = (cleaned, Progress::Done(Report::default()));
+        }
         conclude(&inspector, effects);
+        if progress == Progress::Found || self.tag(&mut inspector, holds, effects) {
+            return;
+        }
         match progress {
-            Progress::Found => return,
             Progress::Done(report) => {
                 let refused = self.uninspected(report, effects);
                 if !refused && !ends {
@@ -126,7 +155,7 @@ impl Sanitize {
                 return;
             }
             Progress::Passed => effects.push(Effect::PassRequestBody),
-            Progress::More => {}
+            Progress::More | Progress::Found => {}
         }
         stream.body = Some(body);
         stream.carried = (!inspector.carried.is_empty()).then(|| Box::new(inspector.carried));
@@ -151,9 +180,9 @@ fn conclude(inspector: &Inspector<'_>, effects: &mut Effects) {
         effects.push(Effect::Count(&INSPECTED, inspector.inspected));
     }
     if let Some(found) = &inspector.found {
-        report::attack(found, effects);
+        report::attack(found, inspector.instead, effects);
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

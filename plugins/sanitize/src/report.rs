@@ -1,10 +1,11 @@
 //! What the policy counts, and how it says no.
 
 use portcullis_policy::json::Value;
-use portcullis_policy::{Decision, Effect, Effects, Metric, Refusal, Verdict};
+use portcullis_policy::{Decision, Detail, Effect, Effects, Metric, Refusal, Verdict};
 
-use crate::finding::Family;
+use crate::finding::{Families, Family};
 use crate::inspector::Found;
+use crate::rewrite::Cleaned;
 
 macro_rules! metrics {
     ($($(#[$doc:meta])* $id:ident = $name:literal, $help:literal;)*) => {
@@ -21,6 +22,10 @@ metrics! {
     BLOCKED = "portcullis_sanitize_blocked_total", "Requests refused because of an attack.";
     /// Attacks found and let pass.
     DETECTED = "portcullis_sanitize_detected_total", "Attacks found and, in mode monitor, let pass.";
+    /// Requests from which an attack was taken out.
+    CLEANED = "portcullis_sanitize_cleaned_total", "Requests from which an attack was taken out.";
+    /// Requests that the application was told of.
+    TAGGED = "portcullis_sanitize_tagged_total", "Requests that passed with a header that tells of an attack.";
     /// Attacks of one family, blocked or not.
     SQL = "portcullis_sanitize_sql_injection_total", "Attacks of family sql-injection.";
     /// As above.
@@ -101,8 +106,43 @@ fn family_metric(family: Family) -> &'static Metric {
     }
 }
 
-/// Decides on what was found.
-pub(crate) fn attack(found: &Found, effects: &mut Effects) {
+/// Notes an attack that passes otherwise than it came.
+fn passed(found: &Found, metric: &'static Metric, further: Vec<Detail>, effects: &mut Effects) {
+    effects.push(Effect::Count(metric, 1));
+    effects.push(Effect::Count(family_metric(found.finding.family), 1));
+    let mut details = found.details();
+    details.extend(further);
+    effects.push(Effect::Decide(Decision {
+        policy: "sanitize",
+        verdict: Verdict::Monitor,
+        event_type: "ATTACK_DETECTED",
+        reason: found.finding.family.code(),
+        details,
+    }));
+}
+
+/// Notes what was taken out of a request.
+pub(crate) fn cleaned(found: &Found, cleaned: &Cleaned, effects: &mut Effects) {
+    let names = cleaned.names.join(", ");
+    let further =
+        vec![("action", "cleaned".into()), ("cleaned", names.into()), ("values", cleaned.values.into())];
+    passed(found, &CLEANED, further, effects);
+}
+
+/// Notes what the application is told.
+pub(crate) fn tagged(found: &Found, tag: &str, effects: &mut Effects) {
+    passed(found, &TAGGED, vec![("action", "tagged".into()), ("tag", tag.into())], effects);
+}
+
+/// The value of the header that tells the application what was found: a dictionary (RFC 9651).
+pub(crate) fn tag(score: u8, families: Families) -> String {
+    let found = Family::ALL.into_iter().filter(|family| families.contains(*family));
+    let codes: Vec<&str> = found.map(Family::code).collect();
+    format!("score={score}, families=({})", codes.join(" "))
+}
+
+/// Decides on what was found. `instead`: why it is refused, where something else was configured.
+pub(crate) fn attack(found: &Found, instead: Option<&'static str>, effects: &mut Effects) {
     let reason = found.finding.family.code();
     let (verdict, event_type, metric) = if found.enforced {
         (Verdict::Deny, "ATTACK_BLOCKED", &BLOCKED)
@@ -111,7 +151,8 @@ pub(crate) fn attack(found: &Found, effects: &mut Effects) {
     };
     effects.push(Effect::Count(metric, 1));
     effects.push(Effect::Count(family_metric(found.finding.family), 1));
-    let details = found.details();
+    let mut details = found.details();
+    details.extend(instead.map(|why| ("blocked_because", Value::from(why))));
     effects.push(Effect::Decide(Decision { policy: "sanitize", verdict, event_type, reason, details }));
     if found.enforced {
         effects.push(Effect::Refuse(Refusal {

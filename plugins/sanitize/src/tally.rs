@@ -4,6 +4,7 @@
 //! different parameters: one clear attack suffices, and several doubtful ones add up. At most [`KEPT`] parameters are
 //! remembered, so that the sum is bounded: 99 at most; what is found beyond that adds nothing.
 
+use crate::finding::Families;
 use crate::inspector::Found;
 
 /// The confidence from which a finding adds to others.
@@ -12,13 +13,21 @@ const WEAKEST: u8 = 50;
 const KEPT: usize = 8;
 
 /// The sum of one request.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Tally {
     /// A number for each parameter, and the surest finding in it.
     entries: [(u32, u8); KEPT],
     length: usize,
     /// The surest of all.
     pub best: Option<Found>,
+    /// What the findings that count are of.
+    pub families: Families,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self { entries: Default::default(), length: 0, best: None, families: Families::NONE }
+    }
 }
 
 impl Tally {
@@ -32,6 +41,9 @@ impl Tally {
         let confidence = found.finding.confidence;
         if self.best.as_ref().is_none_or(|best| confidence > best.finding.confidence) {
             self.best = Some(found.clone());
+        }
+        if confidence >= WEAKEST || self.families == Families::NONE {
+            self.families = self.families.with(found.finding.family);
         }
         if confidence >= WEAKEST {
             let parameter = parameter(found);
@@ -51,7 +63,8 @@ impl Tally {
         self.length.max(1)
     }
 
-    fn sum(&self) -> u8 {
+    /// What they come to.
+    pub(crate) fn sum(&self) -> u8 {
         let surest = self.best.as_ref().map_or(0, |best| best.finding.confidence);
         let all: u32 =
             self.entries.iter().take(self.length).map(|(_, confidence)| u32::from(*confidence)).sum();

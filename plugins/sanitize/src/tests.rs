@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::*;
 
-fn policy(wire: serde_json::Value) -> Sanitize {
+pub(crate) fn policy(wire: serde_json::Value) -> Sanitize {
     let mut errors = ConfigErrors::default();
     let site = Site::root().key("sanitize");
     config::read::<Wire>(wire, &site, &mut errors)
@@ -39,15 +39,20 @@ fn request() -> Request {
 
 /// Plays a request; all effects, in order.
 fn play(policy: &Sanitize, headers: &[Header<'_>], chunks: &[&[u8]]) -> Effects {
+    play_on(&mut NoFacts, policy, headers, chunks)
+}
+
+/// Plays a request on a host.
+pub(crate) fn play_on(
+    facts: &mut dyn portcullis_policy::Facts,
+    policy: &Sanitize,
+    headers: &[Header<'_>],
+    chunks: &[&[u8]],
+) -> Effects {
     let request = request();
     let mut shared = LocalSlots::new(0);
-    let mut context = Context {
-        moment: Moment::default(),
-        request: &request,
-        decisions: &[],
-        shared: &mut shared,
-        facts: &mut NoFacts,
-    };
+    let mut context =
+        Context { moment: Moment::default(), request: &request, decisions: &[], shared: &mut shared, facts };
     let mut stream = Stream::default();
     let mut effects = Effects::new();
     let headers = Headers::new(headers.to_vec());
@@ -60,7 +65,7 @@ fn play(policy: &Sanitize, headers: &[Header<'_>], chunks: &[&[u8]]) -> Effects 
     effects
 }
 
-fn status(effects: &Effects) -> u16 {
+pub(crate) fn status(effects: &Effects) -> u16 {
     let refusal = effects.iter().find_map(|effect| match effect {
         Effect::Refuse(refusal) => Some(refusal.status),
         _ => None,
@@ -68,14 +73,14 @@ fn status(effects: &Effects) -> u16 {
     refusal.unwrap_or(200)
 }
 
-fn decision(effects: &Effects) -> Option<&Decision> {
+pub(crate) fn decision(effects: &Effects) -> Option<&Decision> {
     effects.iter().find_map(|effect| match effect {
         Effect::Decide(decision) => Some(decision),
         _ => None,
     })
 }
 
-fn count(effects: &Effects, metric: &'static Metric) -> u64 {
+pub(crate) fn count(effects: &Effects, metric: &'static Metric) -> u64 {
     effects
         .iter()
         .map(|effect| {

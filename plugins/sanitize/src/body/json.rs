@@ -135,7 +135,7 @@ pub(crate) fn is_document(text: &[u8]) -> bool {
 }
 
 /// The place of the quote that ends a string, and whether there is one.
-fn string_end(text: &[u8], start: usize) -> (usize, bool) {
+pub(crate) fn string_end(text: &[u8], start: usize) -> (usize, bool) {
     let mut index = start;
     while let Some(byte) = text.get(index) {
         match byte {
@@ -182,7 +182,7 @@ fn unescape(text: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// `\uXXXX`, a pair of surrogates included: the character and the length of the escape.
-fn code_point(text: &[u8]) -> Option<(char, usize)> {
+pub(crate) fn code_point(text: &[u8]) -> Option<(char, usize)> {
     let unit = |start: usize| match (between(text, start, start + 2), hex_run(from(text, start + 2), 4)) {
         (b"\\u", (unit, 4)) => Some(unit),
         _ => None,

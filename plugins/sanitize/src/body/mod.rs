@@ -26,6 +26,7 @@ use portcullis_policy::Headers;
 use crate::bytes::{between, from, starts};
 use crate::config::{Config, Oversize};
 use crate::inspector::Inspector;
+use crate::place::Place;
 use charset::{Charset, Wide};
 use inflate::Inflate;
 use kind::Kind;
@@ -137,6 +138,16 @@ impl Body {
             begun: false,
             passed: false,
         })
+    }
+
+    /// The place of its values, if they can be changed: those of a form or of JSON as such, in one of ASCII's supersets.
+    pub(crate) fn cleanable(&self) -> Option<Place> {
+        let plain = matches!(self.encoding, Encoding::Identity) && self.charset == Charset::Ascii;
+        match self.kind {
+            Kind::Form if plain => Some(Place::Form),
+            Kind::Json if plain => Some(Place::Json),
+            _ => None,
+        }
     }
 
     /// Adds a chunk, and inspects what is then complete.

@@ -107,7 +107,7 @@ pub fn without_comments(value: &[u8]) -> Option<Vec<u8>> {
 
 /// What a backslash with digits stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Backslash {
+pub(crate) enum Backslash {
     /// `\u003c`, `\x3c`, `\74`.
     Script,
     /// `\3c `, `\00003c`.
@@ -119,24 +119,12 @@ fn pass(value: &[u8], backslash: Backslash) -> Option<Vec<u8>> {
     let mut out: Option<Vec<u8>> = None;
     let mut index = 0;
     while let Some(byte) = value.get(index) {
-        let rest = from(value, index);
-        let decoded = match byte {
-            b'%' => escape::percent(rest),
-            b'&' => entity::reference(rest),
-            b'\\' if backslash == Backslash::Script => escape::backslash(rest),
-            b'\\' => escape::style(rest),
-            b'+' if at(value, index + 1) == b'A' => {
-                let out = out.get_or_insert_with(|| between(value, 0, index).to_vec());
-                index += utf7::run(rest, out);
-                continue;
-            }
-            0 => Some((None, 1)),
-            // Alone, behind ASCII: of Latin 1, or of ASCII with the eighth bit set.
-            0x80..=0xbf if index == 0 || at(value, index - 1) < 0x80 => escape::narrow(*byte),
-            0x80..=0xff => escape::wide(rest),
-            _ => None,
-        };
-        match decoded {
+        if *byte == b'+' && at(value, index + 1) == b'A' {
+            let out = out.get_or_insert_with(|| between(value, 0, index).to_vec());
+            index += utf7::run(from(value, index), out);
+            continue;
+        }
+        match unit(value, index, backslash) {
             Some((text, taken)) => {
                 let out = out.get_or_insert_with(|| between(value, 0, index).to_vec());
                 if let Some(text) = text {
@@ -155,6 +143,23 @@ fn pass(value: &[u8], backslash: Backslash) -> Option<Vec<u8>> {
     out
 }
 
+/// What is encoded at a place of a value, in any encoding but UTF-7; `None` when nothing is.
+#[inline]
+pub(crate) fn unit(value: &[u8], index: usize, backslash: Backslash) -> Decoded {
+    let rest = from(value, index);
+    match at(value, index) {
+        b'%' => escape::percent(rest),
+        b'&' => entity::reference(rest),
+        b'\\' if backslash == Backslash::Script => escape::backslash(rest),
+        b'\\' => escape::style(rest),
+        0 => Some((None, 1)),
+        // Alone, behind ASCII: of Latin 1, or of ASCII with the eighth bit set.
+        byte @ 0x80..=0xbf if index == 0 || at(value, index - 1) < 0x80 => escape::narrow(byte),
+        0x80..=0xff => escape::wide(rest),
+        _ => None,
+    }
+}
+
 /// What a decoder yields: the character (none for what vanishes) and how many bytes it took.
 pub(crate) type Decoded = Option<(Option<Text>, usize)>;
 
@@ -167,7 +172,8 @@ pub(crate) enum Text {
     Point(u32),
 }
 
-fn push(out: &mut Vec<u8>, text: Text) {
+/// Adds a decoded character, as the ASCII character that it may become.
+pub(crate) fn push(out: &mut Vec<u8>, text: Text) {
     match text {
         Text::Byte(byte) => out.push(byte),
         Text::Point(point) => match best_fit(point) {

@@ -7,7 +7,7 @@ use crate::lexicon::Lexicon;
 
 /// Elements that run script, load a document, or change what others load, by themselves. Sorted.
 #[rustfmt::skip]
-static ACTIVE: Lexicon = Lexicon::new(&[
+pub(super) static ACTIVE: Lexicon = Lexicon::new(&[
     "animate", "animatemotion", "animatetransform", "applet", "base", "bgsound", "embed",
     "foreignobject", "frame", "frameset", "iframe", "ilayer", "import", "isindex", "layer", "link",
     "listener", "math", "meta", "object", "param", "portal", "script", "set", "style", "svg",
@@ -16,7 +16,7 @@ static ACTIVE: Lexicon = Lexicon::new(&[
 
 /// Elements that a value has little reason to hold, but that do nothing alone. Sorted.
 #[rustfmt::skip]
-static ODD: Lexicon = Lexicon::new(&[
+pub(super) static ODD: Lexicon = Lexicon::new(&[
     "audio", "body", "button", "details", "dialog", "form", "head", "html", "image", "img", "input",
     "keygen", "marquee", "noembed", "noscript", "plaintext", "select", "source", "template", "textarea",
     "title", "use", "video", "xmp",
@@ -68,7 +68,7 @@ fn tag(value: &[u8], start: usize, budget: &mut usize) -> Option<Finding> {
 
 /// What old parsers and careless filters take for a tag: white space, a colon or another `<` before the name, or white
 /// space between its letters.
-fn loose(value: &[u8], start: usize, budget: &mut usize) -> Option<Finding> {
+pub(super) fn loose(value: &[u8], start: usize, budget: &mut usize) -> Option<Finding> {
     let first = at(value, start + 1);
     if first == b':' {
         return named(value, start, start + 2, budget);
@@ -84,7 +84,7 @@ fn loose(value: &[u8], start: usize, budget: &mut usize) -> Option<Finding> {
 }
 
 /// `<f o r m`: letters one by one. Nobody writes like that to be read.
-fn spelled(value: &[u8], start: usize) -> Option<Finding> {
+pub(super) fn spelled(value: &[u8], start: usize) -> Option<Finding> {
     let mut name = [0_u8; 16];
     let mut length = 0;
     let mut index = start + 1;
@@ -128,7 +128,7 @@ fn named(value: &[u8], start: usize, name_start: usize, budget: &mut usize) -> O
     surer(own, attributes(value, name_end, budget))
 }
 
-fn name_end(value: &[u8], start: usize) -> usize {
+pub(super) fn name_end(value: &[u8], start: usize) -> usize {
     let mut end = start;
     while matches!(at(value, end), b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b':' | b'-' | b'_') {
         end += 1;
@@ -136,7 +136,7 @@ fn name_end(value: &[u8], start: usize) -> usize {
     end
 }
 
-fn declaration(value: &[u8], start: usize, budget: &mut usize) -> Option<Finding> {
+pub(super) fn declaration(value: &[u8], start: usize, budget: &mut usize) -> Option<Finding> {
     let rest = from(value, start);
     if starts(rest, b"<!entity") || starts(rest, b"<!doctype") && doctype_declares(rest) {
         return Some(Finding::new(Family::Entity, 92, "entity-declaration", start));
@@ -173,7 +173,7 @@ fn doctype_declares(rest: &[u8]) -> bool {
         .is_some_and(|index| !starts(from(head, index + 6), b"\" \"about:"))
 }
 
-fn closing(value: &[u8], start: usize, budget: &mut usize) -> Option<Finding> {
+pub(super) fn closing(value: &[u8], start: usize, budget: &mut usize) -> Option<Finding> {
     let name = between(value, start + 2, name_end(value, start + 2));
     let escapes = ["iframe", "noscript", "script", "style", "svg", "template", "textarea", "title", "xmp"];
     if listed(&escapes, name) {
@@ -214,7 +214,7 @@ fn attributes(value: &[u8], start: usize, budget: &mut usize) -> Option<Finding>
     found
 }
 
-fn attribute_name(value: &[u8], start: usize) -> (&[u8], usize) {
+pub(super) fn attribute_name(value: &[u8], start: usize) -> (&[u8], usize) {
     let mut end = start;
     while end < value.len()
         && !matches!(at(value, end), b'=' | b'>' | b'/' | b'<')
@@ -226,7 +226,7 @@ fn attribute_name(value: &[u8], start: usize) -> (&[u8], usize) {
     (between(value, start, end), end)
 }
 
-fn skip_junk(value: &[u8], start: usize) -> usize {
+pub(super) fn skip_junk(value: &[u8], start: usize) -> usize {
     let mut index = start;
     while index < value.len()
         && (is_space(at(value, index)) || at(value, index) < 0x20 || at(value, index) == b'/')
@@ -248,7 +248,7 @@ fn attribute_value(value: &[u8], start: usize) -> (&[u8], usize) {
     (between(rest, 0, length), start + length)
 }
 
-fn attribute(name: &[u8], content: &[u8], at_index: usize) -> Option<Finding> {
+pub(super) fn attribute(name: &[u8], content: &[u8], at_index: usize) -> Option<Finding> {
     if is_handler(name) {
         return finding(95, "event-handler", at_index);
     }
@@ -377,7 +377,7 @@ pub(super) fn attributes_outside(value: &[u8]) -> Option<Finding> {
     found
 }
 
-fn lone_attribute(value: &[u8], index: usize, broke: bool) -> Option<Finding> {
+pub(super) fn lone_attribute(value: &[u8], index: usize, broke: bool) -> Option<Finding> {
     let rest = from(value, index);
     if !starts(rest, b"on")
         && !starts(rest, b"style")

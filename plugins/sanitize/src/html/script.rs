@@ -82,7 +82,7 @@ fn spelled(value: &[u8]) -> Option<Finding> {
 }
 
 /// `javascript:` and its like, at the value's start or inside of a URL's parts.
-fn schemes(value: &[u8], marks: Marks) -> Option<Finding> {
+pub(super) fn schemes(value: &[u8], marks: Marks) -> Option<Finding> {
     let start = value
         .iter()
         .position(|b| !is_space(*b) && *b >= 0x20 && !matches!(b, b'"' | b'\'' | b'('))
