@@ -34,6 +34,8 @@ pub struct Verdict {
     pub tenant: String,
     /// The configured route that applied, `""` for the defaults.
     pub route: String,
+    /// Headers that the application sees otherwise than they came, and `body`; the correlation ID apart.
+    pub changed: Vec<(String, Vec<u8>)>,
 }
 
 impl Verdict {
@@ -75,7 +77,7 @@ impl Guard {
         let mut one = Judging {
             chain: &self.chain,
             slots: &mut self.slots,
-            facts: Told { known: &self.known, source: source(request) },
+            facts: Told { known: &self.known, source: source(request), holds: true },
             stream: Stream::default(),
             inspecting: false,
             verdict: Verdict {
@@ -83,6 +85,7 @@ impl Guard {
                 decisions: Vec::new(),
                 tenant: String::new(),
                 route: String::new(),
+                changed: Vec::new(),
             },
         };
         one.on(&Event::RequestHeaders { headers: &headers, end_of_stream: request.body.is_empty() });
@@ -132,7 +135,14 @@ impl Judging<'_> {
         for effect in effects {
             match effect {
                 Effect::InspectRequestBody => self.inspecting = true,
+                Effect::PassRequestBody => self.facts.holds = false,
                 Effect::ReleaseRequestBody => self.inspecting = false,
+                Effect::SetRequestHeader(name, value) | Effect::AddRequestHeader(name, value)
+                    if &*name != "x-request-id" =>
+                {
+                    self.verdict.changed.push((name.to_string(), value.to_vec()));
+                }
+                Effect::ReplaceRequestBody(body) => self.verdict.changed.push(("body".to_owned(), body)),
                 Effect::Refuse(refusal) => {
                     self.verdict.refusal.get_or_insert(refusal);
                 }
@@ -156,6 +166,8 @@ fn source(request: &Request) -> String {
 struct Told<'a> {
     known: &'a Known,
     source: String,
+    /// Nothing of the request has left: the bootstrap has requests held.
+    holds: bool,
 }
 
 impl Facts for Told<'_> {
@@ -172,9 +184,8 @@ impl Facts for Told<'_> {
         }
     }
 
-    /// As the bootstrap has it.
     fn holds_request(&self) -> bool {
-        true
+        self.holds
     }
 }
 
@@ -252,6 +263,20 @@ mod tests {
         let verdict = judge(r#"{"sanitize": {"mode": "monitor"}}"#, &attack());
         assert!(verdict.refusal.is_none() && verdict.is_against());
         assert!(!judge(r#"{"sanitize": {"mode": "off"}}"#, &attack()).is_against());
+    }
+
+    #[test]
+    fn what_a_request_becomes_is_told() {
+        let target = "/s?q=%3Cscript%3Ego()%3C/script%3Etea";
+        let cleaned = judge(r#"{"sanitize": {"action": "clean"}}"#, &plain(target));
+        assert!(cleaned.refusal.is_none());
+        assert_eq!(cleaned.changed, [(":path".to_owned(), b"/s?q=tea".to_vec())]);
+        let tagged = judge(r#"{"sanitize": {"action": "tag"}}"#, &plain(target));
+        assert_eq!(
+            tagged.changed,
+            [("x-portcullis-findings".to_owned(), b"score=92, families=(xss)".to_vec())]
+        );
+        assert!(judge(r#"{"sanitize": {"action": "clean"}}"#, &plain("/s?q=tea")).changed.is_empty());
     }
 
     #[test]

@@ -15,6 +15,9 @@ use crate::inspector::{Carried, Inspector};
 use crate::report;
 use crate::rewrite::{self, Whole};
 
+/// A cleaned request is still an attack: what is left of it is what is told.
+const FOUND_AGAIN: &str = "found-again";
+
 impl Sanitize {
     /// Takes away tags that come from outside.
     pub(crate) fn strip_tags(&self, headers: &Headers<'_>, effects: &mut Effects) {
@@ -40,7 +43,7 @@ impl Sanitize {
         let head = attempt(config, inspector, "not-cleanable", || rewrite::head(config, headers))?;
         let mut again = Inspector::new(config);
         if head::inspect(config, &head.headers(headers), &mut again).is_break() {
-            inspector.instead = Some("found-again");
+            (inspector.found, inspector.instead) = (again.found, Some(FOUND_AGAIN));
             return None;
         }
         if let Some(found) = &inspector.found {
@@ -73,7 +76,7 @@ impl Sanitize {
             attempt(config, inspector, why, || whole.and_then(|whole| whole.clean(config)))?;
         let mut again = Inspector::after(config, carried.unwrap_or_default());
         if reader.add(&body, true, &mut again) != Progress::Done(Report::default()) {
-            inspector.instead = Some("found-again");
+            (inspector.found, inspector.instead) = (again.found, Some(FOUND_AGAIN));
             return None;
         }
         if let Some(found) = &inspector.found {

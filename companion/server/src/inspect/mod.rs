@@ -30,6 +30,8 @@ pub struct Judged {
     pub tenant: String,
     /// The configured route that applies, `""` for the defaults.
     pub route: String,
+    /// What the application would see otherwise than it came, without the values: headers, and `body`.
+    pub changed: Vec<String>,
 }
 
 /// What becomes of a request.
@@ -39,6 +41,8 @@ pub enum Fate {
     Allowed,
     /// It passes, because the section's mode is `monitor`; `enforce` would refuse it.
     Monitored,
+    /// It passes, but not as it came: what was dangerous is taken out, or a header tells the application of it.
+    Changed,
     /// It is refused.
     Refused,
 }
@@ -48,7 +52,7 @@ impl Fate {
     pub const fn code(self) -> &'static str {
         match self {
             Self::Allowed => "allow",
-            Self::Monitored => "monitor",
+            Self::Monitored | Self::Changed => "monitor",
             Self::Refused => "deny",
         }
     }
@@ -67,6 +71,7 @@ impl Judged {
             decisions: verdict.decisions,
             tenant: verdict.tenant,
             route: verdict.route,
+            changed: verdict.changed.into_iter().map(|(name, _)| printable(&name)).collect(),
         }
     }
 
@@ -75,9 +80,16 @@ impl Judged {
         let against = |decision: &Decision| decision.verdict != Judgement::Allow;
         match self.refusal {
             Some(_) => Fate::Refused,
+            None if self.done().next().is_some() => Fate::Changed,
             None if self.decisions.iter().any(against) => Fate::Monitored,
             None => Fate::Allowed,
         }
+    }
+
+    /// What was done instead of refusing it: `cleaned`, `tagged`.
+    fn done(&self) -> impl Iterator<Item = &str> {
+        let details = self.decisions.iter().flat_map(|decision| &decision.details);
+        details.filter(|(name, _)| *name == "action").filter_map(|(_, value)| value.as_str())
     }
 
     /// As lines for people.
@@ -87,6 +99,9 @@ impl Judged {
         let first = match (self.fate(), self.refusal) {
             (_, Some((status, reason))) => format!("would be refused: {status} {reason}"),
             (Fate::Monitored, None) => "would pass now, and be refused by `enforce`".to_owned(),
+            (Fate::Changed, None) => {
+                format!("would pass {}", self.done().collect::<Vec<_>>().join(" and "))
+            }
             _ => "would pass".to_owned(),
         };
         let mut lines = vec![format!("{}{place}: {method} {path}", self.origin), format!("  {first}")];
@@ -98,6 +113,9 @@ impl Judged {
             for (name, value) in &decision.details {
                 line(name, &printable(&plain(value)));
             }
+        }
+        if !self.changed.is_empty() {
+            line("changes", &self.changed.join(", "));
         }
         line("tenant", &self.tenant);
         if !self.route.is_empty() {
@@ -127,7 +145,7 @@ impl Judged {
             "origin": self.origin, "place": self.place, "method": self.asked.0, "path": self.asked.1,
             "decision": self.fate().code(), "status": self.refusal.map(|(status, _)| status),
             "reason": self.refusal.map(|(_, reason)| reason), "tenant": self.tenant, "route": self.route,
-            "decisions": decisions,
+            "decisions": decisions, "changed": self.changed,
         })
     }
 }
@@ -196,6 +214,11 @@ mod tests {
             "{}",
             monitored.lines()
         );
+        let cleaned = judged(r#"{"sanitize": {"action": "clean"}}"#, "/?q=%3Cscript%3Ego()%3C/script%3Etea");
+        assert_eq!(cleaned.fate(), Fate::Changed);
+        for part in ["would pass cleaned", "cleaned     query q", "changes     :path"] {
+            assert!(cleaned.lines().contains(part), "{part} not in {}", cleaned.lines());
+        }
         let fine = judged("{}", "/?q=tea");
         assert_eq!((fine.fate(), fine.json()["decision"].as_str()), (Fate::Allowed, Some("allow")));
     }

@@ -17,6 +17,7 @@ pub struct Summary {
     requests: u64,
     refused: u64,
     monitored: u64,
+    changed: u64,
     unreadable: u64,
     /// Policy, reason and place.
     kinds: BTreeMap<[String; 3], u64>,
@@ -32,6 +33,7 @@ impl Summary {
         match judged.fate() {
             Fate::Allowed => return,
             Fate::Monitored => self.monitored = self.monitored.saturating_add(1),
+            Fate::Changed => self.changed = self.changed.saturating_add(1),
             Fate::Refused => self.refused = self.refused.saturating_add(1),
         }
         for decision in &judged.decisions {
@@ -71,12 +73,20 @@ impl Summary {
         self.unreadable == 0
     }
 
+    /// Requests that pass as they came.
+    fn allowed(&self) -> u64 {
+        self.requests.saturating_sub(self.against()).saturating_sub(self.changed)
+    }
+
     /// The first line of it.
     pub fn line(&self) -> String {
-        let allowed = self.requests.saturating_sub(self.against());
+        let allowed = self.allowed();
         let mut parts = vec![format!("{allowed} would pass"), format!("{} would be refused", self.refused)];
         if self.monitored > 0 {
             parts.push(format!("{} would pass now, and be refused by `enforce`", self.monitored));
+        }
+        if self.changed > 0 {
+            parts.push(format!("{} would pass cleaned or tagged", self.changed));
         }
         if self.unreadable > 0 {
             parts.push(format!("{} could not be read", self.unreadable));
@@ -130,7 +140,8 @@ impl Summary {
             })
             .collect();
         json!({
-            "requests": self.requests, "allow": self.requests.saturating_sub(self.against()), "monitor": self.monitored,
+            "requests": self.requests, "allow": self.allowed(), "monitor": self.monitored,
+            "changed": self.changed,
             "deny": self.refused, "unreadable": self.unreadable, "decisions": kinds, "parameters": parameters,
         })
     }

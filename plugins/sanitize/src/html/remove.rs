@@ -41,12 +41,14 @@ struct Tags<'v> {
     threshold: u8,
     budget: usize,
     cuts: Vec<Range<usize>>,
+    /// End tags: they go when no element is left that they could end.
+    closings: Vec<Range<usize>>,
 }
 
 impl<'v> Tags<'v> {
     fn new(value: &'v [u8], threshold: u8) -> Self {
         let budget = value.len().saturating_mul(8).saturating_add(8192);
-        Self { value, threshold, budget, cuts: Vec::new() }
+        Self { value, threshold, budget, cuts: Vec::new(), closings: Vec::new() }
     }
 
     fn cuts(mut self) -> Vec<Range<usize>> {
@@ -56,7 +58,7 @@ impl<'v> Tags<'v> {
         {
             index = self.token(index + offset);
         }
-        joined(self.cuts)
+        joined(if self.cuts.is_empty() { self.closings } else { self.cuts })
     }
 
     /// Reads what a `<` begins; where to go on.
@@ -65,7 +67,13 @@ impl<'v> Tags<'v> {
         let dangerous = match at(value, start + 1) {
             b'!' if starts(from(value, start), b"<!--") => return self.cut(start, comment_end(value, start)),
             b'!' | b'?' | b'%' => is_xss(markup::declaration(value, start, &mut self.budget)),
-            b'/' => self.is_closing(start),
+            b'/' => {
+                if self.is_closing(start) {
+                    let end = self.tag_end(start + 1);
+                    self.closings.push(start..end);
+                }
+                return start + 1;
+            }
             first if first.is_ascii_alphabetic() => return self.element(start),
             _ => {
                 if markup::loose(value, start, &mut self.budget).is_none() {
