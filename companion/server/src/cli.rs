@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
+use crate::http::access::Network;
 use crate::inspect::source::Format;
 use crate::units;
 
@@ -107,7 +108,7 @@ pub struct StoreArgs {
 /// What `serve` takes.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
-    /// The address of both listeners; they speak plain HTTP, so leave the loopback only behind a proxy
+    /// The address of both listeners; leave the loopback only with TLS, here or at a proxy in front
     #[arg(long, env = "COMPANION_ADDRESS", default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub address: IpAddr,
     /// The API's port; 0 takes a free one
@@ -119,6 +120,13 @@ pub struct ServeArgs {
     /// Listen for modules on this Unix socket (mode 0600) instead of INGEST_PORT
     #[arg(long, env = "INGEST_SOCKET", value_name = "PATH")]
     pub ingest_socket: Option<PathBuf>,
+    /// Certificates and keys.
+    #[command(flatten)]
+    pub tls: TlsArgs,
+    /// Where tokens of the admin scope may be used from: 10.0.0.0/8, 2001:db8::/32, one address, several with commas; left out:
+    /// from everywhere
+    #[arg(long, env = "ADMIN_ALLOW", value_delimiter = ',', value_name = "ADDRESSES")]
+    pub admin_allow: Vec<Network>,
     /// Where state lies, and the store.
     #[command(flatten)]
     pub store: StoreArgs,
@@ -150,6 +158,26 @@ pub struct ServeArgs {
     /// For trying out, never for real traffic: tenants register themselves, missing keys are made
     #[arg(long)]
     pub demonstration: bool,
+}
+
+/// Certificates and keys, PEM. They are read at the start.
+#[derive(Debug, Clone, Args)]
+pub struct TlsArgs {
+    /// The API's certificate and what it was signed with; the API then speaks TLS alone
+    #[arg(long, env = "TLS_CERT_FILE", value_name = "FILE")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// Its key
+    #[arg(long, env = "TLS_KEY_FILE", value_name = "FILE")]
+    pub tls_key_file: Option<PathBuf>,
+    /// The same for INGEST_PORT
+    #[arg(long, env = "INGEST_TLS_CERT_FILE", value_name = "FILE")]
+    pub ingest_tls_cert_file: Option<PathBuf>,
+    /// Its key
+    #[arg(long, env = "INGEST_TLS_KEY_FILE", value_name = "FILE")]
+    pub ingest_tls_key_file: Option<PathBuf>,
+    /// Take records only from those whose certificate one of these has signed; then no ingest token is needed
+    #[arg(long, env = "INGEST_CLIENT_CA_FILE", value_name = "FILE")]
+    pub ingest_client_ca_file: Option<PathBuf>,
 }
 
 /// Where the companion runs.

@@ -7,13 +7,15 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::api::{self, Api};
+use crate::api::{self, Api, Parts};
 use crate::clock::{Clock, Timestamp};
 use crate::http::listener::{ListenError, Listener, serve};
+use crate::http::tls::{TlsError, TlsFiles};
 use crate::ingest::{self, Ingest};
 use crate::limits::{self, Limits};
 use crate::metrics::Metrics;
 use crate::policies::Policies;
+use crate::sessions::Sessions;
 use crate::settings::{IngestPlace, Settings};
 use crate::storage::{self, Expiry, Storage, StorageError};
 
@@ -35,6 +37,9 @@ pub enum CompanionError {
     /// A port or socket.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// A certificate or key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The store.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -60,11 +65,14 @@ impl Companion {
     /// # Errors
     /// [`CompanionError`], with the remedy.
     pub async fn start(settings: Settings, clock: Clock) -> Result<Self, CompanionError> {
-        let api_listener = Listener::tcp(settings.api, "COMPANION_PORT").await?;
+        let acceptor = |files: &Option<TlsFiles>| files.as_ref().map(TlsFiles::acceptor).transpose();
+        let api_listener =
+            Listener::tcp(settings.api, "COMPANION_PORT").await?.with_tls(acceptor(&settings.api_tls)?);
         let ingest_listener = match &settings.ingest {
             IngestPlace::Port(address) => Listener::tcp(*address, "INGEST_PORT").await?,
             IngestPlace::Socket(path) => Listener::unix(path)?,
         };
+        let ingest_listener = ingest_listener.with_tls(acceptor(&settings.ingest_tls)?);
         let storage = storage::open(&settings.database, settings.shape).await?;
         let metrics = Arc::new(Metrics::default());
         let policies = Policies::new(Arc::clone(&storage), settings.policies);
@@ -73,28 +81,33 @@ impl Companion {
         let api_address = api_listener.address();
         let ingest_address = ingest_listener.address();
 
-        let api = api::router(Api::new(
-            Arc::clone(&storage),
+        let sessions = Sessions::new(Arc::clone(&storage), policies.clone());
+        let (end, ended) = watch::channel(false);
+        let api = api::router(Api::new(Parts {
+            storage: Arc::clone(&storage),
             policies,
-            clock.clone(),
-            Arc::clone(&metrics),
-            Arc::clone(&limits),
-            settings.tokens,
-            settings.protections,
-        ));
+            sessions: sessions.clone(),
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+            limits: Arc::clone(&limits),
+            tokens: settings.tokens,
+            protections: settings.protections,
+            admin_allow: settings.admin_allow,
+            ended: ended.clone(),
+        }));
         let ingest = ingest::router(Ingest {
             storage: Arc::clone(&storage),
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
             limits: Arc::clone(&limits),
+            sessions: sessions.clone(),
             token: settings.ingest_token,
         });
-        let (end, ended) = watch::channel(false);
         let tasks = vec![
             tokio::spawn(serve(api_listener, api, API_CONNECTIONS, ended.clone())),
             tokio::spawn(serve(ingest_listener, ingest, INGEST_CONNECTIONS, ended.clone())),
             tokio::spawn(sweep(limits, ended.clone())),
-            tokio::spawn(expire(Arc::clone(&storage), clock, settings.retention, metrics, ended)),
+            tokio::spawn(expire(Arc::clone(&storage), sessions, clock, settings.retention, metrics, ended)),
         ];
         Ok(Self { api_address, ingest_address, storage, end, tasks })
     }
@@ -133,6 +146,7 @@ async fn sweep(limits: Arc<Limits>, mut end: watch::Receiver<bool>) {
 /// Removes what is older than `retention`, until `end` says true.
 async fn expire(
     storage: Arc<dyn Storage>,
+    sessions: Sessions,
     clock: Clock,
     retention: Duration,
     metrics: Arc<Metrics>,
@@ -147,6 +161,9 @@ async fn expire(
                 0
             });
         metrics.expired.add(removed);
+        if let Err(error) = sessions.expire(before).await {
+            tracing::error!(category = "application", %error, "old sessions were not removed");
+        }
         let pause = if removed > 0 { EXPIRY_BREATH } else { EXPIRY_PAUSE };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}

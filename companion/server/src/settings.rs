@@ -4,13 +4,15 @@
 //! Every error names the variable and the remedy. Secrets of a demonstration are made here, once, into
 //! DATA_DIR.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::api::Protections;
 use crate::cli::{Environment, ServeArgs, StoreArgs};
+use crate::http::access::AllowList;
+use crate::http::tls::TlsFiles;
 use crate::ingest::MIN_TOKEN_BYTES;
 use crate::policies::{RatePolicy, SecurityPolicies};
 use crate::secret::{Secret, SecretError};
@@ -54,6 +56,9 @@ pub enum SettingsError {
     /// Events would vanish at once, or never.
     #[error("AUDIT_RETENTION: must be 1d to 3660d")]
     Retention,
+    /// Half of a pair.
+    #[error("{0}: one is set without the other; set both, or neither")]
+    HalfTls(&'static str),
     /// DATA_DIR cannot be made.
     #[error("DATA_DIR: {}: {source}; set it to a folder that this user may write", path.display())]
     DataDir {
@@ -80,6 +85,12 @@ pub struct Settings {
     pub api: SocketAddr,
     /// The ingest listener's.
     pub ingest: IngestPlace,
+    /// TLS of the API; none speaks plain HTTP.
+    pub api_tls: Option<TlsFiles>,
+    /// TLS of the ingest listener; with certificates of those who connect no token is asked for.
+    pub ingest_tls: Option<TlsFiles>,
+    /// Where the admin scope may be used from.
+    pub admin_allow: AllowList,
     /// The store.
     pub database: Place,
     /// What it may become.
@@ -133,9 +144,19 @@ impl Settings {
             None => return Err(SettingsError::NoSecretKey),
         };
         let socket = args.ingest_socket.clone().filter(|path| !path.as_os_str().is_empty());
+        let api_tls =
+            tls(&args.tls.tls_cert_file, &args.tls.tls_key_file, &None, "TLS_CERT_FILE and TLS_KEY_FILE")?;
+        let ingest_tls = tls(
+            &args.tls.ingest_tls_cert_file,
+            &args.tls.ingest_tls_key_file,
+            &args.tls.ingest_client_ca_file,
+            "INGEST_TLS_CERT_FILE and INGEST_TLS_KEY_FILE",
+        )?;
         let ingest_token = match variable(variables, "PORTCULLIS_INGEST_TOKEN") {
             Some(text) => Some(Secret::new("PORTCULLIS_INGEST_TOKEN", text, MIN_TOKEN_BYTES)?),
             None if socket.is_some() => None,
+            // A certificate of those who may says more than a token.
+            None if ingest_tls.as_ref().is_some_and(|files| files.client_ca.is_some()) => None,
             None if args.demonstration => Some(made("ingest-token", MIN_TOKEN_BYTES)?),
             None => return Err(SettingsError::NoIngestToken),
         };
@@ -146,6 +167,9 @@ impl Settings {
         Ok(Self {
             api: at(args.port),
             ingest: socket.map_or(IngestPlace::Port(at(args.ingest_port)), IngestPlace::Socket),
+            api_tls,
+            ingest_tls,
+            admin_allow: AllowList(args.admin_allow.clone()),
             database,
             shape: Shape {
                 registration: match args.demonstration {
@@ -179,14 +203,29 @@ impl Settings {
         })
     }
 
-    /// Whether both listeners stand on the loopback.
+    /// Whether nothing leaves this machine unencrypted.
     #[must_use]
-    pub fn on_loopback(&self) -> bool {
+    pub fn is_private(&self) -> bool {
         let ingest = match &self.ingest {
-            IngestPlace::Port(address) => address.ip(),
-            IngestPlace::Socket(_) => IpAddr::from([127, 0, 0, 1]),
+            IngestPlace::Port(address) => address.ip().is_loopback() || self.ingest_tls.is_some(),
+            IngestPlace::Socket(_) => true,
         };
-        self.api.ip().is_loopback() && ingest.is_loopback()
+        ingest && (self.api.ip().is_loopback() || self.api_tls.is_some())
+    }
+}
+
+fn tls(
+    certificate: &Option<PathBuf>,
+    key: &Option<PathBuf>,
+    client_ca: &Option<PathBuf>,
+    names: &'static str,
+) -> Result<Option<TlsFiles>, SettingsError> {
+    match (certificate.clone(), key.clone()) {
+        (Some(certificate), Some(key)) => {
+            Ok(Some(TlsFiles { certificate, key, client_ca: client_ca.clone() }))
+        }
+        (None, None) if client_ca.is_none() => Ok(None),
+        _ => Err(SettingsError::HalfTls(names)),
     }
 }
 
@@ -305,7 +344,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let lookup = |name: &str| (name == KEY.0).then(|| KEY.1.to_owned());
         let settings = Settings::new(&args(folder.path(), &["--ingest-socket", "/x"]), &lookup).unwrap();
-        assert!(settings.ingest_token.is_none() && settings.on_loopback());
+        assert!(settings.ingest_token.is_none() && settings.is_private());
     }
 
     #[test]

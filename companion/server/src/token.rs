@@ -47,6 +47,8 @@ pub struct Grant {
     pub scope: Scope,
     /// Names the token in logs; tells nothing of its value.
     pub id: String,
+    /// When it ends.
+    pub expires: Timestamp,
 }
 
 impl Grant {
@@ -164,12 +166,19 @@ impl TokenKey {
             }
             _ => return Err(TokenError::Invalid),
         };
-        Ok(Grant { scope, id: claims.id })
+        let expires = Timestamp::from_second(claims.exp).map_err(|_| TokenError::Invalid)?;
+        Ok(Grant { scope, id: claims.id, expires })
     }
 
     fn mac(&self, message: &[u8]) -> Option<Hmac<Sha256>> {
+        self.mac_for(PURPOSE, message)
+    }
+
+    /// The authentication code of `message` under a key that is made for `purpose` alone.
+    #[must_use]
+    pub fn mac_for(&self, purpose: &[u8], message: &[u8]) -> Option<Hmac<Sha256>> {
         let mut derive = Hmac::<Sha256>::new_from_slice(self.key.expose()).ok()?;
-        derive.update(PURPOSE);
+        derive.update(purpose);
         let mut mac = Hmac::<Sha256>::new_from_slice(&derive.finalize().into_bytes()).ok()?;
         mac.update(message);
         Some(mac)

@@ -5,11 +5,19 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use portcullis_policy::CorrelationId;
+
 use super::Api;
+use crate::clock::monotonic;
+use crate::http::access::Peer;
 use crate::http::envelope::CallerId;
 use crate::http::problem::Problem;
 use crate::tenant::{TenantId, records};
-use crate::token::{Grant, Scope};
+use crate::token::{Grant, Scope, TokenError};
+use crate::units::bounded;
+
+/// How much of a path a log line shows.
+const MAX_LOGGED_PATH: usize = 200;
 
 /// The credentials of the only Authorization header, if it is a bearer's.
 #[must_use]
@@ -20,23 +28,57 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| credentials.trim())
 }
 
-/// Lets a request pass that shows a valid token, and hands the grant on.
+/// Lets a request pass that shows a valid token, hands the grant on, and writes down who reached what.
 pub async fn authenticate(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    let grant = match bearer(request.headers()) {
-        Some(token) => match api.tokens.verify(token, api.clock.now()) {
-            Ok(grant) => grant,
-            Err(error) => {
-                tracing::debug!(category = "security", %error, "token refused");
-                return Problem::unauthorized().into_response();
-            }
-        },
-        None => return Problem::unauthorized().into_response(),
+    let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer(None));
+    let token = bearer(request.headers());
+    let verified = token.map_or(Err(TokenError::Invalid), |token| api.tokens.verify(token, api.clock.now()));
+    let grant = match verified {
+        Ok(grant) => grant,
+        Err(error) => {
+            tracing::debug!(category = "security", %error, "token refused");
+            // Who shows none, or one that was good, is not guessing.
+            let guess = token.is_some() && error == TokenError::Invalid;
+            let refused = match !guess || api.guesses.count(peer, monotonic()) {
+                true => Problem::unauthorized(),
+                false => Problem::too_many("too many tokens that are not valid came from this address"),
+            };
+            return refused.into_response();
+        }
     };
+    if grant.scope == Scope::Admin && !api.admin_allow.allows(peer) {
+        let detail = "the admin scope is not for this address; see ADMIN_ALLOW";
+        return Problem::new(StatusCode::FORBIDDEN, "forbidden", detail).into_response();
+    }
     let caller = CallerId(grant.id.clone());
+    let (method, path) = (request.method().clone(), bounded(request.uri().path(), MAX_LOGGED_PATH));
+    let correlation_id = request.extensions().get::<CorrelationId>().cloned();
+    let scope = match &grant.scope {
+        Scope::Admin => "admin".to_owned(),
+        Scope::Tenant(tenant) => tenant.to_string(),
+    };
     request.extensions_mut().insert(grant);
     let mut response = next.run(request).await;
+    if path.starts_with("/api/") {
+        tracing::info!(
+            category = "audit",
+            correlation_id = correlation_id.as_ref().map(CorrelationId::as_str),
+            %method,
+            path,
+            status = response_status(&response),
+            token_id = caller.0,
+            scope,
+            address = peer.ip().map(tracing::field::display),
+            "data reached"
+        );
+    }
     response.extensions_mut().insert(caller);
     response
+}
+
+/// A problem is rendered by the envelope, but its status is settled.
+fn response_status(response: &Response) -> u16 {
+    response.extensions().get::<Problem>().map_or(response.status(), |problem| problem.status).as_u16()
 }
 
 /// The tenant in a path, if it is well formed, the grant opens it and it exists; in this order, so that a
@@ -50,13 +92,16 @@ pub async fn open_tenant(api: &Api, grant: &Grant, name: &str) -> Result<TenantI
         return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "this token does not open this tenant"));
     }
     if !api.query(records::exists(&*api.storage, &tenant)).await? {
-        return Err(Problem::new(
-            StatusCode::NOT_FOUND,
-            "unknown-tenant",
-            "no such tenant; `portcullis tenant add` makes one",
-        ));
+        return Err(unknown_tenant());
     }
     Ok(tenant)
+}
+
+/// 404.
+#[must_use]
+pub fn unknown_tenant() -> Problem {
+    let detail = "no such tenant; `portcullis tenant add` or PUT /api/tenants/{tenant_id} makes one";
+    Problem::new(StatusCode::NOT_FOUND, "unknown-tenant", detail)
 }
 
 /// Lets only the admin scope pass.

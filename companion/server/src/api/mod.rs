@@ -5,27 +5,38 @@
 //! malformed parameters. Limits: 64 to 128 KiB a head, 8 KiB a path and query, 64 KiB a body, 1000 events a page.
 
 pub mod auth;
+mod cursor;
+mod events;
 mod monitoring;
 mod openapi;
 mod parameters;
+mod passwords;
 mod paths;
 mod policies;
 mod rate_limit;
 mod security;
+mod sessions;
+mod stream;
+mod tenants;
+pub mod texts;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::http::StatusCode;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Router, middleware};
+use tokio::sync::{Semaphore, watch};
 
 use crate::clock::{Clock, monotonic};
+use crate::http::access::{AllowList, Guesses};
 use crate::http::envelope::{self, Envelope};
 use crate::http::problem::Problem;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::policies::Policies;
+use crate::sessions::Sessions;
 use crate::storage::{Storage, StorageError};
 use crate::token::TokenKey;
 
@@ -44,57 +55,77 @@ pub struct Protections {
     pub audit_logging: bool,
 }
 
-/// What the API needs.
-#[derive(Clone)]
-pub struct Api {
+/// What the API is put together of.
+pub struct Parts {
     /// What it reads.
     pub storage: Arc<dyn Storage>,
     /// What tenants have set for themselves.
     pub policies: Policies,
+    /// Sessions of tenants' users.
+    pub sessions: Sessions,
     /// The present.
     pub clock: Clock,
     /// Counted here.
     pub metrics: Arc<Metrics>,
     /// Asked by checks.
     pub limits: Arc<Limits>,
-    /// Numbers the events that checks store.
-    pub numbering: Arc<rate_limit::Numbering>,
     /// Verifies tokens.
     pub tokens: TokenKey,
     /// Told by status.
     pub protections: Protections,
+    /// Where the admin scope may be used from.
+    pub admin_allow: AllowList,
+    /// Says true when the companion ends.
+    pub ended: watch::Receiver<bool>,
+}
+
+/// The API, as every request has it.
+#[derive(Clone)]
+pub struct Api(Arc<Shared>);
+
+/// What all requests share.
+pub struct Shared {
+    parts: Parts,
+    /// Numbers the events that are stored here.
+    pub numbering: rate_limit::Numbering,
     /// When the process began.
     pub started: Instant,
     /// Spares the store from readiness checks in a flood.
-    pub readiness: Arc<monitoring::Readiness>,
+    pub readiness: monitoring::Readiness,
+    /// Tokens that were refused.
+    pub guesses: Guesses,
+    /// Places for live streams.
+    pub streams: Arc<Semaphore>,
+}
+
+impl Deref for Api {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Deref for Shared {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
 }
 
 impl Api {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(
-        storage: Arc<dyn Storage>,
-        policies: Policies,
-        clock: Clock,
-        metrics: Arc<Metrics>,
-        limits: Arc<Limits>,
-        tokens: TokenKey,
-        protections: Protections,
-    ) -> Self {
-        let readiness = Arc::default();
-        let numbering = Arc::default();
-        Self {
-            storage,
-            policies,
-            clock,
-            metrics,
-            limits,
-            numbering,
-            tokens,
-            protections,
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(Shared {
+            parts,
+            numbering: rate_limit::Numbering::default(),
             started: monotonic(),
-            readiness,
-        }
+            readiness: monitoring::Readiness::default(),
+            guesses: Guesses::default(),
+            streams: Arc::new(Semaphore::new(stream::STREAMS)),
+        }))
     }
 
     /// Waits for the store, measures it, and turns its errors into 503.
@@ -121,10 +152,21 @@ pub fn router(api: Api) -> Router {
         .route("/monitoring/readiness", get(monitoring::readiness));
     let closed = Router::new()
         .route("/api/security/status", get(security::status))
-        .route("/api/security/events/{tenant_id}", get(security::events))
+        .route("/api/security/events/{tenant_id}", get(events::list).post(events::report))
+        .route("/api/security/events/{tenant_id}/stream", get(stream::follow))
         .route("/api/security/metrics/{tenant_id}", get(security::metrics))
         .route("/api/security/rate-limit/check", post(rate_limit::check))
         .route("/api/security/policies/{tenant_id}", get(policies::read).put(policies::change))
+        .route("/api/security/password/check", post(passwords::judge))
+        .route(
+            "/api/security/sessions/{tenant_id}",
+            get(sessions::list).post(sessions::begin).delete(sessions::revoke_all),
+        )
+        .route("/api/security/sessions/{tenant_id}/verify", post(sessions::verify))
+        .route("/api/security/sessions/{tenant_id}/touch", post(sessions::touch))
+        .route("/api/security/sessions/{tenant_id}/{session_id}", delete(sessions::revoke))
+        .route("/api/tenants", get(tenants::list))
+        .route("/api/tenants/{tenant_id}", get(tenants::read).put(tenants::put).delete(tenants::remove))
         .route("/monitoring/version", get(monitoring::version))
         .route("/health/detailed", get(monitoring::detailed))
         .route("/metrics", get(monitoring::prometheus))

@@ -1,10 +1,12 @@
-//! `/openapi.json`: the API's own description (OpenAPI 3.1). Schemas come from the types that are serialized.
+//! `/openapi.json`: the API's own description (OpenAPI 3.1). Schemas come from the types that are read and written, so that they
+//! cannot drift; a test asks every path for what it says (`tests/companion/description.rs`).
 
 use axum::response::Response;
+use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{monitoring, rate_limit, security};
+use super::{events, monitoring, passwords, policies, rate_limit, security, sessions, tenants};
 use crate::http::envelope;
 use crate::http::problem::ProblemBody;
 
@@ -13,87 +15,271 @@ pub async fn document() -> Response {
     envelope::json(&describe())
 }
 
-fn describe() -> Value {
-    let mut settings = SchemaSettings::draft2020_12();
-    settings.definitions_path = "/components/schemas".into();
-    let mut schemas = settings.into_generator();
-    let answer = |schema: schemars::Schema, description: &str| json!({"description": description, "content": {"application/json": {"schema": schema}}});
-    let status = answer(schemas.subschema_for::<security::Status>(), "What protects the tenants.");
-    let events = answer(schemas.subschema_for::<security::Events>(), "Newest first.");
-    let metrics = answer(schemas.subschema_for::<security::TenantMetrics>(), "The last 24 hours.");
-    let state = answer(schemas.subschema_for::<monitoring::StateBody>(), "The state and nothing else.");
-    let version = answer(schemas.subschema_for::<monitoring::Version>(), "The release that runs.");
-    let detailed = answer(schemas.subschema_for::<monitoring::Detailed>(), "The state of every part.");
-    let verdict = answer(
-        schemas.subschema_for::<rate_limit::Verdict>(),
-        "Whether it may happen; if so, it has been counted.",
-    );
-    let question = schemas.subschema_for::<rate_limit::Question>();
-    let problem = schemas.subschema_for::<ProblemBody>();
+/// The operations, and the schemas that they name.
+struct Description {
+    schemas: schemars::SchemaGenerator,
+    paths: Map<String, Value>,
+}
 
-    let tenant = json!({"name": "tenant_id", "in": "path", "required": true,
-        "schema": {"type": "string", "minLength": 1, "maxLength": 50}});
-    let filter = json!([
-        tenant,
-        {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}},
-        {"name": "event_type", "in": "query", "schema": {"type": "string", "pattern": "^[A-Z][A-Z0-9_]{0,99}$"}},
-        {"name": "severity", "in": "query", "schema": {"enum": ["INFO", "WARNING", "ERROR"]}},
-        {"name": "since", "in": "query", "schema": {"type": "string", "format": "date-time"}},
-    ]);
-    let get = |summary: &str, ok: &Value, problems: &[&str]| {
-        let mut responses = serde_json::Map::from_iter([("200".to_owned(), ok.clone())]);
-        for status in problems {
-            let reference = json!({"$ref": "#/components/responses/Problem"});
-            responses.insert((*status).to_owned(), reference);
-        }
-        json!({"get": {"summary": summary, "responses": responses}})
-    };
-    let with = |mut operation: Value, name: &str, value: Value| {
-        if let Some(get) = operation.get_mut("get").and_then(Value::as_object_mut) {
-            get.insert(name.to_owned(), value);
+/// One operation, as it is put together.
+struct Operation<'a> {
+    description: &'a mut Description,
+    path: &'static str,
+    method: &'static str,
+    value: Map<String, Value>,
+    parameters: Vec<Value>,
+    responses: Map<String, Value>,
+}
+
+impl Description {
+    fn new() -> Self {
+        let mut settings = SchemaSettings::draft2020_12();
+        settings.definitions_path = "/components/schemas".into();
+        Self { schemas: settings.into_generator(), paths: Map::new() }
+    }
+
+    /// Begins an operation that asks for a token.
+    fn add(&mut self, method: &'static str, path: &'static str, summary: &str) -> Operation<'_> {
+        let parameters = [("{tenant_id}", tenant()), ("{session_id}", session())];
+        let parameters =
+            parameters.into_iter().filter(|(name, _)| path.contains(name)).map(|(_, value)| value).collect();
+        let value = Map::from_iter([("summary".to_owned(), summary.into())]);
+        let mut operation =
+            Operation { description: self, path, method, value, parameters, responses: Map::new() };
+        operation.problems(&["400", "401", "403", "414", "429", "503"]);
+        if path.contains('{') {
+            operation.problems(&["404"]);
         }
         operation
-    };
-    let post = |summary: &str, body: Value, ok: &Value, problems: &[&str]| {
-        let mut operation = get(summary, ok, problems);
-        let operation = operation.get_mut("get").map(Value::take).unwrap_or_default();
-        let body = json!({"required": true, "content": {"application/json": {"schema": body}}});
-        let mut post = json!({"post": operation});
-        if let Some(post) = post.get_mut("post").and_then(Value::as_object_mut) {
-            post.insert("requestBody".to_owned(), body);
+    }
+}
+
+impl Operation<'_> {
+    fn problems(&mut self, statuses: &[&str]) {
+        for status in statuses {
+            self.responses.insert((*status).to_owned(), json!({"$ref": "#/components/responses/Problem"}));
         }
-        post
-    };
-    let of_tenant: &[&str] = &["400", "401", "403", "404", "503"];
-    let text = json!({"description": "Prometheus text, format 0.0.4.", "content": {"text/plain": {}}});
-    let own = json!({"description": "This document.", "content": {"application/json": {}}});
+    }
+
+    /// Answers a JSON document.
+    fn answers<T: JsonSchema>(mut self, status: &str, description: &str) -> Self {
+        let schema = self.description.schemas.subschema_for::<T>();
+        self.responses.insert(
+            status.to_owned(),
+            json!({"description": description, "content": {"application/json": {"schema": schema}}}),
+        );
+        self
+    }
+
+    /// Answers something else.
+    fn answers_as(mut self, media_type: &str, description: &str) -> Self {
+        let content = Map::from_iter([(media_type.to_owned(), json!({}))]);
+        self.responses.insert("200".to_owned(), json!({"description": description, "content": content}));
+        self
+    }
+
+    /// Takes a JSON document.
+    fn takes<T: JsonSchema>(self) -> Self {
+        let schema = self.description.schemas.subschema_for::<T>();
+        self.takes_schema(schema.into())
+    }
+
+    fn takes_schema(mut self, schema: Value) -> Self {
+        self.problems(&["404", "408", "413", "415", "422"]);
+        let body = json!({"required": true, "content": {"application/json": {"schema": schema}}});
+        self.value.insert("requestBody".to_owned(), body);
+        self
+    }
+
+    fn parameter(mut self, parameter: Value) -> Self {
+        self.parameters.push(parameter);
+        self
+    }
+
+    /// Asks for no token.
+    fn open(mut self) -> Self {
+        self.value.insert("security".to_owned(), json!([]));
+        self
+    }
+
+    fn also(mut self, problems: &[&str]) -> Self {
+        self.problems(problems);
+        self
+    }
+
+    fn done(mut self) {
+        if !self.parameters.is_empty() {
+            self.value.insert("parameters".to_owned(), self.parameters.into());
+        }
+        self.value.insert("responses".to_owned(), self.responses.into());
+        let path = self.description.paths.entry(self.path).or_insert_with(|| json!({}));
+        if let Some(path) = path.as_object_mut() {
+            path.insert(self.method.to_owned(), self.value.into());
+        }
+    }
+}
+
+fn tenant() -> Value {
+    json!({"name": "tenant_id", "in": "path", "required": true,
+        "schema": {"type": "string", "pattern": "^[!-~]{1,50}$"}})
+}
+
+fn session() -> Value {
+    json!({"name": "session_id", "in": "path", "required": true, "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"}})
+}
+
+fn query(name: &str, required: bool, schema: &Value) -> Value {
+    json!({"name": name, "in": "query", "required": required, "schema": schema})
+}
+
+/// The filter of lists and streams of events.
+fn filter(operation: Operation<'_>) -> Operation<'_> {
+    let instant = json!({"type": "string", "format": "date-time"});
+    operation
+        .parameter(query(
+            "limit",
+            false,
+            &json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
+        ))
+        .parameter(query(
+            "event_type",
+            false,
+            &json!({"type": "string", "pattern": "^[A-Z][A-Z0-9_]{0,99}$"}),
+        ))
+        .parameter(query("severity", false, &json!({"enum": ["INFO", "WARNING", "ERROR"]})))
+        .parameter(query("since", false, &instant))
+        .parameter(query("until", false, &instant))
+}
+
+fn describe() -> Value {
+    let mut all = Description::new();
+    describe_security(&mut all);
+    describe_sessions(&mut all);
+    describe_tenants(&mut all);
+    describe_monitoring(&mut all);
+    let problem = all.schemas.subschema_for::<ProblemBody>();
+    let problem = json!({"description": "What is wrong and what to do (RFC 9457).",
+        "content": {"application/problem+json": {"schema": problem}}});
     json!({
         "openapi": "3.1.0",
         "info": {"title": "Portcullis companion", "version": env!("CARGO_PKG_VERSION"), "license": {"name": "Apache-2.0"}},
         "security": [{"bearer": []}],
-        "paths": {
-            "/api/security/status": get("What protects the tenants", &status, &["401"]),
-            "/api/security/events/{tenant_id}": with(get("A tenant's events", &events, of_tenant), "parameters", filter),
-            "/api/security/metrics/{tenant_id}":
-                with(get("A tenant's figures", &metrics, of_tenant), "parameters", json!([tenant])),
-            "/api/security/rate-limit/check":
-                post("Count one action of a user", json!(question), &verdict, of_tenant),
-            "/monitoring/liveness": with(get("Whether the process answers", &state, &[]), "security", json!([])),
-            "/monitoring/readiness": with(get("Whether the store works", &state, &["503"]), "security", json!([])),
-            "/monitoring/version": get("The release that runs", &version, &["401"]),
-            "/health/detailed": get("The state of every part (admin)", &detailed, &["401", "403"]),
-            "/metrics": get("Figures for Prometheus (admin)", &text, &["401", "403"]),
-            "/openapi.json": get("This document", &own, &["401"]),
-        },
+        "paths": all.paths,
         "components": {
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
-            "responses": {"Problem": {
-                "description": "What is wrong and what to do (RFC 9457).",
-                "content": {"application/problem+json": {"schema": problem}}
-            }},
-            "schemas": schemas.take_definitions(true),
+            "responses": {"Problem": problem},
+            "schemas": all.schemas.take_definitions(true),
         },
     })
+}
+
+fn describe_security(all: &mut Description) {
+    all.add("get", "/api/security/status", "What protects the tenants")
+        .answers::<security::Status>("200", "What is switched on.")
+        .done();
+    all.add("get", "/api/security/metrics/{tenant_id}", "A tenant's figures")
+        .answers::<security::TenantMetrics>("200", "The last 24 hours.")
+        .done();
+    filter(all.add("get", "/api/security/events/{tenant_id}", "A tenant's events"))
+        .parameter(query("cursor", false, &json!({"type": "string", "maxLength": 64})))
+        .answers::<events::Events>("200", "Newest first.")
+        .done();
+    all.add("post", "/api/security/events/{tenant_id}", "Report an application's own event")
+        .takes::<events::NewEvent>()
+        .answers::<events::Stored>("201", "It is durable.")
+        .done();
+    filter(all.add("get", "/api/security/events/{tenant_id}/stream", "Follow a tenant's events"))
+        .parameter(json!({"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}}))
+        .answers_as("text/event-stream", "Events as they are stored; each `data` is one event of the list.")
+        .done();
+    all.add("get", "/api/security/policies/{tenant_id}", "A tenant's policies")
+        .answers::<policies::PoliciesBody>("200", "What holds: its own, and the defaults for the rest.")
+        .done();
+    all.add("put", "/api/security/policies/{tenant_id}", "Change what is named of a tenant's policies")
+        .takes_schema(crate::policies::patch_schema())
+        .answers::<policies::PoliciesBody>("200", "What holds now.")
+        .also(&["409"])
+        .done();
+    all.add("post", "/api/security/rate-limit/check", "Count one action of a user")
+        .takes::<rate_limit::Question>()
+        .answers::<rate_limit::Verdict>("200", "Whether it may happen; if so, it has been counted.")
+        .done();
+    all.add("post", "/api/security/password/check", "Judge a password by a tenant's policy")
+        .takes::<passwords::Candidate>()
+        .answers::<passwords::Judgement>("200", "Each rule.")
+        .done();
+}
+
+fn describe_sessions(all: &mut Description) {
+    let of_tenant = "/api/security/sessions/{tenant_id}";
+    let user = json!({"type": "string", "minLength": 1, "maxLength": 50});
+    all.add("get", of_tenant, "A user's sessions")
+        .parameter(query("user_id", true, &user))
+        .answers::<sessions::Sessions>("200", "Those that go on, newest first.")
+        .also(&["422"])
+        .done();
+    all.add("post", of_tenant, "Begin a session")
+        .takes::<sessions::NewSession>()
+        .answers::<sessions::Begun>("201", "It has begun; beyond the maximum the oldest has ended.")
+        .done();
+    all.add("delete", of_tenant, "End all sessions of a user, or of the tenant")
+        .parameter(query("user_id", false, &user))
+        .answers::<sessions::Revoked>("200", "How many have ended.")
+        .also(&["422"])
+        .done();
+    all.add("post", "/api/security/sessions/{tenant_id}/verify", "Look at a session")
+        .takes::<sessions::Shown>()
+        .answers::<sessions::Verified>("200", "Whether it goes on, and if not, why.")
+        .done();
+    all.add("post", "/api/security/sessions/{tenant_id}/touch", "Look at a session and count it as used")
+        .takes::<sessions::Shown>()
+        .answers::<sessions::Verified>("200", "Whether it goes on, and if not, why.")
+        .done();
+    all.add("delete", "/api/security/sessions/{tenant_id}/{session_id}", "End a session")
+        .answers::<sessions::Revoked>("200", "It has ended.")
+        .also(&["422"])
+        .done();
+}
+
+fn describe_tenants(all: &mut Description) {
+    all.add("get", "/api/tenants", "Which tenants there are (admin)")
+        .parameter(query("after", false, &json!({"type": "string", "pattern": "^[!-~]{1,50}$"})))
+        .answers::<tenants::TenantList>("200", "By name, 1000 at a time.")
+        .done();
+    let one = "/api/tenants/{tenant_id}";
+    all.add("get", one, "A tenant (admin)")
+        .answers::<tenants::TenantBody>("200", "What is known of it.")
+        .done();
+    all.add("put", one, "Add or change a tenant (admin)")
+        .takes::<tenants::TenantChange>()
+        .answers::<tenants::TenantBody>("200", "It was there, and is as asked for now.")
+        .answers::<tenants::TenantBody>("201", "It is there now.")
+        .done();
+    all.add("delete", one, "Remove a tenant (admin)")
+        .answers::<tenants::Removed>("200", "It is gone, with its sessions, sealed values and policies.")
+        .done();
+}
+
+fn describe_monitoring(all: &mut Description) {
+    all.add("get", "/monitoring/liveness", "Whether the process answers")
+        .open()
+        .answers::<monitoring::StateBody>("200", "It does.")
+        .done();
+    all.add("get", "/monitoring/readiness", "Whether the store works")
+        .open()
+        .answers::<monitoring::StateBody>("200", "It takes writes and answers reads.")
+        .answers::<monitoring::StateBody>("503", "It does not.")
+        .done();
+    all.add("get", "/monitoring/version", "The release that runs")
+        .answers::<monitoring::Version>("200", "The release.")
+        .done();
+    all.add("get", "/health/detailed", "The state of every part (admin)")
+        .answers::<monitoring::Detailed>("200", "The state.")
+        .done();
+    all.add("get", "/metrics", "Counters (admin)")
+        .answers_as("text/plain", "Prometheus text, format 0.0.4.")
+        .done();
+    all.add("get", "/openapi.json", "This document").answers_as("application/json", "OpenAPI 3.1.").done();
 }
 
 #[cfg(test)]

@@ -10,12 +10,33 @@ use crate::storage::{EventQuery, MAX_PAGE, Start};
 use crate::tenant::TenantId;
 
 const DEFAULT_LIMIT: u32 = 100;
-const KNOWN: [&str; 4] = ["limit", "event_type", "severity", "since"];
+const KNOWN: [&str; 6] = ["limit", "event_type", "severity", "since", "until", "cursor"];
 
-/// Reads the filter of the events query.
-pub fn event_query(tenant: TenantId, uri: &Uri) -> Result<EventQuery, Problem> {
+fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, Problem> {
     let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
         .map_err(|_| Problem::malformed("the query string could not be read"))?;
+    Ok(pairs)
+}
+
+fn unknown(known: &[&str]) -> Problem {
+    Problem::malformed(format!("unknown query parameter; known are {}", known.join(", ")))
+}
+
+/// The value of the only parameter that is known, if it is given.
+pub fn only(uri: &Uri, known: &str) -> Result<Option<String>, Problem> {
+    let mut pairs = pairs(uri)?;
+    if pairs.iter().any(|(name, _)| name != known) {
+        return Err(unknown(&[known]));
+    }
+    if pairs.len() > 1 {
+        return Err(Problem::malformed(format!("{known}: given twice, give it once")));
+    }
+    Ok(pairs.pop().map(|(_, value)| value))
+}
+
+/// Reads the filter of an events query, and its cursor, which is not opened here.
+pub fn event_query(tenant: TenantId, uri: &Uri) -> Result<(EventQuery, Option<String>), Problem> {
+    let pairs = pairs(uri)?;
     let mut query = EventQuery {
         tenant,
         limit: DEFAULT_LIMIT,
@@ -25,13 +46,11 @@ pub fn event_query(tenant: TenantId, uri: &Uri) -> Result<EventQuery, Problem> {
         until: None,
         start: Start::Newest,
     };
+    let mut cursor = None;
     let mut seen: Vec<&str> = Vec::with_capacity(KNOWN.len());
     for (name, value) in &pairs {
         let Some(known) = KNOWN.into_iter().find(|known| known == name) else {
-            return Err(Problem::malformed(format!(
-                "unknown query parameter; known are {}",
-                KNOWN.join(", ")
-            )));
+            return Err(unknown(&KNOWN));
         };
         if seen.contains(&known) {
             return Err(Problem::malformed(format!("{known}: given twice, give it once")));
@@ -55,17 +74,19 @@ pub fn event_query(tenant: TenantId, uri: &Uri) -> Result<EventQuery, Problem> {
                     .ok_or_else(|| Problem::malformed("severity: must be INFO, WARNING or ERROR"))?;
                 query.severity = Some(severity);
             }
-            _ => query.since = Some(since(value)?),
+            "since" => query.since = Some(instant(known, value)?),
+            "until" => query.until = Some(instant(known, value)?),
+            _ => cursor = Some(value.clone()),
         }
     }
-    Ok(query)
+    Ok((query, cursor))
 }
 
-fn since(text: &str) -> Result<Timestamp, Problem> {
+fn instant(name: &str, text: &str) -> Result<Timestamp, Problem> {
     text.parse::<Timestamp>().ok().filter(|at| *at >= Timestamp::UNIX_EPOCH).ok_or_else(|| {
-        Problem::malformed(
-            "since: must be an RFC 3339 time since 1970, as 2026-01-31T12:00:00Z (write a + as %2B)",
-        )
+        Problem::malformed(format!(
+            "{name}: must be an RFC 3339 time since 1970, as 2026-01-31T12:00:00Z (write a + as %2B)"
+        ))
     })
 }
 
@@ -74,7 +95,7 @@ mod tests {
     use super::*;
 
     fn read(query: &str) -> Result<EventQuery, Problem> {
-        event_query(TenantId::public(), &format!("/x?{query}").parse().unwrap())
+        event_query(TenantId::public(), &format!("/x?{query}").parse().unwrap()).map(|(query, _)| query)
     }
 
     #[test]
@@ -101,6 +122,7 @@ mod tests {
             ("severity=INFO'--", "severity"),
             ("since=yesterday", "since"),
             ("since=1960-01-01T00:00:00Z", "since"),
+            ("until=2026-13-01T00:00:00Z", "until"),
             ("sort=id;--", "unknown"),
         ] {
             let problem = read(query).unwrap_err();

@@ -69,7 +69,8 @@ impl Default for Numbering {
 }
 
 impl Numbering {
-    fn next(&self) -> Option<RecordKey> {
+    /// The next event's key.
+    pub fn next(&self) -> Option<RecordKey> {
         let sequence = Sequence::new(self.next.fetch_add(1, Ordering::Relaxed))?;
         Some(RecordKey { epoch: self.epoch.clone()?, sequence })
     }

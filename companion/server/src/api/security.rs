@@ -2,19 +2,15 @@
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::Uri;
 use axum::response::Response;
-use portcullis_policy::CorrelationId;
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Map, Value};
 
 use super::paths::{TenantPath, tenant_name};
-use super::{Api, auth, parameters};
+use super::{Api, auth};
 use crate::clock::{Timestamp, rfc3339};
 use crate::http::envelope::json;
 use crate::http::problem::Problem;
-use crate::storage::StoredEvent;
 use crate::token::Grant;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -28,29 +24,6 @@ pub struct Status {
     audit_logging_enabled: bool,
     /// RFC 3339, UTC.
     timestamp: String,
-}
-
-/// The newest events of a tenant, newest first.
-#[derive(Serialize, JsonSchema)]
-pub struct Events {
-    tenant_id: String,
-    events: Vec<EventBody>,
-    count: usize,
-    /// RFC 3339, UTC.
-    timestamp: String,
-}
-
-/// One event.
-#[derive(Serialize, JsonSchema)]
-pub struct EventBody {
-    /// RFC 3339, UTC.
-    timestamp: String,
-    event_type: String,
-    /// `INFO`, `WARNING` or `ERROR`.
-    severity: String,
-    user_id: Option<String>,
-    ip_address: Option<String>,
-    details: Map<String, Value>,
 }
 
 /// A tenant's figures.
@@ -74,13 +47,6 @@ pub struct Figures {
     last_security_event: Option<String>,
 }
 
-impl From<StoredEvent> for EventBody {
-    fn from(event: StoredEvent) -> Self {
-        let StoredEvent { position, event_type, severity, user_id, ip_address, details } = event;
-        Self { timestamp: rfc3339(position.at), event_type, severity, user_id, ip_address, details }
-    }
-}
-
 /// Any valid token may ask.
 pub async fn status(State(api): State<Api>) -> Response {
     json(&Status {
@@ -90,33 +56,6 @@ pub async fn status(State(api): State<Api>) -> Response {
         audit_logging_enabled: api.protections.audit_logging,
         timestamp: rfc3339(api.clock.now()),
     })
-}
-
-/// Events that fit the filter.
-pub async fn events(
-    State(api): State<Api>,
-    Extension(grant): Extension<Grant>,
-    Extension(correlation_id): Extension<CorrelationId>,
-    path: TenantPath,
-    uri: Uri,
-) -> Result<Response, Problem> {
-    let tenant = auth::open_tenant(&api, &grant, &tenant_name(path)?).await?;
-    let query = parameters::event_query(tenant.clone(), &uri)?;
-    let events = api.query(api.storage.events(query)).await?;
-    tracing::info!(
-        category = "audit",
-        correlation_id = correlation_id.as_str(),
-        tenant = tenant.as_str(),
-        token_id = grant.id,
-        events = events.len(),
-        "events read"
-    );
-    Ok(json(&Events {
-        tenant_id: tenant.to_string(),
-        count: events.len(),
-        events: events.into_iter().map(EventBody::from).collect(),
-        timestamp: rfc3339(api.clock.now()),
-    }))
 }
 
 /// Figures of the last 24 hours.

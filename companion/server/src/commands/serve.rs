@@ -33,10 +33,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
             "demonstration: tenants register themselves; never put real traffic through it"
         );
     }
-    if !settings.on_loopback() {
+    if !settings.is_private() {
         tracing::warn!(
             category = "security",
-            "listening beyond the loopback over plain HTTP; put a proxy with TLS in front"
+            "listening beyond the loopback over plain HTTP; set TLS_CERT_FILE and TLS_KEY_FILE, or put a proxy with TLS in front"
         );
     }
     let place = format!("{:?}", settings.ingest);

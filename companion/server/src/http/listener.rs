@@ -2,8 +2,7 @@
 //! end.
 //!
 //! Against: a client that opens many connections or sends slowly. Limits: [`Limits`]; a connection beyond
-//! them waits in the system's backlog. Not done here: TLS; both listeners stand on the loopback or behind a
-//! proxy.
+//! them waits in the system's backlog; a TLS handshake has 10 seconds.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,13 +10,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+
+use super::access::Peer;
 
 /// A head (request line and headers) that does not fit is answered 431. Reading happens in steps, so that the
 /// real border lies between this and twice this.
@@ -70,6 +72,8 @@ pub enum ListenError {
 pub enum Listener {
     /// TCP.
     Tcp(TcpListener),
+    /// TLS over TCP.
+    Tls(TcpListener, TlsAcceptor),
     /// A Unix socket; the file is removed when the listener ends.
     Unix(UnixListener, SocketFile),
 }
@@ -129,11 +133,20 @@ impl Listener {
         Ok(Self::Unix(listener, SocketFile(path.to_owned())))
     }
 
+    /// The same, speaking TLS. A Unix socket needs none: its mode says who may connect.
+    #[must_use]
+    pub fn with_tls(self, acceptor: Option<TlsAcceptor>) -> Self {
+        match (self, acceptor) {
+            (Self::Tcp(tcp), Some(acceptor)) => Self::Tls(tcp, acceptor),
+            (listener, _) => listener,
+        }
+    }
+
     /// Where it listens; `None` for a Unix socket.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Tcp(listener) | Self::Tls(listener, _) => listener.local_addr().ok(),
             Self::Unix(..) => None,
         }
     }
@@ -158,7 +171,7 @@ pub async fn serve(
             accepted = next => accepted,
             _ = end.wait_for(|end| *end) => break,
         };
-        let (place, stream) = match accepted {
+        let (place, (stream, peer)) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(category = "application", %error, "a connection could not be accepted");
@@ -166,15 +179,22 @@ pub async fn serve(
                 continue;
             }
         };
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(MAX_HEAD_BYTES)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
-        let connection = graceful.watch(connection);
+        let router = router.clone().layer(Extension(peer));
+        let acceptor = match &listener {
+            Listener::Tls(_, acceptor) => Some(acceptor.clone()),
+            Listener::Tcp(_) | Listener::Unix(..) => None,
+        };
+        let watcher = graceful.watcher();
         tokio::spawn(async move {
-            // A client that breaks off or speaks no HTTP is its own trouble.
-            let _ = connection.await;
+            // A client that breaks off or speaks no TLS or no HTTP is its own trouble.
+            if let Some(stream) = handshake(acceptor, stream).await {
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD_TIMEOUT)
+                    .max_buf_size(MAX_HEAD_BYTES)
+                    .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+                let _ = watcher.watch(connection).await;
+            }
             drop(place);
         });
     }
@@ -186,14 +206,28 @@ pub async fn serve(
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-async fn accept(listener: &Listener) -> io::Result<Box<dyn Stream>> {
+type AnyStream = Box<dyn Stream>;
+
+async fn accept(listener: &Listener) -> io::Result<(AnyStream, Peer)> {
     match listener {
-        Listener::Tcp(tcp) => {
-            let (stream, _) = tcp.accept().await?;
+        Listener::Tcp(tcp) | Listener::Tls(tcp, _) => {
+            let (stream, address) = tcp.accept().await?;
             stream.set_nodelay(true)?;
-            Ok(Box::new(stream))
+            Ok((Box::new(stream), Peer(Some(address))))
         }
-        Listener::Unix(unix, _) => Ok(Box::new(unix.accept().await?.0)),
+        Listener::Unix(unix, _) => Ok((Box::new(unix.accept().await?.0), Peer(None))),
+    }
+}
+
+async fn handshake(acceptor: Option<TlsAcceptor>, stream: AnyStream) -> Option<AnyStream> {
+    let Some(acceptor) = acceptor else { return Some(stream) };
+    match tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => Some(Box::new(stream)),
+        Ok(Err(error)) => {
+            tracing::debug!(category = "security", %error, "a TLS handshake failed");
+            None
+        }
+        Err(_) => None,
     }
 }
 

@@ -10,6 +10,7 @@
 //! for a body to arrive.
 
 pub mod batch;
+pub mod ext_authz;
 pub mod record;
 
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware;
 use axum::response::Response;
-use axum::routing::post;
+use axum::routing::{any, post};
 use axum::{Extension, Router};
 use portcullis_policy::CorrelationId;
 use serde::Serialize;
@@ -30,6 +31,7 @@ use crate::http::problem::Problem;
 use crate::limits::{Limits, leases, policies};
 use crate::metrics::{EventLabels, Metrics};
 use crate::secret::Secret;
+use crate::sessions::Sessions;
 use crate::storage::{Outcome, Storage, StorageError};
 use batch::{Batch, LineError};
 
@@ -47,6 +49,8 @@ pub struct Ingest {
     pub metrics: Arc<Metrics>,
     /// Leases come from here.
     pub limits: Arc<Limits>,
+    /// Asked by `ext_authz`.
+    pub sessions: Sessions,
     /// What a sender must show; `None` only on a Unix socket, whose file mode says who may send.
     pub token: Option<Secret>,
 }
@@ -73,6 +77,9 @@ pub fn router(ingest: Ingest) -> Router {
         .fallback(async || Problem::of_status(StatusCode::NOT_FOUND))
         .method_not_allowed_fallback(async || Problem::of_status(StatusCode::METHOD_NOT_ALLOWED))
         .layer(middleware::from_fn_with_state(ingest.clone(), authenticate))
+        // Behind the layer: Envoy forwards the client's own Authorization.
+        .route("/v1/ext-authz", any(ext_authz::check))
+        .route("/v1/ext-authz/{*path}", any(ext_authz::check))
         .layer(middleware::from_fn_with_state(envelope, envelope::wrap))
         .with_state(ingest)
 }

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::api::texts::{clean, without_nul};
 use crate::clock::{Timestamp, at_millis};
 use crate::event::{Epoch, Event, EventType, Gap, RateLimitExcess, RecordKey, Sequence, Severity};
 use crate::tenant::TenantId;
@@ -257,23 +258,6 @@ fn details(wire: &Wire, key: &RecordKey) -> Map<String, Value> {
     put("duration_ms", wire.duration.map(Value::from));
     put("durations_us", ours.durations_us.as_ref().map(|map| clean(&Value::Object(map.clone()))));
     details
-}
-
-/// A copy that every store takes: U+0000 is legal in JSON and refused by PostgreSQL's jsonb. The depth is
-/// bounded by the JSON reader (128).
-fn clean(value: &Value) -> Value {
-    match value {
-        Value::String(text) => Value::String(without_nul(text)),
-        Value::Array(items) => Value::Array(items.iter().map(clean).collect()),
-        Value::Object(map) => {
-            Value::Object(map.iter().map(|(name, value)| (without_nul(name), clean(value))).collect())
-        }
-        other => other.clone(),
-    }
-}
-
-fn without_nul(text: &str) -> String {
-    text.replace('\0', "\u{FFFD}")
 }
 
 fn gap(details: Option<&Map<String, Value>>) -> Result<Gap, RecordError> {

@@ -1,8 +1,108 @@
 //! The tenants that exist, as the store has them.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::TenantId;
 use crate::clock::Timestamp;
-use crate::storage::{Statement, Storage, StorageError};
+use crate::storage::{Row, Statement, Storage, StorageError, Transaction};
+
+/// How a tenant's data lies in its database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TenancyModel {
+    /// In tables that tenants share.
+    #[default]
+    Shared,
+    /// In a schema of its own.
+    Schema,
+    /// In a database of its own.
+    Database,
+}
+
+impl TenancyModel {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Schema => "schema",
+            Self::Database => "database",
+        }
+    }
+
+    fn from_name(name: &str) -> Self {
+        [Self::Schema, Self::Database].into_iter().find(|model| model.as_str() == name).unwrap_or_default()
+    }
+}
+
+/// What is known of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// `operator` or `traffic`.
+    pub origin: String,
+    /// How its data lies.
+    pub tenancy_model: TenancyModel,
+    /// Whether the address of its database is kept.
+    pub database_configured: bool,
+    /// When it was added.
+    pub created_at: Timestamp,
+    /// When it was changed last.
+    pub updated_at: Option<Timestamp>,
+}
+
+fn record(row: &Row) -> Result<Record, StorageError> {
+    Ok(Record {
+        origin: row.text(0)?,
+        tenancy_model: TenancyModel::from_name(&row.text(1)?),
+        database_configured: row.boolean(2)?,
+        created_at: row.time(3)?,
+        updated_at: row.time_or_null(4)?,
+    })
+}
+
+/// A tenant.
+///
+/// # Errors
+/// The store does not answer.
+pub async fn find(storage: &dyn Storage, tenant: &TenantId) -> Result<Option<Record>, StorageError> {
+    let found = Statement::new(
+        "SELECT origin, tenancy_model, database_url_sealed IS NOT NULL, created_at, updated_at FROM tenants \
+         WHERE tenant_id = ?1",
+    );
+    storage.read(found.bind(tenant.as_str())).await?.first().map(record).transpose()
+}
+
+/// Adds or changes a tenant.
+///
+/// # Errors
+/// The store does not answer.
+pub async fn put(
+    storage: &dyn Storage,
+    tenant: &TenantId,
+    model: TenancyModel,
+    now: Timestamp,
+) -> Result<Record, StorageError> {
+    let statement = Statement::new(
+        "INSERT INTO tenants (tenant_id, origin, created_at, tenancy_model) VALUES (?1, 'operator', ?2, ?3) \
+         ON CONFLICT (tenant_id) DO UPDATE SET tenancy_model = excluded.tenancy_model, updated_at = excluded.created_at \
+         RETURNING origin, tenancy_model, database_url_sealed IS NOT NULL, created_at, updated_at",
+    );
+    let statement = statement.bind(tenant.as_str()).bind(now).bind(model.as_str()).must_change(1);
+    let done = storage.write(statement.into()).await?;
+    done.first().and_then(|step| step.rows.first()).map_or(Err(StorageError::Conflict), record)
+}
+
+/// Removes a tenant, its sessions and its sealed values; `false` when there is none.
+///
+/// # Errors
+/// The store does not answer.
+pub async fn remove(storage: &dyn Storage, tenant: &TenantId) -> Result<bool, StorageError> {
+    let of = |sql| Statement::new(sql).bind(tenant.as_str());
+    let transaction = Transaction::new()
+        .then(of("DELETE FROM tenants WHERE tenant_id = ?1"))
+        .then(of("DELETE FROM user_sessions WHERE tenant_id = ?1"))
+        .then(of("DELETE FROM encrypted_data WHERE tenant_id = ?1"));
+    Ok(storage.write(transaction).await?.first().is_some_and(|step| step.changed == 1))
+}
 
 /// Whether the tenant exists.
 ///

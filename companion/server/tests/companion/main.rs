@@ -1,11 +1,15 @@
 //! A whole companion on real sockets: deliveries, answers, refusals, ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod access;
 mod api;
 mod commands;
+mod events;
 mod ingest;
 mod inspect;
 mod limits;
 mod policies;
+mod sessions;
 mod storage;
 mod support;
+mod tenants;

@@ -92,6 +92,9 @@ fn settings(folder: &Path, place: Place, demonstration: bool) -> Settings {
     Settings {
         api: ([127, 0, 0, 1], 0).into(),
         ingest: IngestPlace::Port(([127, 0, 0, 1], 0).into()),
+        api_tls: None,
+        ingest_tls: None,
+        admin_allow: Default::default(),
         database: place,
         shape: Shape {
             registration: match demonstration {
@@ -125,10 +128,21 @@ impl Running {
     }
 
     pub async fn reopen(folder: tempfile::TempDir, place: Place, clock: Clock, demonstration: bool) -> Self {
-        let companion =
-            Companion::start(settings(folder.path(), place.clone(), demonstration), clock.clone())
-                .await
-                .unwrap();
+        let settings = settings(folder.path(), place.clone(), demonstration);
+        Self::with(folder, place, clock, settings).await
+    }
+
+    /// With settings that a test has changed.
+    pub async fn started_with(store: Store, change: impl FnOnce(&mut Settings)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let place = new_place(store, folder.path());
+        let mut settings = settings(folder.path(), place.clone(), true);
+        change(&mut settings);
+        Self::with(folder, place, Clock::manual(start_time()), settings).await
+    }
+
+    async fn with(folder: tempfile::TempDir, place: Place, clock: Clock, settings: Settings) -> Self {
+        let companion = Companion::start(settings, clock.clone()).await.unwrap();
         Self { companion, clock, tokens: token_key(), place, folder, beside: Default::default() }
     }
 
@@ -172,6 +186,14 @@ impl Running {
             body.len()
         ))
         .await
+    }
+
+    /// What Envoy's ext_authz would ask.
+    pub async fn ext_authz(&self, head: &str) -> Answer {
+        let request = format!(
+            "GET /v1/ext-authz/orders/7?x=1 HTTP/1.1\r\nHost: shop\r\n{head}Connection: close\r\n\r\n"
+        );
+        send(self.companion.ingest_address.unwrap(), request.as_bytes()).await
     }
 
     pub async fn raw_api(&self, request: &str) -> Answer {

@@ -1,0 +1,87 @@
+//! Tenants through the API: added, changed, listed, removed, by the admin scope alone.
+
+use serde_json::json;
+
+use crate::support::{Running, Store, on_each_store, record};
+
+async fn an_admin_adds_changes_lists_and_removes(store: Store) {
+    let running = Running::start(store, false).await;
+    let admin = running.admin();
+    let path = "/api/tenants/acme";
+    assert_eq!(running.get(path, Some(&admin)).await.status, 404);
+    let added = running.send_json("PUT", path, &admin, "{}").await;
+    assert_eq!(added.status, 201, "{}", added.body);
+    assert_eq!(
+        added.json(),
+        json!({"tenant_id": "acme", "tenancy_model": "shared", "database_configured": false, "origin": "operator",
+            "created_at": "2026-03-01T12:00:30.000Z", "updated_at": null, "timestamp": "2026-03-01T12:00:30.000Z"})
+    );
+    let changed = running.send_json("PUT", path, &admin, "{\"tenancy_model\": \"database\"}").await;
+    assert_eq!((changed.status, &changed.json()["tenancy_model"]), (200, &json!("database")));
+    assert_eq!(running.send_json("PUT", path, &admin, "{}").await.json()["tenancy_model"], "database");
+    running.add_tenant("globex").await;
+    let listed = running.get("/api/tenants", Some(&admin)).await.json();
+    assert_eq!((&listed["tenants"], &listed["next_after"]), (&json!(["acme", "globex"]), &json!(null)));
+    let listed = running.get("/api/tenants?after=acme", Some(&admin)).await.json();
+    assert_eq!(listed["tenants"], json!(["globex"]));
+}
+
+async fn what_a_removed_tenant_had_is_gone_but_its_events(store: Store) {
+    let running = Running::start(store, false).await;
+    let admin = running.admin();
+    running.add_tenant("acme").await;
+    running.ingest(&[record("acme", 1, "REQUEST", "INFO")]).await;
+    let session = running.post("/api/security/sessions/acme", &json!({"user_id": "a"}), &admin).await.json();
+    let policy = "{\"rate\": {\"api_calls_per_minute\": 7}}";
+    assert_eq!(running.send_json("PUT", "/api/security/policies/acme", &admin, policy).await.status, 200);
+
+    let remove = format!(
+        "DELETE /api/tenants/acme HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {admin}\r\nConnection: close\r\n\r\n"
+    );
+    assert_eq!(running.raw_api(&remove).await.json()["removed"], true);
+    assert_eq!(running.raw_api(&remove).await.status, 404);
+    assert_eq!(running.get("/api/security/events/acme", Some(&admin)).await.status, 404);
+    let token = session["token"].as_str().unwrap();
+    assert_eq!(running.ext_authz(&format!("Authorization: Bearer {token}\r\n")).await.status, 401);
+
+    running.add_tenant("acme").await;
+    let policies = running.get("/api/security/policies/acme", Some(&admin)).await.json();
+    assert_eq!((&policies["rate"]["api_calls_per_minute"], &policies["version"]), (&json!(100), &json!(2)));
+    assert_eq!(running.events("acme", "").await.len(), 1, "nobody takes back what happened");
+}
+
+async fn others_may_not_and_nonsense_is_named(store: Store) {
+    let running = Running::start(store, false).await;
+    running.add_tenant("acme").await;
+    let own = running.of_tenant("acme");
+    assert_eq!(running.get("/api/tenants", Some(&own)).await.status, 403);
+    assert_eq!(running.get("/api/tenants/acme", Some(&own)).await.status, 403);
+    assert_eq!(running.send_json("PUT", "/api/tenants/acme", &own, "{}").await.status, 403);
+    let admin = running.admin();
+    for (path, body, status, named) in [
+        ("/api/tenants/a%20b", "{}", 400, "tenant_id"),
+        ("/api/tenants/acme", "{\"tenancy_model\": \"own\"}", 422, "tenancy_model"),
+        ("/api/tenants/acme", "{\"name\": \"x\"}", 422, "name"),
+        ("/api/tenants/acme", "{", 400, "line 1 column 1"),
+        ("/api/tenants/';DROP/**/TABLE/**/tenants;--", "{}", 404, "path"),
+    ] {
+        let answer = running.send_json("PUT", path, &admin, body).await;
+        assert_eq!(answer.status, status, "{path} {body}: {}", answer.body);
+        assert!(answer.body.contains(named), "{path} {body}: {}", answer.body);
+    }
+    let odd = running.send_json("PUT", "/api/tenants/';DROP%20TABLE", &admin, "{}").await;
+    assert_eq!(odd.status, 400);
+    assert_eq!(
+        running.send_json("PUT", "/api/tenants/'OR'1'='1", &admin, "{}").await.status,
+        201,
+        "only a name"
+    );
+    assert_eq!(running.get("/api/tenants?after='--&x=1", Some(&admin)).await.status, 400);
+    assert_eq!(running.get("/api/tenants", Some(&admin)).await.json()["count"], 2);
+}
+
+on_each_store![
+    an_admin_adds_changes_lists_and_removes,
+    what_a_removed_tenant_had_is_gone_but_its_events,
+    others_may_not_and_nonsense_is_named,
+];
