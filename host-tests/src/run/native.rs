@@ -53,13 +53,14 @@ impl CaseHost for Native {
         let mut exchange = Exchange {
             host: self,
             stream: Stream::default(),
-            request: headers,
+            request: headers.clone(),
             response: HeaderMap::new(),
             body: Vec::new(),
             inspecting: false,
             held: 0,
             released: false,
             refused: None,
+            announced: length(&headers),
             sent: pieces.concat(),
             seen: Observed::default(),
             problem: None,
@@ -87,6 +88,8 @@ struct Exchange<'a> {
     /// Something of it has left.
     released: bool,
     refused: Option<Refusal>,
+    /// The length of the request's body, as its client announced it.
+    announced: Option<u64>,
     /// The request's body, as it will leave.
     sent: Vec<u8>,
     seen: Observed,
@@ -182,6 +185,9 @@ impl Exchange<'_> {
         let map = self.request.clone();
         let headers = Headers::new(map.iter().collect());
         self.on(&Event::RequestHeaders { headers: &headers, end_of_stream: pieces.is_empty() });
+        if !self.host.facts.holds_headers && self.refused.is_none() {
+            self.seen.upstream = Some(self.request.clone());
+        }
         for (number, piece) in pieces.iter().enumerate() {
             if self.refused.is_some() || !self.inspecting {
                 break;
@@ -234,19 +240,23 @@ impl Exchange<'_> {
     }
 
     fn done(&mut self) {
-        let number = |map: &HeaderMap| std::str::from_utf8(map.first("content-length")?).ok()?.parse().ok();
         let status = self.response.status();
         // As the adapter has it from Envoy: who failed, if somebody other than we did.
         let failed = self.refused.is_none() && status.is_some_and(|status| status >= 500);
         let outcome = Outcome {
             status,
             details: if failed { b"via_upstream".to_vec() } else { Vec::new() },
-            request_bytes: number(&self.request),
-            response_bytes: number(&self.response),
+            request_bytes: self.announced,
+            response_bytes: length(&self.response),
             ..Outcome::default()
         };
         self.on(&Event::Done { outcome: &outcome });
     }
+}
+
+/// What `content-length` says.
+fn length(headers: &HeaderMap) -> Option<u64> {
+    std::str::from_utf8(headers.first("content-length")?).ok()?.parse().ok()
 }
 
 /// A case's facts.

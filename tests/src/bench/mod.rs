@@ -47,6 +47,10 @@ pub struct Row {
     pub added_us: f64,
     /// Smallest and largest of those differences.
     pub added_range_us: [f64; 2],
+    /// The same beyond a module that runs no policy, where there is one to compare with.
+    pub beyond_empty_us: Option<f64>,
+    /// What may be added to Envoy alone, where that was set.
+    pub goal_us: Option<f64>,
     /// `cpu_us` as a multiple of Envoy alone.
     pub ratio: f64,
     /// Resident memory of the process at the end, in MiB.
@@ -61,8 +65,11 @@ pub fn run(options: &Options, progress: &mut dyn std::io::Write) -> Result<Vec<R
     let upstream = Upstream::start()?;
     let all = variants(&options.dist)?;
     let named = |variant: &Variant| options.only.as_ref().is_none_or(|only| variant.name.contains(only));
-    let baselines: Vec<&str> =
-        all.iter().filter(|variant| named(variant)).map(|variant| variant.baseline).collect();
+    let baselines: Vec<&str> = all
+        .iter()
+        .filter(|variant| named(variant))
+        .flat_map(|variant| [variant.baseline, variant.empty])
+        .collect();
     let wanted = |variant: &&Variant| named(variant) || baselines.contains(&variant.name.as_str());
     let chosen: Vec<Variant> = all.iter().filter(wanted).cloned().collect();
     let mut envoys = Vec::new();
@@ -101,11 +108,17 @@ pub fn run(options: &Options, progress: &mut dyn std::io::Write) -> Result<Vec<R
     writeln!(progress)?;
     let mut rows = Vec::new();
     for ((variant, cost), envoy) in chosen.iter().zip(&costs).zip(&envoys) {
-        let base =
-            chosen.iter().position(|other| other.name == variant.baseline).and_then(|at| costs.get(at));
-        let base = base.context("a variant without its baseline")?;
-        let mut added: Vec<f64> = cost.iter().zip(base).map(|(is, base)| is - base).collect();
+        let costs_of = |name: &str| {
+            let at = chosen.iter().position(|other| other.name == name)?;
+            costs.get(at)
+        };
+        let base = costs_of(variant.baseline).context("a variant without its baseline")?;
+        let beyond =
+            |other: &[f64]| -> Vec<f64> { cost.iter().zip(other).map(|(is, other)| is - other).collect() };
+        let mut added = beyond(base);
         added.sort_by(f64::total_cmp);
+        let is_module = variant.name.contains("portcullis") && variant.name != variant.empty;
+        let empty = costs_of(variant.empty).filter(|_| is_module);
         let range = [added.first().copied().unwrap_or(0.0), added.last().copied().unwrap_or(0.0)];
         let cpu_us = median(cost.clone());
         rows.push(Row {
@@ -113,6 +126,8 @@ pub fn run(options: &Options, progress: &mut dyn std::io::Write) -> Result<Vec<R
             cpu_us,
             added_us: median(added),
             added_range_us: range,
+            beyond_empty_us: empty.map(|empty| median(beyond(empty))),
+            goal_us: variant.goal_us,
             ratio: cpu_us / median(base.clone()),
             memory_mib: envoy.memory_mib()?,
         });
@@ -134,13 +149,22 @@ fn median(mut values: Vec<f64>) -> f64 {
 /// The rows as a Markdown table.
 pub fn table(rows: &[Row]) -> String {
     let mut text = String::from(
-        "| variant | CPU µs per request | added µs | (min .. max) | ratio | memory MiB |\n|---|---|---|---|---|---|\n",
+        "| variant | CPU µs per request | added µs | (min .. max) | beyond an empty module | ratio | memory MiB |\n\
+         |---|---|---|---|---|---|---|\n",
     );
     for row in rows {
         let [low, high] = row.added_range_us;
+        let beyond = row.beyond_empty_us.map(|beyond| format!("{beyond:+.1}")).unwrap_or_default();
         text.push_str(&format!(
-            "| {} | {:.1} | {:+.1} | {:+.1} .. {:+.1} | {:.2} | {:.0} |\n",
+            "| {} | {:.1} | {:+.1} | {:+.1} .. {:+.1} | {beyond} | {:.2} | {:.0} |\n",
             row.name, row.cpu_us, row.added_us, low, high, row.ratio, row.memory_mib
+        ));
+    }
+    for row in rows {
+        let (Some(goal), Some(beyond)) = (row.goal_us, row.beyond_empty_us) else { continue };
+        text.push_str(&format!(
+            "\n{}: {:.1} µs beyond Envoy alone, {beyond:.1} µs beyond an empty module; the goal is {goal:.0} µs.\n",
+            row.name, row.added_us
         ));
     }
     text
