@@ -6,7 +6,7 @@ use crate::decode;
 use crate::finding::{Families, Family, Finding, surer};
 use crate::marks::{self, Marks};
 use crate::place::Place;
-use crate::{html, lookup, path, server, shell, sql};
+use crate::{html, lookup, markdown, path, server, shell, sql};
 
 /// From here on, no further detector is asked.
 const SURE: u8 = 85;
@@ -59,6 +59,7 @@ fn decoded(value: &[u8], marks: Marks, scope: Scope<'_>, mut found: Option<Findi
         {
             marks = Marks::of(&peeled);
             value = Cow::Owned(peeled);
+            found = surer(found, server::plain(&value, scope));
             found = surer(found, form(&value, marks, scope));
         }
         if marks.any(marks::BACKSLASH)
@@ -84,6 +85,7 @@ fn decoded(value: &[u8], marks: Marks, scope: Scope<'_>, mut found: Option<Findi
         let Some(whole) = decode::whole(&value, marks) else { break };
         marks = Marks::of(&whole);
         value = Cow::Owned(whole);
+        found = surer(found, server::plain(&value, scope));
         found = surer(found, form(&value, marks, scope));
     }
     found
@@ -100,6 +102,13 @@ fn form(value: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Finding> {
     }
     let families = scope.families;
     let wants = |family| families.contains(family);
+    // What talks about code is no code, in places that hold texts.
+    let texts = !matches!(scope.place, Place::Path | Place::Header | Place::Cookie)
+        && marks.any(marks::SPACE | marks::LINE);
+    let blocks = if texts && marks.any(marks::LINE) { markdown::without_blocks(value) } else { None };
+    let commands = blocks.as_deref().unwrap_or(value);
+    let spans = if texts && marks.any(marks::QUOTE) { markdown::without_spans(commands) } else { None };
+    let code = spans.as_deref().unwrap_or(commands);
     let mut found = None;
     let mut take = |finding: Option<Finding>| {
         found = surer(found, finding.filter(|finding| families.contains(finding.family)));
@@ -108,17 +117,17 @@ fn form(value: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Finding> {
     let sure = wants(Family::Sql) && marks.may_be_sql() && take(sql::detect(value, marks))
         || marks.may_be_markup()
             && (wants(Family::Xss) || wants(Family::Entity) || wants(Family::Code))
-            && take(html::detect(value, marks))
+            && take(html::detect(value, code, marks))
         || wants(Family::Path)
             && (marks.may_be_path() || marks.any(marks::COLON) || path::is_padded(value))
             && take(path::detect(value, marks, scope.place == Place::Path))
-        || wants(Family::Command) && marks.may_be_shell() && take(shell::detect(value))
+        || wants(Family::Command) && marks.may_be_shell() && take(shell::detect(commands))
         || wants(Family::Lookup) && marks.any(marks::DOLLAR) && take(lookup::lookup(value));
-    if !sure && wants(Family::Header) && marks.any(marks::LINE) {
+    if !sure && wants(Family::Header) && marks.any(marks::LINE | marks::HIGH) {
         take(lookup::header_break(value));
     }
     if !is_sure(found) {
-        found = surer(found, server::detect(value, marks, scope));
+        found = surer(found, server::detect(code, marks, scope));
     }
     found.map(|finding: Finding| finding.shown_in(value))
 }
@@ -156,8 +165,35 @@ mod tests {
             "\\74script\\76go()",
             "\\3c script\\3e go()",
             "<scr/**/ipt>go()",
+            "0x3c7376672f6f6e6c6f61643d676f28293e",
         ] {
             assert_eq!(family(encoded), Some(Family::Xss), "{encoded}");
+        }
+    }
+
+    #[test]
+    fn short_values_and_objects_are_found_under_their_encodings_too() {
+        for (encoded, expected) in [
+            ("fCBpZA==", Family::Command),
+            ("7c206964", Family::Command),
+            ("e3s3Kjd9fQ==", Family::Template),
+            ("7b7b372a377d7d", Family::Template),
+            ("AAEAAAD%2F%2F%2F%2F%2FAQAAAAAAAAAM", Family::Object),
+            ("ck8wQUJYTnlBQkZxWVhaaExuVjBhV3d1U0dGemFFMWhjQT09", Family::Object),
+        ] {
+            assert_eq!(family(encoded), Some(expected), "{encoded}");
+        }
+    }
+
+    #[test]
+    fn code_that_is_quoted_hides_none_that_is_not() {
+        for attack in [
+            "See:\n```sh\nls\n```\n; cat /etc/passwd",
+            "These are three words `a` and `b`; $(cat /etc/passwd)",
+            "```\n' union select name from members --\n```",
+            "Do it as `told` here: <script>go()</script>",
+        ] {
+            assert!(family(attack).is_some(), "{attack}");
         }
     }
 

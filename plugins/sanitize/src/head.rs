@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use portcullis_policy::Headers;
 
-use crate::bytes::from;
+use crate::bytes::{from, starts};
 use crate::config::Config;
 use crate::decode::percent;
 use crate::inspector::{Flow, Inspector, Part};
@@ -36,6 +36,8 @@ pub(crate) fn inspect(config: &Config, headers: &Headers<'_>, inspector: &mut In
             if places.cookies {
                 cookies(value, inspector)?;
             }
+        } else if places.headers && name.eq_ignore_ascii_case(b"authorization") && starts(value, b"bearer ") {
+            inspector.packed(Place::Header, name, from(value, 7))?;
         } else if places.headers && value.len() >= SHORTEST && !is_protocol(name) {
             inspector.value(Place::Header, name, value)?;
             if is_file_name(name) {
@@ -61,7 +63,9 @@ fn inspect_path(path: &[u8], inspector: &mut Inspector<'_>) -> Flow {
     inspector.report(Place::Path, Part::Value, b"", scanner::probe(&decoded))?;
     inspector.look(Place::Path, Part::Value, b"", &decoded)?;
     let marks = Marks::of(&decoded);
+    // An escape may hide a separator, so that a segment is a path or a URL of its own.
     if marks.may_be_sql()
+        || path.contains(&b'%')
         || marks.any(marks::PERCENT | marks::SEMI | marks::PIPE | marks::AMP | marks::DOLLAR)
     {
         for segment in path.split(|b| *b == b'/').filter(|segment| segment.len() < path.len()) {

@@ -7,8 +7,10 @@ use portcullis_policy::json::Value;
 use crate::body::{graphql, json};
 use crate::clean;
 use crate::config::Config;
+use crate::decode;
 use crate::detect::{Scope, inspect};
 use crate::finding::{Families, Family, Finding};
+use crate::marks::Marks;
 use crate::place::Place;
 use crate::session;
 use crate::tally::Tally;
@@ -137,10 +139,26 @@ impl<'p> Inspector<'p> {
             let read = json::walk(value, &mut |part, _, text| self.look(place, part, name, text));
             return read.flow;
         }
+        self.packed(place, name, value)?;
         if value.ends_with(b"}") && graphql::is_document(value) {
             return self.graphql(place, name, value);
         }
         self.look(place, Part::Value, name, value)
+    }
+
+    /// Inspects the texts of a JSON document in base64, as states and cursors are passed on; of a token (JWT) its header,
+    /// which applications read before they know whether to believe it.
+    pub(crate) fn packed(&mut self, place: Place, name: &[u8], value: &[u8]) -> Flow {
+        if !matches!(value, [b'e', b'y' | b'w', ..] | [b'W', b'3' | b'y', ..]) {
+            return Flow::Continue(());
+        }
+        let first = value.split(|b| *b == b'.').next().unwrap_or(value);
+        match decode::whole(first, Marks::of(first)) {
+            Some(document) if json::is_document(&document) => {
+                json::walk(&document, &mut |part, _, text| self.look(place, part, name, text)).flow
+            }
+            _ => Flow::Continue(()),
+        }
     }
 
     /// Inspects the strings of a GraphQL document, and its syntax for what is no syntax of GraphQL only at first sight.

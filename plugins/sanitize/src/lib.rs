@@ -29,6 +29,7 @@ mod html;
 mod inspector;
 mod lexicon;
 mod lookup;
+mod markdown;
 mod marks;
 mod path;
 mod pattern;

@@ -47,9 +47,17 @@ fn defaulted(rest: &[u8]) -> bool {
 /// Looks for a line break with a header or a page behind it. Linear in the value's length.
 pub fn header_break(value: &[u8]) -> Option<Finding> {
     let mut index = 0;
-    while let Some(offset) = from(value, index).iter().position(|b| matches!(b, b'\r' | b'\n')) {
+    while let Some(offset) = from(value, index).iter().position(|b| matches!(b, b'\r' | b'\n' | 0xe5)) {
         let start = index + offset;
+        // U+560A and U+560D: whoever keeps but the last eight bits of a character is left with a line break.
         let mut line = start;
+        while [&b"\xe5\x98\x8a"[..], b"\xe5\x98\x8d"].iter().any(|cut| from(value, line).starts_with(cut)) {
+            line += 3;
+        }
+        if line == start && at(value, start) == 0xe5 {
+            index = start + 1;
+            continue;
+        }
         while matches!(at(value, line), b'\r' | b'\n' | b' ' | b'\t') && line < start + 16 {
             line += 1;
         }
@@ -120,10 +128,16 @@ mod tests {
             "x\nLocation:http://x",
             "x\r\n\r\nHTTP/1.1 200 OK",
             "a\rX-Forwarded-Host: b",
+            "a\u{560d}\u{560a}Set-Cookie: a=b",
         ] {
             assert!(header_break(attack.as_bytes()).is_some(), "{attack}");
         }
-        for fine in ["line\nline: two", "Dear host,\r\nthe location is: here", "a\nhosts: b"] {
+        for fine in [
+            "line\nline: two",
+            "Dear host,\r\nthe location is: here",
+            "a\nhosts: b",
+            "\u{53e3} host: x \u{560a}",
+        ] {
             assert!(header_break(fine.as_bytes()).is_none(), "{fine}");
         }
     }

@@ -148,6 +148,8 @@ impl<'a> Walk<'a> {
             return;
         }
         self.dotted |= part.len() > 2 && part.iter().all(|b| *b == b'.');
+        // Java's servers take a parameter from a part before they look for dots; nobody else writes one there.
+        self.odd += u32::from(part.starts_with(b"..;"));
         if climbs(part) {
             self.first_climb = self.first_climb.or(Some(start));
             self.climbs += 1;

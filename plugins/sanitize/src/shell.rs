@@ -44,6 +44,9 @@ static NAMED: Lexicon = Lexicon::new(&[
     "vim", "wget",
 ]);
 
+/// Of these, what developers write about: alone in backticks they are quoted. Sorted.
+static TOOLS: Lexicon = Lexicon::new(&["docker", "gcc", "gem", "kubectl", "npm", "pip", "pip3"]);
+
 /// Commands that are words of ordinary text too. Sorted.
 #[rustfmt::skip]
 pub(crate) static WORDY: Lexicon = Lexicon::new(&[
@@ -72,7 +75,7 @@ pub fn detect(value: &[u8]) -> Option<Finding> {
     let lead = skip_space(value, 0);
     let mut found = opening(value, lead);
     let spans = value.contains(&b'`');
-    let mut prose = 0_u32;
+    let (mut prose, mut ticks) = (0_u32, 0_u32);
     for (index, byte) in value.iter().enumerate() {
         if spans {
             prose += u32::from(is_space(*byte) && at(value, index + 1).is_ascii_alphabetic());
@@ -83,7 +86,11 @@ pub fn detect(value: &[u8]) -> Option<Finding> {
         let here = match byte {
             b';' | b'|' | b'&' | b'\n' | b'\r' => separated(value, index),
             b'$' => dollar(value, index),
-            b'`' => backticks(value, index, prose),
+            b'`' => {
+                ticks += 1;
+                // The next one ends what this one begins.
+                if ticks % 2 == 1 { backticks(value, index, prose) } else { None }
+            }
             b'/' if starts(from(value, index), b"/dev/tcp/") || starts(from(value, index), b"/dev/udp/") => {
                 finding(90, "shell-socket", index)
             }
@@ -110,8 +117,9 @@ fn opening(value: &[u8], lead: usize) -> Option<Finding> {
     let command = Command::read(value, rest_start)?;
     match (command.kind, command.argument) {
         (Kind::Absolute, _) => finding(if command.ends { 72 } else { 78 }, "command", lead),
+        // `Type \`exit\``: a word of a sentence, and what it quotes.
         (_, Argument::Strong)
-            if !command.soft
+            if !(command.soft || command.kind == Kind::Wordy && at(value, command.end + 1) == b'`')
                 && (lead == rest_start || at(value, lead) == b'{' || command.kind == Kind::Plain) =>
         {
             finding(74, "command", lead)
@@ -154,7 +162,9 @@ fn separated(value: &[u8], index: usize) -> Option<Finding> {
     // One word before, or none: a value that goes on where it should have ended.
     let short = !line && index <= NEAR && !between(value, 0, index).trim_ascii().iter().any(|b| is_space(*b));
     let ends = command.ends && command.end >= value.len();
-    let followed = matches!(at(value, command.end), b';' | b'|' | b'&' | b'#');
+    // A comment hides what the application has behind the value.
+    let comment = from(value, command.end).trim_ascii() == b"#";
+    let followed = comment || matches!(at(value, command.end), b';' | b'|' | b'&' | b'#');
     let named = NAMED.has(between(value, start, command.end));
     // A row of a table, and a list of languages, countries, tags.
     let table = separator == b'|' && between(value, 0, 256).iter().filter(|b| **b == b'|').count() > 2;
@@ -244,12 +254,20 @@ fn backticks(value: &[u8], index: usize, prose: u32) -> Option<Finding> {
     }
     let before = at(value, index.wrapping_sub(1));
     let after = at(inside, close + 1);
-    let joined = index > 0 && !is_space(before)
+    let joined = index > 0 && !is_space(before) && !(matches!(before, b'(' | b'[') && prose > 0)
         || after == b'.' && !is_space(at(inside, close + 2)) && at(inside, close + 2) != 0;
     let whole = index == skip_space(value, 0) && index + close + 2 >= value.len();
+    let tool = TOOLS.has(between(value, index + 1, command.end));
+    if tool && !joined {
+        return finding(45, "backticks", index);
+    }
     let firm = command.kind != Kind::Wordy || command.argument != Argument::None;
     // Behind one word and at the end; elsewhere it stands in a sentence.
-    let last = prose == 0 && index + close + 2 >= value.len() && command.argument == Argument::Strong;
+    let abbreviated = between(value, 0, index).trim_ascii_end().ends_with(b".");
+    let last = prose == 0
+        && !abbreviated
+        && index + close + 2 >= value.len()
+        && command.argument == Argument::Strong;
     let confidence = match (joined || whole, firm) {
         (true, true) => 80,
         (true, false) => 60,

@@ -27,6 +27,10 @@ fn ordinary_values_pass() {
 fn they_pass_in_upper_case_and_without_their_line_breaks() {
     for value in values() {
         assert_eq!(finds(value.to_uppercase().as_bytes()), None, "{}", value.to_uppercase());
+        // A fence is one by the line that it stands on.
+        if value.contains("```") {
+            continue;
+        }
         let joined = value.replace(['\r', '\n'], " ");
         assert_eq!(finds(joined.as_bytes()), None, "{joined}");
     }

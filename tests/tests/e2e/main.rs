@@ -14,3 +14,4 @@ mod identity;
 mod limits;
 mod stages;
 mod support;
+mod uploads;

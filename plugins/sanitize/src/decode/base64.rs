@@ -18,7 +18,7 @@ pub(super) fn decode(value: &[u8], marks: Marks) -> Option<Vec<u8>> {
         value
     };
     let body = strip_padding(value);
-    if body.len() < SHORTEST || body.len() % 4 == 1 {
+    if value.len() < SHORTEST || body.len() % 4 == 1 {
         return None;
     }
     // Most identifiers leave at their first byte.

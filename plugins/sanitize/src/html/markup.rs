@@ -115,7 +115,10 @@ fn named(value: &[u8], start: usize, name_start: usize, budget: &mut usize) -> O
     let local = name.rsplit(|b| *b == b':').next().unwrap_or(name);
     let ended = matches!(at(value, name_end), b'>' | b'/' | 0) || is_space(at(value, name_end));
     let drawing = starts(name, b"svg:") || starts(name, b"xi:include");
-    let own = if ACTIVE.has(local) || drawing {
+    let own = if name.eq_ignore_ascii_case(b"svg") && is_drawing(value) {
+        // A drawing as such; what runs in it has a tag or an attribute of its own.
+        finding(60, "element", start)
+    } else if ACTIVE.has(local) || drawing {
         let alone = name_end >= value.len() && start > 0;
         finding(if alone { 75 } else { 92 }, "active-element", start)
     } else if ODD.has(local) && (ended || at(value, name_end) < 0x20) {
@@ -126,6 +129,12 @@ fn named(value: &[u8], start: usize, name_start: usize, budget: &mut usize) -> O
         return None;
     };
     surer(own, attributes(value, name_end, budget))
+}
+
+/// Whether the value is a drawing from its first byte to its last: SVG, with or without XML's declaration.
+fn is_drawing(value: &[u8]) -> bool {
+    let value = value.trim_ascii();
+    (starts(value, b"<svg") || starts(value, b"<?xml ")) && ends(value, b"</svg>")
 }
 
 pub(super) fn name_end(value: &[u8], start: usize) -> usize {
@@ -142,7 +151,7 @@ pub(super) fn declaration(value: &[u8], start: usize, budget: &mut usize) -> Opt
         return Some(Finding::new(Family::Entity, 92, "entity-declaration", start));
     }
     let short = starts(rest, b"<? ") && matches!(at(rest, word_end(rest, 3)), b'(' | b'$' | b'=');
-    if short || starts(rest, b"<?php") && is_space(at(rest, 5)) || starts(rest, b"<?=") {
+    if short || starts(rest, b"<?php") && is_space(at(rest, 5)) || echoes(rest) {
         return Some(Finding::new(Family::Code, 90, "php-tag", start));
     }
     if starts(rest, b"<?import") || starts(rest, b"<?xml:namespace") {
@@ -166,6 +175,13 @@ pub(super) fn declaration(value: &[u8], start: usize, budget: &mut usize) -> Opt
     at(value, name).is_ascii_alphabetic().then(|| attributes(value, name_end(value, name), budget)).flatten()
 }
 
+/// `<?=` and what an expression of PHP begins with.
+fn echoes(rest: &[u8]) -> bool {
+    let mut inside = from(rest, 3).iter().filter(|b| !is_space(**b) && !b"!@-~\\".contains(b));
+    let begins = |byte: &u8| byte.is_ascii_alphanumeric() || b"$_\"'`([/".contains(byte);
+    starts(rest, b"<?=") && inside.next().is_none_or(begins)
+}
+
 fn doctype_declares(rest: &[u8]) -> bool {
     let head = between(rest, 0, 512);
     let end = head.iter().position(|b| matches!(b, b'>' | b'[')).unwrap_or(head.len());
@@ -176,7 +192,8 @@ fn doctype_declares(rest: &[u8]) -> bool {
 pub(super) fn closing(value: &[u8], start: usize, budget: &mut usize) -> Option<Finding> {
     let name = between(value, start + 2, name_end(value, start + 2));
     let escapes = ["iframe", "noscript", "script", "style", "svg", "template", "textarea", "title", "xmp"];
-    if listed(&escapes, name) {
+    let drawn = listed(&["svg", "title"], name) && is_drawing(value);
+    if listed(&escapes, name) && !drawn {
         return finding(75, "closing-element", start);
     }
     attributes(value, start + 2 + name.len(), budget)

@@ -16,14 +16,15 @@ pub(crate) use remove::dangerous;
 use crate::finding::{Finding, surer};
 use crate::marks::{self, Marks};
 
-/// Looks for markup and script that would run in a page. Linear in the value's length.
-pub fn detect(value: &[u8], marks: Marks) -> Option<Finding> {
+/// Looks for markup and script that would run in a page: for script without markup in `code`, which is the value without
+/// what only talks about code. Linear in the value's length.
+pub fn detect(value: &[u8], code: &[u8], marks: Marks) -> Option<Finding> {
     let tags = if marks.any(marks::ANGLE) { markup::tags(value) } else { None };
     if tags.is_some_and(|f: Finding| f.confidence >= 90) {
         return tags;
     }
     let attributes = if marks.any(marks::EQUALS) { markup::attributes_outside(value) } else { None };
-    surer(surer(tags, attributes), script::detect(value, marks))
+    surer(surer(tags, attributes), script::detect(code, marks))
 }
 
 #[cfg(test)]

@@ -208,7 +208,9 @@ fn word_at(value: &[u8], word: &[u8], start: usize, end: usize, around: Around) 
     {
         let target = from(value, skip_few(value, after + 1));
         let target = target.strip_prefix(b"'").or_else(|| target.strip_prefix(b"\"")).unwrap_or(target);
+        let thrown = word.len() == 7 && find(between(target, 0, 64), b";throw", 0).is_some();
         if script_url(between(target, 0, 64))
+            || thrown
             || around.quoted && (word.len() == 8 || is_code(between(target, 0, 64)))
         {
             return finding(80, "script", start);
@@ -325,7 +327,10 @@ fn call(value: &[u8], word: &[u8], start: usize, open: usize, around: Around) ->
     if made {
         return finding(76, "script-call", start);
     }
-    if !plain_argument {
+    // `function (see there)`; what makes one of a string is told by the string.
+    let prose = is_space(at(value, start + word.len())) && word.eq_ignore_ascii_case(b"function");
+    let lambda = argument == b'(' || argument == b')' && last != b'=';
+    if !plain_argument || prose || lambda && starts(word, b"set") {
         return None;
     }
     // `fetch('//x')`, `import("https://x")`: what they load stands elsewhere.

@@ -1,7 +1,8 @@
 use super::*;
 
 fn attack(value: &str) -> bool {
-    detect(value.as_bytes(), Marks::of(value.as_bytes())).is_some_and(|finding| finding.confidence >= 70)
+    detect(value.as_bytes(), value.as_bytes(), Marks::of(value.as_bytes()))
+        .is_some_and(|finding| finding.confidence >= 70)
 }
 
 /// Each structure beside the ordinary text that comes nearest to it.
@@ -76,8 +77,9 @@ fn ordinary_text_passes() {
 
 #[test]
 fn declarations_name_their_own_family() {
-    let family =
-        |value: &str| detect(value.as_bytes(), Marks::of(value.as_bytes())).map(|finding| finding.family);
+    let family = |value: &str| {
+        detect(value.as_bytes(), value.as_bytes(), Marks::of(value.as_bytes())).map(|finding| finding.family)
+    };
     assert_eq!(family("<!ENTITY x SYSTEM \"file:///etc/passwd\">"), Some(crate::Family::Entity));
     assert_eq!(family("<!DOCTYPE a SYSTEM \"http://x.test/a.dtd\">"), Some(crate::Family::Entity));
     assert_eq!(family("<!DOCTYPE html>"), None);

@@ -34,7 +34,8 @@ pub(crate) fn detect(value: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Fin
     if (marks.may_be_code() || marks.any(marks::ANGLE | marks::BRACE)) && wants(Family::Code) {
         take(code::detect(value, marks));
     }
-    if marks.any(marks::BRACE | marks::ANGLE | marks::PERCENT) && wants(Family::Template) {
+    let directive = marks.any(marks::PAREN) && marks.any(marks::OPERATOR);
+    if (marks.any(marks::BRACE | marks::ANGLE | marks::PERCENT) || directive) && wants(Family::Template) {
         take(template::detect(value, marks));
     }
     if scope.is_name

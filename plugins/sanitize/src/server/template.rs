@@ -53,7 +53,7 @@ fn finding(confidence: u8, why: &'static str, at: usize) -> Option<Finding> {
 
 /// Looks for an expression. Linear in the value's length.
 pub(super) fn detect(value: &[u8], marks: Marks) -> Option<Finding> {
-    let mut found = None;
+    let mut found = razor(value);
     let mut left = EXPRESSIONS;
     let mut index = 0;
     while index + 1 < value.len() && left > 0 {
@@ -91,6 +91,13 @@ fn delimiters(rest: &[u8]) -> Option<(usize, &'static [u8])> {
         (b'#', b's') if starts(rest, b"#set") => (4, b")"),
         _ => return None,
     })
+}
+
+/// `@(1+1)`, and nothing else: elsewhere such brackets are prose.
+fn razor(value: &[u8]) -> Option<Finding> {
+    let inside = value.strip_prefix(b"@(")?.strip_suffix(b")")?;
+    let sum = look(between(inside, 0, EXPRESSION_BYTES)).computes;
+    if sum { finding(76, "template-sum", 0) } else { None }
 }
 
 /// What an expression does.

@@ -13,7 +13,8 @@ impl Run {
             let token = lexer.next();
             match token.kind {
                 Kind::Word(Word::Glue)
-                    if starts(from(lexer.value(), token.start), b"values") && self.calls_next(lexer) =>
+                    if starts(from(lexer.value(), token.start), b"values")
+                        && self.gives_rows(lexer, token.end) =>
                 {
                     self.union = true;
                     return self.violate();
@@ -40,6 +41,12 @@ impl Run {
             }
         }
         self.violate()
+    }
+
+    /// `(1, 2)`, or `row(1, 2)`.
+    fn gives_rows(&self, lexer: &Lexer<'_>, end: usize) -> bool {
+        let rest = from(lexer.value(), end).trim_ascii_start();
+        self.calls_next(lexer) || starts(rest, b"row") && from(rest, 3).trim_ascii_start().starts_with(b"(")
     }
 
     pub(super) fn order_by(&mut self, lexer: &mut Lexer<'_>) -> Step {

@@ -25,7 +25,8 @@ impl Run {
         offer(self.glued && (self.from || self.calls > 0 || self.star), 85, "subselect");
         offer(self.statement, if out { 92 } else { 72 }, "statement");
         offer(self.weapon && (out || joins || self.select), 95, "weapon-function");
-        offer(self.weapon, 80, "weapon-function");
+        // `sleep(8) hours a night`: a sentence goes on in words.
+        offer(self.weapon, if self.broken && !q { 60 } else { 80 }, "weapon-function");
         offer(self.outfile, if out { 90 } else { 75 }, "into-file");
         offer(self.subselect && joins && (hard || self.from), 90, "subselect");
         self.score_conditions(&mut offer, out, whole, tail, hard);

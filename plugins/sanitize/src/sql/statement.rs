@@ -62,11 +62,15 @@ pub(super) fn is_statement(word: &[u8], mut ahead: Lexer<'_>) -> bool {
                     && (ends(third) || is(third, &["where"]) || third.kind == Kind::Dot)
         }
         b"update" => {
-            name(first) && (is(second, &["set"]) || second.kind == Kind::Dot || is(ahead.next(), &["set"]))
+            name(first)
+                && (is(second, &["set"])
+                    || second.kind == Kind::Dot && name(third)
+                    || is(ahead.next(), &["set"]))
         }
         b"drop" | b"create" | b"alter" | b"truncate" | b"rename" => {
             is(first, &objects)
                 && name(second)
+                && !is(third, &["for", "is", "at", "of"])
                 && (!name(third)
                     || third.kind != Kind::Name
                     || is(second, &["replace", "if"])

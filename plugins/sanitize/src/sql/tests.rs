@@ -38,6 +38,7 @@ const PAIRS: &[(&str, &str)] = &[
     ("7 (select user from staff)", "7 (selected from the staff)"),
     ("7); select like('a', upper(hex(randomblob(9))))", "I like (a lot); select one"),
     ("3 union", "3 Union Street"),
+    ("1 union values row(1, 2)", "the union values a row (or two)"),
     ("8*1--", "8,--"),
     ("9 /*", "src/**/*.c"),
     ("2) from staff where name = 'x'", "2) from Rome"),
