@@ -90,6 +90,14 @@ pub enum Command {
     Tenant(TenantArgs),
     /// Bring the store's schema up to date, as `serve` does at its start
     Migrate(StoreArgs),
+    /// Copy the store into one file, while `serve` may run
+    #[command(
+        after_help = "Of PostgreSQL with pg_dump, which must be on the PATH. Secrets of DATA_DIR and the variables are not in it: \
+                      keep SECRET_KEY and ENCRYPTION_KEY elsewhere."
+    )]
+    Backup(BackupArgs),
+    /// Fill an empty store with a backup
+    Restore(RestoreArgs),
     /// Print the release
     Version,
 }
@@ -240,6 +248,26 @@ pub struct TokenArgs {
     /// Where state lies
     #[arg(long, env = "DATA_DIR", default_value = ".run", value_name = "FOLDER")]
     pub data_dir: PathBuf,
+}
+
+/// What `backup` takes.
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// The file to write; it must not exist
+    pub file: PathBuf,
+    /// Where the store is.
+    #[command(flatten)]
+    pub store: StoreArgs,
+}
+
+/// What `restore` takes.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The backup
+    pub file: PathBuf,
+    /// Where the store is to be.
+    #[command(flatten)]
+    pub store: StoreArgs,
 }
 
 /// What `tenant` takes.

@@ -27,7 +27,7 @@ pub fn all(layout: &Layout) -> Result<()> {
 }
 
 /// Python packages that tests alone need: name and version.
-const TEST_PACKAGES: &[(&str, &str)] = &[("cryptography", "48.0.0")];
+const TEST_PACKAGES: &[(&str, &str)] = &[("cryptography", "48.0.0"), ("schemathesis", "4.32.5")];
 
 /// Those packages, into the virtual environment of this checkout's own.
 ///

@@ -70,15 +70,15 @@ pub struct NewEvent {
     severity: Option<String>,
     /// Who.
     #[serde(default)]
-    #[schemars(length(min = 1, max = 50))]
+    #[schemars(regex(pattern = r"^[^\x00-\x1f\x7f-\x9f]{1,50}$"))]
     user_id: Option<String>,
     /// From where.
     #[serde(default)]
-    #[schemars(length(max = 45))]
+    #[schemars(extend("anyOf" = [{"type": "null"}, {"format": "ipv4"}, {"format": "ipv6"}]))]
     ip_address: Option<String>,
     /// With what.
     #[serde(default)]
-    #[schemars(length(min = 1, max = 500))]
+    #[schemars(regex(pattern = r"^[^\x00-\x1f\x7f-\x9f]{1,500}$"))]
     user_agent: Option<String>,
     /// Everything else.
     #[serde(default)]

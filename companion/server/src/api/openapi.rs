@@ -212,7 +212,7 @@ fn describe_security(all: &mut Description) {
 
 fn describe_sessions(all: &mut Description) {
     let of_tenant = "/api/security/sessions/{tenant_id}";
-    let user = json!({"type": "string", "minLength": 1, "maxLength": 50});
+    let user = json!({"type": "string", "pattern": r"^[^\x00-\x1f\x7f-\x9f]{1,50}$"});
     all.add("get", of_tenant, "A user's sessions")
         .parameter(query("user_id", true, &user))
         .answers::<sessions::Sessions>("200", "Those that go on, newest first.")

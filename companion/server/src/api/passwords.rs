@@ -28,7 +28,7 @@ pub struct Candidate {
     password: String,
     /// The tenant; left out, the token's own, or for an admin's the defaults.
     #[serde(default)]
-    #[schemars(length(min = 1, max = 50))]
+    #[schemars(regex(pattern = r"^[!-~]{1,50}$"))]
     tenant_id: Option<String>,
 }
 

@@ -37,10 +37,13 @@ const WINDOW_MS: i64 = 60_000;
 #[serde(deny_unknown_fields)]
 pub struct Question {
     /// Whose.
+    #[schemars(regex(pattern = r"^[!-~]{1,50}$"))]
     tenant: String,
     /// Who; a name that is too long for a record is shortened as the module does.
+    #[schemars(length(min = 1))]
     user: String,
     /// `api_call`, `login`, `file_upload` or `report_generation`.
+    #[schemars(regex(pattern = r"^(api_call|login|file_upload|report_generation)$"))]
     action: String,
 }
 

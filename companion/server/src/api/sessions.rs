@@ -26,14 +26,14 @@ const MAX_BODY_BYTES: usize = 4 * 1024;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewSession {
-    #[schemars(length(min = 1, max = 50))]
+    #[schemars(regex(pattern = r"^[^\x00-\x1f\x7f-\x9f]{1,50}$"))]
     user_id: String,
     /// The user's own address, as the application sees it.
     #[serde(default)]
-    #[schemars(length(max = 45))]
+    #[schemars(extend("anyOf" = [{"type": "null"}, {"format": "ipv4"}, {"format": "ipv6"}]))]
     ip_address: Option<String>,
     #[serde(default)]
-    #[schemars(length(min = 1, max = 500))]
+    #[schemars(regex(pattern = r"^[^\x00-\x1f\x7f-\x9f]{1,500}$"))]
     user_agent: Option<String>,
 }
 
@@ -41,7 +41,7 @@ pub struct NewSession {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Shown {
-    #[schemars(length(min = 1, max = 200))]
+    #[schemars(regex(pattern = r"^[^\x00-\x1f\x7f-\x9f]{1,200}$"))]
     token: String,
 }
 
@@ -178,8 +178,9 @@ async fn look(
 ) -> Result<Response, Problem> {
     let tenant = auth::open_tenant(&api, &grant, &tenant_name(path)?).await?;
     let shown: Shown = body::json(&headers, body, MAX_BODY_BYTES).await?;
+    let shown_token = texts::required("token", shown.token, Width(200))?;
     let now = api.clock.now();
-    let found = api.query(api.sessions.verify(Some(&tenant), &shown.token, used, now)).await?;
+    let found = api.query(api.sessions.verify(Some(&tenant), &shown_token, used, now)).await?;
     let (session, reason) = match found {
         Ok(session) => (Some(SessionBody::from(session)), None),
         Err(ended) => (None, Some(ended.as_str())),

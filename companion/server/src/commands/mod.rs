@@ -1,5 +1,6 @@
 //! The subcommands of `portcullis`.
 
+pub mod backup;
 pub mod check;
 pub mod inspect;
 pub mod migrate;
@@ -22,6 +23,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Token(args) => token::run(&args),
         Command::Tenant(args) => tenant::run(&args),
         Command::Migrate(args) => migrate::run(&args),
+        Command::Backup(args) => backup::backup(&args),
+        Command::Restore(args) => backup::restore(&args),
         Command::Version => print(&format!("portcullis {}", env!("CARGO_PKG_VERSION"))),
     };
     match done {

@@ -6,9 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-use serde_json::Value;
+use portcullis_server::storage::Place;
+use serde_json::{Value, json};
 
-use crate::support::{record, send, try_send};
+use crate::support::{Running, Store, new_place, record, send, try_send};
 
 pub fn portcullis(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
@@ -277,5 +278,72 @@ fn the_schema_and_the_check_cover_every_policy() {
         assert_eq!(checked.status.code(), Some(1), "{section}");
         let expected = format!("error: {section}.no_such_key");
         assert!(text(&checked.stdout).starts_with(&expected), "{}", text(&checked.stdout));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_of_a_running_companion_is_restored_whole() {
+    for store in [Store::Sqlite, Store::Postgres] {
+        let running = Running::start(store, true).await;
+        running
+            .ingest(&[record("acme", 1, "REQUEST", "INFO"), record("acme", 2, "ATTACK_BLOCKED", "WARNING")])
+            .await;
+        let session = running
+            .post("/api/security/sessions/acme", &json!({"user_id": "a"}), &running.admin())
+            .await
+            .json();
+        let folder = tempfile::tempdir().unwrap();
+        let new = new_place(store, folder.path());
+        let url = |place: &Place| match place {
+            Place::Sqlite(path) => path.display().to_string(),
+            Place::Postgres(target) => {
+                let variable =
+                    |name| target.variables().into_iter().find(|(known, _)| *known == name).unwrap().1;
+                let [host, user] = ["PGHOST", "PGUSER"]
+                    .map(|name| variable(name).into_string().unwrap().replace('/', "%2F"));
+                format!("postgres://{user}@{host}/{}", target.database())
+            }
+        };
+        let path = std::env::var("PATH").unwrap();
+        let run = |arguments: &[&str], place: &Place| {
+            let mut command = portcullis(folder.path(), arguments);
+            command.env("DATABASE_URL", url(place)).env("PATH", &path).output().unwrap()
+        };
+        let done = run(&["backup", "state.backup"], &running.place);
+        assert!(done.status.success(), "{store:?}: {}", text(&done.stderr));
+        let mode = std::fs::metadata(folder.path().join("state.backup")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let again = run(&["backup", "state.backup"], &running.place);
+        assert!(text(&again.stderr).contains("a file that does not exist"), "{}", text(&again.stderr));
+        // What happens after it is not in it.
+        running.ingest(&[record("acme", 3, "REQUEST", "INFO")]).await;
+
+        let done = run(&["restore", "state.backup"], &new);
+        assert!(done.status.success(), "{store:?}: {}", text(&done.stderr));
+        let again = run(&["restore", "state.backup"], &new);
+        assert_eq!(again.status.code(), Some(1), "a store that has something in it is left alone");
+        let restored = Running::reopen(folder, new, running.clock.clone(), true).await;
+        assert_eq!(restored.events("acme", "").await.len(), 2);
+        let metrics = restored.get("/api/security/metrics/acme", Some(&restored.admin())).await.json();
+        assert_eq!(metrics["metrics"]["total_events_24h"], 2);
+        let token = json!({"token": session["token"]});
+        let verified =
+            restored.post("/api/security/sessions/acme/verify", &token, &restored.admin()).await.json();
+        assert_eq!(verified["valid"], true);
+        assert_eq!(restored.ingest(&[record("acme", 2, "REQUEST", "INFO")]).await.json()["duplicates"], 1);
+    }
+}
+
+#[test]
+fn what_is_no_backup_is_refused_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("junk"), "this is no database, and long enough to be looked at")
+        .unwrap();
+    let empty = rusqlite::Connection::open(folder.path().join("other.db")).unwrap();
+    empty.execute_batch("CREATE TABLE a (x)").unwrap();
+    for file in ["junk", "other.db", "nothing"] {
+        let refused = output(folder.path(), &["restore", file]);
+        assert_eq!(refused.status.code(), Some(1), "{file}");
+        assert!(!folder.path().join("companion.db").exists(), "{file}");
     }
 }

@@ -4,6 +4,7 @@
 mod access;
 mod api;
 mod commands;
+mod description;
 mod events;
 mod ingest;
 mod inspect;

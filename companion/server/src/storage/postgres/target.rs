@@ -3,7 +3,9 @@
 //! `sslmode` as libpq knows it: `disable`, `prefer`, `require`. Without one, a server on this machine is spoken to in plain,
 //! any other over TLS, and its certificate is verified always: against `sslrootcert=FILE`, else the system's certificates.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -59,6 +61,42 @@ impl Target {
         config.options(options);
         config.application_name("portcullis");
         Ok(Self { config, roots })
+    }
+
+    /// The database's name.
+    #[must_use]
+    pub fn database(&self) -> &str {
+        self.config.get_dbname().unwrap_or_default()
+    }
+
+    /// The same for PostgreSQL's own programs, in the variables that they read: a command line is seen by others.
+    #[must_use]
+    pub fn variables(&self) -> Vec<(&'static str, OsString)> {
+        let mut variables: Vec<(&'static str, OsString)> = vec![("PGDATABASE", self.database().into())];
+        match self.config.get_hosts().first() {
+            Some(Host::Tcp(name)) => variables.push(("PGHOST", name.into())),
+            Some(Host::Unix(path)) => variables.push(("PGHOST", path.into())),
+            None => {}
+        }
+        if let Some(port) = self.config.get_ports().first() {
+            variables.push(("PGPORT", port.to_string().into()));
+        }
+        if let Some(user) = self.config.get_user() {
+            variables.push(("PGUSER", user.into()));
+        }
+        if let Some(password) = self.config.get_password() {
+            variables.push(("PGPASSWORD", OsStr::from_bytes(password).to_owned()));
+        }
+        if let Some(roots) = &self.roots {
+            variables.push(("PGSSLROOTCERT", roots.into()));
+        }
+        let mode = match self.config.get_ssl_mode() {
+            SslMode::Disable => "disable",
+            SslMode::Prefer => "prefer",
+            _ => "verify-full",
+        };
+        variables.push(("PGSSLMODE", mode.into()));
+        variables
     }
 
     /// What the driver takes.

@@ -84,8 +84,8 @@ impl FromSql<'_> for SqlValue {
             Type::FLOAT8 => Self::Real(f64::from_sql(ty, raw)?),
             Type::BYTEA => Self::Bytes(raw.to_vec()),
             Type::TIMESTAMP | Type::TIMESTAMPTZ => Self::Time(Utc::from_sql(ty, raw)?.0),
-            Type::JSONB => Self::Json(serde_json::from_slice(raw.get(1..).unwrap_or_default())?),
-            Type::JSON => Self::Json(serde_json::from_slice(raw)?),
+            Type::JSONB => json(raw.get(1..).unwrap_or_default()),
+            Type::JSON => json(raw),
             _ if <String as FromSql>::accepts(ty) => Self::Text(String::from_sql(ty, raw)?),
             _ => return Err(format!("a column of type {ty}").into()),
         })
@@ -98,6 +98,12 @@ impl FromSql<'_> for SqlValue {
     fn accepts(_: &Type) -> bool {
         true
     }
+}
+
+/// A number that only PostgreSQL can hold makes it text: one odd document must not hide the rows beside it.
+fn json(raw: &[u8]) -> SqlValue {
+    serde_json::from_slice(raw)
+        .map_or_else(|_| SqlValue::Text(String::from_utf8_lossy(raw).into_owned()), SqlValue::Json)
 }
 
 /// A row of the driver's as one of ours.

@@ -165,6 +165,32 @@ impl Storage for SqliteStorage {
     }
 }
 
+/// Copies one moment of the store at `from` into the empty file `to`, while others may write to it, and checks the copy.
+///
+/// # Errors
+/// Either cannot be used, or the copy is not sound.
+pub fn copy(from: &Path, to: &Path) -> Result<(), StorageError> {
+    let opened = |path: &Path, error: rusqlite::Error| StorageError::Open {
+        place: path.display().to_string(),
+        reason: error.to_string(),
+    };
+    let source = Connection::open_with_flags(from, base_flags() | OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .map_err(|error| opened(from, error))?;
+    let mut target = Connection::open_with_flags(to, base_flags() | OpenFlags::SQLITE_OPEN_READ_WRITE)
+        .map_err(|error| opened(to, error))?;
+    source.busy_timeout(Duration::from_secs(5))?;
+    let backup = rusqlite::backup::Backup::new(&source, &mut target)?;
+    // All pages in one step: with pauses in between, a store that is written to makes the copy begin again and again.
+    backup.run_to_completion(i32::MAX, Duration::ZERO, None)?;
+    drop(backup);
+    let sound: String = target.query_row("PRAGMA quick_check", [], |row| row.get(0))?;
+    let ours: i64 = target.query_row("SELECT count(*) FROM schema_migrations", [], |row| row.get(0))?;
+    match sound.as_str() {
+        "ok" if ours > 0 => Ok(()),
+        _ => Err(StorageError::Failed(format!("the copy is not sound: {sound}"))),
+    }
+}
+
 /// Read-only connections that take turns.
 struct Readers {
     path: PathBuf,

@@ -1,0 +1,84 @@
+//! The API against its own description: schemathesis asks every operation for what the document promises, with values that
+//! fit it and values that do not.
+
+use std::path::Path;
+use std::process::Command;
+
+use portcullis_server::clock::Clock;
+use xtask::layout::Layout;
+
+use crate::support::{Running, Store, new_place, on_each_store};
+
+async fn the_server_is_what_it_says(store: Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let place = new_place(store, folder.path());
+    // Tokens of this moment: the run takes some seconds.
+    let running = Running::reopen(folder, place, Clock::System, false).await;
+    running.add_tenant("acme").await;
+    let token = running.admin();
+    let document = running.get("/openapi.json", Some(&token)).await.body;
+    let file = running.folder.path().join("openapi.json");
+    std::fs::write(&file, document).unwrap();
+
+    let url = format!("http://{}", running.companion.api_address.unwrap());
+    // A stream does not end, and what removes a tenant would end the run for all others.
+    let never = ["--exclude-path", STREAM, "--exclude-name", REMOVE];
+    let but: Vec<&str> =
+        never.into_iter().chain(OPAQUE.into_iter().flat_map(|name| ["--exclude-name", name])).collect();
+    ask(&file, &url, &token, &but, "Tested: 21").await;
+    let only: Vec<&str> = OPAQUE.into_iter().flat_map(|name| ["--include-name", name]).collect();
+    ask(
+        &file,
+        &url,
+        &token,
+        &[&only[..], &["--exclude-checks", "positive_data_acceptance"]].concat(),
+        "Tested: 2",
+    )
+    .await;
+    // What was taken can be read.
+    running.events("acme", "?limit=1000").await;
+}
+
+const STREAM: &str = "/api/security/events/{tenant_id}/stream";
+const REMOVE: &str = "DELETE /api/tenants/{tenant_id}";
+/// Operations with values that fit the schema and are wrong all the same: cursors are made by the server; of two limits of
+/// a session one must not be longer than the other, and a version may be the present one or not.
+const OPAQUE: [&str; 2] = ["GET /api/security/events/{tenant_id}", "PUT /api/security/policies/{tenant_id}"];
+
+async fn ask(file: &Path, url: &str, token: &str, which: &[&str], expected: &str) {
+    let program = Layout::of_this_checkout().tools().join("venv/bin/schemathesis");
+    assert!(program.exists(), "{} is missing: `make test` installs it", program.display());
+    let mut command = Command::new(program);
+    command
+        .arg("--config-file")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/companion/schemathesis.toml"))
+        .arg("run")
+        .arg(file)
+        .args(["--url", url, "-H", &format!("Authorization: Bearer {token}")])
+        .args([
+            "--phases",
+            "examples,coverage,fuzzing",
+            "--mode",
+            "all",
+            "--max-examples",
+            "5",
+            "--seed",
+            "1",
+        ])
+        .args([
+            "--suppress-health-check",
+            "all",
+            "--request-timeout",
+            "10",
+            "--no-shrink",
+            "--continue-on-failure",
+        ])
+        .args(which)
+        .current_dir(file.parent().unwrap());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains(expected), "{expected}: {said}");
+}
+
+on_each_store![the_server_is_what_it_says];
