@@ -13,7 +13,7 @@
 //! - [`quota`], [`key`]: numbers and names. [`step`]: what happens to one key, pure.
 //! - [`wire`]: how a process asks.
 //! - [`table`], [`engine`]: many keys, bounded, for many threads; no I/O.
-//! - [`journal`]: what outlives the process.
+//! - [`journal`]: what outlives the process. [`mod@redis`]: the same in Redis, for several companions.
 //!
 //! Limits: see [`engine`] and [`table`]; 256 processes with a lease of one key at once ([`step::LEASES_PER_KEY`]).
 
@@ -21,6 +21,7 @@ pub mod engine;
 pub mod journal;
 pub mod key;
 pub mod quota;
+pub mod redis;
 pub mod step;
 mod sync;
 pub mod table;
