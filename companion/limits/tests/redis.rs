@@ -1,5 +1,12 @@
 //! The same promise with a real Redis: several companions, a Redis that is killed, emptied, away, or a cluster.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests; this one measures real time"
+)]
 
 use std::{
     net::TcpListener,
@@ -15,7 +22,7 @@ use std::{
 use portcullis_limits::{
     key::Name,
     quota::Quota,
-    redis::{Memory, Redis, RedisError, key, marker},
+    redis::{Later, Memory, Redis, RedisError, key, marker},
     step::Ask,
     wire::Checked,
 };
@@ -106,13 +113,13 @@ impl Drop for Server {
 struct Kept(Mutex<Option<String>>);
 
 impl Memory for Kept {
-    fn recall(&self) -> Option<String> {
-        self.0.lock().unwrap().clone()
+    fn recall(&self) -> Later<'_, Option<String>> {
+        Box::pin(async { Ok(self.0.lock().unwrap().clone()) })
     }
 
-    fn remember(&self, generation: &str) -> Result<(), String> {
-        *self.0.lock().unwrap() = Some(generation.to_owned());
-        Ok(())
+    fn remember(&self, generation: String) -> Later<'_, ()> {
+        *self.0.lock().unwrap() = Some(generation);
+        Box::pin(async { Ok(()) })
     }
 }
 

@@ -25,6 +25,7 @@ const SERVE_HELP: &str = "\
 Secrets come from the environment alone:
   SECRET_KEY               signs the API's tokens; at least 32 bytes. Make one: openssl rand -hex 32
   PORTCULLIS_INGEST_TOKEN  what a module must show to deliver records; at least 16 bytes
+  LIMITS_GRPC_TOKEN        what a caller of the rate limit service must show; needed beyond the loopback
   ENCRYPTION_KEY           at least 32 bytes; checked, and told by /api/security/status
 With --demonstration a missing SECRET_KEY or PORTCULLIS_INGEST_TOKEN is made once and kept in
 DATA_DIR/secret-key and DATA_DIR/ingest-token (mode 0600).
@@ -154,6 +155,21 @@ pub struct ServeArgs {
     /// Told by /api/security/status; it never switches the API's own authentication off
     #[arg(long, env = "SECURITY_ENABLED", default_value = "true", value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set, value_name = "BOOL")]
     pub security_enabled: bool,
+    /// Count limits in Redis, for several companions, instead of in this process: redis://HOST:PORT
+    #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL")]
+    pub redis_url: Option<String>,
+    /// Serve Envoy's own rate limit service (gRPC) on this port; 0 takes a free one. Left out: it is not served
+    #[arg(long, env = "LIMITS_GRPC_PORT", value_name = "PORT")]
+    pub limits_grpc_port: Option<u16>,
+    /// The address of that service; beyond the loopback it asks for LIMITS_GRPC_TOKEN
+    #[arg(long, env = "LIMITS_GRPC_ADDRESS", default_value = "127.0.0.1", value_name = "ADDRESS")]
+    pub limits_grpc_address: IpAddr,
+    /// Domains and descriptors in the format of envoyproxy/ratelimit: a YAML or JSON file, or a folder of them
+    #[arg(long, env = "LIMITS_CONFIG", value_name = "PATH")]
+    pub limits_config: Option<PathBuf>,
+    /// Whether that service adds ratelimit-limit, ratelimit-remaining, ratelimit-reset, and on a refusal retry-after
+    #[arg(long, env = "LIMIT_RESPONSE_HEADERS_ENABLED", default_value = "false", value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub limit_response_headers_enabled: bool,
     /// API calls a minute, of a tenant without a policy of its own: 0 (none) to 1000000
     #[arg(long, env = "RATE_LIMIT_API_CALLS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub rate_limit_api_calls: u32,

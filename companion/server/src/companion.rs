@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::api::{self, Api, Parts};
 use crate::clock::{Clock, Timestamp};
-use crate::http::listener::{ListenError, Listener, serve};
+use crate::http::listener::{ListenError, Listener, serve, tcp};
 use crate::http::tls::{TlsError, TlsFiles};
 use crate::ingest::{self, Ingest};
 use crate::limits::{self, Limits};
@@ -43,6 +44,9 @@ pub enum CompanionError {
     /// The store.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The configuration of the rate limit service.
+    #[error(transparent)]
+    LimitsConfig(#[from] limits::grpc::config::ConfigError),
     /// The limits.
     #[error(transparent)]
     Limits(#[from] limits::OpenError),
@@ -54,6 +58,8 @@ pub struct Companion {
     pub api_address: Option<SocketAddr>,
     /// Where modules deliver; `None` for a Unix socket.
     pub ingest_address: Option<SocketAddr>,
+    /// Where Envoy's rate limit service listens, if it does.
+    pub grpc_address: Option<SocketAddr>,
     storage: Arc<dyn Storage>,
     end: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
@@ -77,7 +83,16 @@ impl Companion {
         let metrics = Arc::new(Metrics::default());
         let policies = Policies::new(Arc::clone(&storage), settings.policies);
         let of_tenants = limits::Policies::new(policies.clone());
-        let limits = Arc::new(Limits::open(&settings.data_dir, of_tenants).await?);
+        let store = match &settings.redis_url {
+            Some(url) => limits::Store::redis(&url.0, Arc::clone(&storage))?,
+            None => limits::Store::memory(&settings.data_dir, Arc::clone(&storage)).await?,
+        };
+        let limits = Arc::new(Limits::new(store, of_tenants));
+        let grpc = match settings.grpc {
+            Some(place) => Some(grpc(place, &limits).await?),
+            None => None,
+        };
+        let grpc_address = grpc.as_ref().and_then(|(_, listener)| listener.local_addr().ok());
         let api_address = api_listener.address();
         let ingest_address = ingest_listener.address();
 
@@ -89,6 +104,7 @@ impl Companion {
             sessions: sessions.clone(),
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
+            grpc: grpc.as_ref().map(|(service, _)| service.clone()),
             limits: Arc::clone(&limits),
             tokens: settings.tokens,
             protections: settings.protections,
@@ -103,13 +119,22 @@ impl Companion {
             sessions: sessions.clone(),
             token: settings.ingest_token,
         });
-        let tasks = vec![
+        let ended_too = ended.clone();
+        let mut tasks = vec![
             tokio::spawn(serve(api_listener, api, API_CONNECTIONS, ended.clone())),
             tokio::spawn(serve(ingest_listener, ingest, INGEST_CONNECTIONS, ended.clone())),
             tokio::spawn(sweep(limits, ended.clone())),
             tokio::spawn(expire(Arc::clone(&storage), sessions, clock, settings.retention, metrics, ended)),
         ];
-        Ok(Self { api_address, ingest_address, storage, end, tasks })
+        if let Some((service, listener)) = grpc {
+            let ended = ended_too;
+            tasks.push(tokio::spawn(async move {
+                if let Err(error) = service.serve(listener, ended).await {
+                    tracing::error!(category = "application", %error, "the rate limit service ended");
+                }
+            }));
+        }
+        Ok(Self { api_address, ingest_address, grpc_address, storage, end, tasks })
     }
 
     /// What it keeps its records in.
@@ -130,6 +155,19 @@ impl Companion {
         }
         Ok(self.storage.close().await?)
     }
+}
+
+/// Envoy's rate limit service and its listener, before anything runs.
+async fn grpc(
+    place: limits::grpc::Place,
+    limits: &Arc<Limits>,
+) -> Result<(limits::grpc::Service, TcpListener), CompanionError> {
+    let config = match &place.config {
+        Some(path) => limits::grpc::config::Config::read(path)?,
+        None => limits::grpc::config::Config::default(),
+    };
+    let listener = tcp(place.address, "LIMITS_GRPC_PORT").await?;
+    Ok((limits::grpc::Service::new(Arc::clone(limits), config, place.token, place.headers), listener))
 }
 
 /// Ends leases whose time is over, until `end` says true.

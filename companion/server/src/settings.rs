@@ -14,6 +14,7 @@ use crate::cli::{Environment, ServeArgs, StoreArgs};
 use crate::http::access::AllowList;
 use crate::http::tls::TlsFiles;
 use crate::ingest::MIN_TOKEN_BYTES;
+use crate::limits;
 use crate::policies::{RatePolicy, SecurityPolicies};
 use crate::secret::{Secret, SecretError};
 use crate::storage::postgres::{Target, TargetError};
@@ -59,6 +60,14 @@ pub enum SettingsError {
     /// Half of a pair.
     #[error("{0}: one is set without the other; set both, or neither")]
     HalfTls(&'static str),
+    /// The rate limit service beyond the loopback without a token.
+    #[error(
+        "LIMITS_GRPC_TOKEN: not set, but LIMITS_GRPC_ADDRESS is beyond the loopback; make one with: openssl rand -hex 32, and let Envoy send it as initial_metadata authorization: Bearer ..."
+    )]
+    NoGrpcToken,
+    /// A configuration that nobody reads.
+    #[error("LIMITS_CONFIG: is set, but LIMITS_GRPC_PORT is not; set the port, or leave both out")]
+    NoGrpcPort,
     /// DATA_DIR cannot be made.
     #[error("DATA_DIR: {}: {source}; set it to a folder that this user may write", path.display())]
     DataDir {
@@ -103,6 +112,10 @@ pub struct Settings {
     pub ingest_token: Option<Secret>,
     /// Where the journal of the limits lies.
     pub data_dir: PathBuf,
+    /// Redis, where limits are counted instead; it may hold a password.
+    pub redis_url: Option<RedisUrl>,
+    /// Where Envoy's rate limit service listens, if it does.
+    pub grpc: Option<limits::grpc::Place>,
     /// What a tenant has that set nothing.
     pub policies: SecurityPolicies,
     /// What status tells.
@@ -111,6 +124,32 @@ pub struct Settings {
     pub environment: Environment,
     /// Whether this is a demonstration.
     pub demonstration: bool,
+}
+
+/// An address of Redis that shows nothing of itself.
+#[derive(Clone)]
+pub struct RedisUrl(pub String);
+
+impl std::fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Where Envoy's rate limit service listens.
+fn grpc(args: &ServeArgs, variables: Variables<'_>) -> Result<Option<limits::grpc::Place>, SettingsError> {
+    let config = args.limits_config.clone().filter(|path| !path.as_os_str().is_empty());
+    let Some(port) = args.limits_grpc_port else {
+        return if config.is_some() { Err(SettingsError::NoGrpcPort) } else { Ok(None) };
+    };
+    let token = variable(variables, "LIMITS_GRPC_TOKEN")
+        .map(|text| Secret::new("LIMITS_GRPC_TOKEN", text, MIN_TOKEN_BYTES))
+        .transpose()?;
+    if token.is_none() && !args.limits_grpc_address.is_loopback() {
+        return Err(SettingsError::NoGrpcToken);
+    }
+    let address = SocketAddr::new(args.limits_grpc_address, port);
+    Ok(Some(limits::grpc::Place { address, token, config, headers: args.limit_response_headers_enabled }))
 }
 
 /// Reads a variable; an empty one counts as not set, because scripts export what they do not fill.
@@ -183,6 +222,8 @@ impl Settings {
             tokens: TokenKey::new(secret_key),
             ingest_token,
             data_dir: args.store.data_dir.clone(),
+            redis_url: args.redis_url.clone().filter(|url| !url.is_empty()).map(RedisUrl),
+            grpc: grpc(args, variables)?,
             policies: SecurityPolicies {
                 rate: RatePolicy {
                     api_calls_per_minute: args.rate_limit_api_calls,
@@ -325,6 +366,12 @@ mod tests {
         );
         assert!(error(&["--database-url", "mysql://h"], &[KEY]).contains("DATABASE_URL: not a store"));
         assert!(error(&["--database-url", "sqlite::memory:"], &[KEY]).contains("in-memory"));
+        let open =
+            error(&["--demonstration", "--limits-grpc-port", "1", "--limits-grpc-address", "0.0.0.0"], &[]);
+        assert!(open.starts_with("LIMITS_GRPC_TOKEN: not set"), "{open}");
+        assert!(
+            error(&["--demonstration", "--limits-config", "x"], &[]).starts_with("LIMITS_CONFIG: is set")
+        );
         assert_eq!(error(&["--audit-retention", "23h"], &[KEY]), "AUDIT_RETENTION: must be 1d to 3660d");
     }
 

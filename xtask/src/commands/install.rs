@@ -128,6 +128,18 @@ pub fn postgres(layout: &Layout) -> Result<()> {
     crate::postgres::programs(layout).map(drop)
 }
 
+/// Redis, which tests start for themselves. Not needed to run.
+///
+/// # Errors
+/// When it is not there and cannot be had from Debian's archive.
+pub fn redis(layout: &Layout) -> Result<()> {
+    let named = std::env::var_os("REDIS_SERVER").is_some_and(|own| !own.is_empty());
+    if named || layout.tools().join("debian/usr/bin/redis-server").exists() {
+        return Ok(());
+    }
+    debian::unpack(layout, "redis-server", &["perl", "systemd", "sysvinit", "lsb-base", "elogind"])
+}
+
 fn make_venv(venv: &Path) -> Result<()> {
     if venv.join("bin/python3").exists() && venv.join("bin/pip").exists() {
         return Ok(());

@@ -21,6 +21,7 @@ pub fn all(layout: &Layout) -> Result<bool> {
     install::all(layout)?;
     install::test_packages(layout)?;
     install::postgres(layout)?;
+    install::redis(layout)?;
     step(&watch, "building the modules");
     wasm::build(layout, wasm::Which::ForTests)?;
     step(&watch, "building programs and tests");

@@ -1,6 +1,7 @@
 //! The connection: verified before its first use, dropped with its first failure.
 
 use std::{
+    pin::Pin,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -57,15 +58,15 @@ impl From<redis::RedisError> for RedisError {
     }
 }
 
-/// What outlives this process: the generation that was last seen in Redis.
+/// An answer of [`Memory`], later.
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
+
+/// What outlives this process: the generation that was last seen in Redis. When it does not answer, nothing is granted.
 pub trait Memory: Send + Sync {
     /// It, if there was any.
-    fn recall(&self) -> Option<String>;
+    fn recall(&self) -> Later<'_, Option<String>>;
     /// Keeps it.
-    ///
-    /// # Errors
-    /// When it cannot be kept: then nothing is granted.
-    fn remember(&self, generation: &str) -> Result<(), String>;
+    fn remember(&self, generation: String) -> Later<'_, ()>;
 }
 
 /// What is known of the server.
@@ -197,6 +198,11 @@ impl Redis {
         }
     }
 
+    /// Whether Redis has lost state that was in use.
+    pub fn has_lost(&self) -> bool {
+        self.state().lost_us > 0
+    }
+
     /// Whether Redis answers now, and why not.
     ///
     /// # Errors
@@ -324,7 +330,7 @@ impl Redis {
     /// Finds out whether Redis still has what it had, before anything is granted.
     async fn verify(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
         let seen = self.inspect(connection).await.map_err(|error| self.failed(&error))?;
-        let known = self.memory.recall();
+        let known = self.memory.recall().await.map_err(RedisError::Memory)?;
         let (generation, run, lost_us) = parts(&seen.marker);
         let lost = match &known {
             // Gone, although it was in use.
@@ -349,7 +355,7 @@ impl Redis {
         }
         let (generation, _, lost_us) = parts(&marker);
         if known.as_deref() != Some(generation) {
-            self.memory.remember(generation).map_err(RedisError::Memory)?;
+            self.memory.remember(generation.to_owned()).await.map_err(RedisError::Memory)?;
         }
         let mut state = self.state();
         state.lost_us = lost_us;
@@ -420,12 +426,12 @@ mod tests {
     struct Nothing;
 
     impl Memory for Nothing {
-        fn recall(&self) -> Option<String> {
-            None
+        fn recall(&self) -> Later<'_, Option<String>> {
+            Box::pin(async { Ok(None) })
         }
 
-        fn remember(&self, _: &str) -> Result<(), String> {
-            Ok(())
+        fn remember(&self, _: String) -> Later<'_, ()> {
+            Box::pin(async { Ok(()) })
         }
     }
 

@@ -22,7 +22,7 @@ use crate::{
     wire::Checked,
 };
 
-pub use connection::{Memory, Redis, RedisError};
+pub use connection::{Later, Memory, Redis, RedisError};
 
 /// Nanoseconds of a tick.
 const TICK_NS: u128 = 16;

@@ -33,7 +33,7 @@ use crate::clock::{Clock, monotonic};
 use crate::http::access::{AllowList, Guesses};
 use crate::http::envelope::{self, Envelope};
 use crate::http::problem::Problem;
-use crate::limits::Limits;
+use crate::limits::{Limits, grpc};
 use crate::metrics::Metrics;
 use crate::policies::Policies;
 use crate::sessions::Sessions;
@@ -67,6 +67,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Counted here.
     pub metrics: Arc<Metrics>,
+    /// Tells its counts, if it is served.
+    pub grpc: Option<grpc::Service>,
     /// Asked by checks.
     pub limits: Arc<Limits>,
     /// Verifies tokens.

@@ -148,7 +148,9 @@ pub async fn prometheus(
     Extension(grant): Extension<Grant>,
 ) -> Result<Response, Problem> {
     auth::require_admin(&grant)?;
-    let text = api.metrics.render(api.storage.queue(), api.started.elapsed()) + &api.limits.render();
+    let text = api.metrics.render(api.storage.queue(), api.started.elapsed())
+        + &api.limits.render()
+        + &api.grpc.as_ref().map(crate::limits::grpc::Service::render).unwrap_or_default();
     let mut response = text.into_response();
     let value = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, value);

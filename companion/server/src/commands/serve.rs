@@ -45,6 +45,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     tracing::info!(
         category = "application",
         api = companion.api_address.map(tracing::field::display),
+        limits_grpc = companion.grpc_address.map(tracing::field::display),
         ingest = companion.ingest_address.map_or(place, |address| address.to_string()),
         database,
         version = env!("CARGO_PKG_VERSION"),

@@ -78,6 +78,17 @@ pub enum Listener {
     Unix(UnixListener, SocketFile),
 }
 
+/// A bound TCP port.
+///
+/// # Errors
+/// [`ListenError`], naming `variable`.
+pub async fn tcp(address: SocketAddr, variable: &'static str) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => ListenError::PortTaken { address, variable },
+        _ => ListenError::Port { address, variable, source },
+    })
+}
+
 /// Removes the socket's file when dropped.
 pub struct SocketFile(PathBuf);
 
@@ -94,10 +105,7 @@ impl Listener {
     /// # Errors
     /// [`ListenError`], naming `variable`.
     pub async fn tcp(address: SocketAddr, variable: &'static str) -> Result<Self, ListenError> {
-        TcpListener::bind(address).await.map(Self::Tcp).map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => ListenError::PortTaken { address, variable },
-            _ => ListenError::Port { address, variable, source },
-        })
+        tcp(address, variable).await.map(Self::Tcp)
     }
 
     /// Binds a Unix socket of mode 0600. What a process that died left at `path` is replaced; a living one's

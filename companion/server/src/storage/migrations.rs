@@ -30,9 +30,10 @@ macro_rules! migrations {
 }
 
 /// What SQLite runs.
-pub const SQLITE: &[Migration] = migrations!("sqlite": 1 "0001_schema", 2 "0002_tenancy");
+pub const SQLITE: &[Migration] = migrations!("sqlite": 1 "0001_schema", 2 "0002_tenancy", 3 "0003_limits");
 /// What PostgreSQL runs.
-pub const POSTGRES: &[Migration] = migrations!("postgres": 1 "0001_schema", 2 "0002_tenancy");
+pub const POSTGRES: &[Migration] =
+    migrations!("postgres": 1 "0001_schema", 2 "0002_tenancy", 3 "0003_limits");
 
 impl Migration {
     /// SHA-256 of the statements, in hexadecimal.

@@ -217,3 +217,28 @@ async fn kill_9_under_load_gives_nothing_back() {
     let granted = granted.load(Ordering::SeqCst);
     assert!(granted <= LIMIT + 1, "{granted} of {LIMIT}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_is_gone_is_noticed_by_the_database() {
+    let running = Running::start(Store::Sqlite, true).await;
+    let taken = lease(&running, PROCESS, json!([ask("login", "user=alice", 1, 5)])).await;
+    assert_eq!(taken[0]["granted"], 5);
+    let Running { companion, folder, place, clock, .. } = running;
+    companion.stop().await.unwrap();
+    std::fs::remove_file(folder.path().join("limits.journal")).unwrap();
+    let running = Running::reopen(folder, place, clock, true).await;
+    let silent = lease(&running, PROCESS, json!([ask("login", "user=alice", 2, 5)])).await;
+    assert_eq!(silent[0]["granted"], 0);
+    // A window, and what leases of before may still be spent for.
+    assert!((60_000..=75_000).contains(&silent[0]["retry_after_ms"].as_u64().unwrap()), "{silent}");
+    let text = running.get("/metrics", Some(&running.admin())).await.body;
+    assert!(text.contains("portcullis_limits_state_lost 1\n"));
+    // Near miss: a restart that loses nothing goes on from what is left.
+    let running = Running::start(Store::Sqlite, true).await;
+    lease(&running, PROCESS, json!([ask("login", "user=alice", 1, 3)])).await;
+    let Running { companion, folder, place, clock, .. } = running;
+    companion.stop().await.unwrap();
+    let running = Running::reopen(folder, place, clock, true).await;
+    let rest = lease(&running, PROCESS, json!([ask("login", "user=alice", 2, 5)])).await;
+    assert!((1..=2).contains(&rest[0]["granted"].as_u64().unwrap()), "{rest}");
+}

@@ -6,6 +6,7 @@ mod api;
 mod commands;
 mod description;
 mod events;
+mod grpc;
 mod ingest;
 mod inspect;
 mod limits;

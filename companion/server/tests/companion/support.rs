@@ -108,6 +108,8 @@ fn settings(folder: &Path, place: Place, demonstration: bool) -> Settings {
         tokens: token_key(),
         ingest_token: Some(Secret::new("t", INGEST_TOKEN.to_owned(), 16).unwrap()),
         data_dir: folder.to_owned(),
+        redis_url: None,
+        grpc: None,
         policies: SecurityPolicies::default(),
         protections: Protections {
             security: true,
