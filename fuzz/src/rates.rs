@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use portcullis_policy::{SharedState, SlotValue, StateError, StoreResult};
 use portcullis_rate_limit::{
-    gcra::{Quota, Step},
-    set::{Set, Tag},
+    gcra::Quota,
+    set::{Rate, Set, Step, Tag},
 };
 
 use crate::Choices;
@@ -38,7 +38,7 @@ pub fn hold(data: &[u8]) {
         let tag = Tag::new(u64::from(key) << 40, quota.refill_ns());
         let Ok(loaded) = shared.load(0) else { continue };
         let mut set = Set::decode(&loaded.bytes).expect("our own format");
-        let step = set.step(tag, read, &quota);
+        let step = set.step(tag, read, &one(&quota));
         if troubled == 0x80 {
             // Another worker was first: this decision does not count, and is not told to anybody.
             continue;
@@ -67,10 +67,15 @@ pub fn hold(data: &[u8]) {
 fn slot(data: &[u8]) {
     let Some(mut set) = Set::decode(data) else { return };
     let quota = Quota::new(5, Duration::from_secs(60), 5).expect("within bounds");
-    set.step(Tag::new(7 << 40, 60_000_000_000), 1_000_000_000, &quota);
+    set.step(Tag::new(7 << 40, 60_000_000_000), 1_000_000_000, &one(&quota));
     let encoded = set.encode();
     assert!(encoded.as_bytes().len() <= portcullis_policy::limits::SHARED_SLOT_BYTES);
     assert!(Set::decode(encoded.as_bytes()).is_some());
+}
+
+/// A request of one unit.
+fn one(quota: &Quota) -> Rate<'_> {
+    Rate { quota, cost: 1, reserve: false, leased: false, share: None }
 }
 
 struct Shaky {

@@ -141,6 +141,14 @@ impl Stream {
         Ok(!stream.local && !stream.reset && stream.request.sent.complete)
     }
 
+    /// Whether the proxy or the module has answered in the application's place.
+    ///
+    /// # Errors
+    /// When the stream is over.
+    pub fn is_answered(self, vm: &mut Vm) -> Result<bool, HostError> {
+        vm.stream(self.0).map(|stream| stream.local)
+    }
+
     /// The stream ends: `on_log`, `on_done`, `on_delete`.
     ///
     /// # Errors

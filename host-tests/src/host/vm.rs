@@ -137,7 +137,8 @@ impl Vm {
             return Ok(());
         }
         self.store.data_mut().current = ROOT;
-        self.call::<u32, ()>("proxy_on_tick", ROOT).map(drop)
+        self.call::<u32, ()>("proxy_on_tick", ROOT)?;
+        self.settle()
     }
 
     /// Tells the module that the proxy wants the VM to end. False: it asks for time, for which the proxy gives it ticks

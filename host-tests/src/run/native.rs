@@ -157,8 +157,10 @@ impl Exchange<'_> {
                 self.inspecting = false;
                 self.refused.get_or_insert(refusal);
             }
+            Effect::Wait => self.problem = Some("a case waits, and nobody would ever answer".to_owned()),
             Effect::Decide(_) | Effect::Log(..) => {}
             Effect::Count(Metric { name, .. }, by) => self.count(name, by),
+            Effect::CountNamed(name, by) => self.count(&name, by),
             Effect::Record(text) => match serde_json::from_slice::<Value>(&text) {
                 Ok(record) => self.seen.records.push(record),
                 Err(error) => self.problem = Some(format!("a record is not JSON: {error}")),

@@ -11,6 +11,7 @@ mod bad_input;
 mod cost;
 mod delivery;
 mod fuzz;
+mod leases;
 mod profiles;
 mod replay;
 mod support;

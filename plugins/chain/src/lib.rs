@@ -26,6 +26,9 @@ use serde_json::{Map, Value};
 /// The audit policy's queue and ledger, which a host drives.
 #[cfg(feature = "audit")]
 pub use portcullis_audit as audit;
+/// The rate-limit policy's work between requests, which a host drives.
+#[cfg(feature = "rate-limit")]
+pub use portcullis_rate_limit as rate_limit;
 
 pub use document::{ActionWire, CompanionWire, DocumentWire, RouteWire};
 pub use identity::{AddressFrom, ClientIpWire, SourceWire, TenantWire, Unknown, UserWire};
@@ -163,6 +166,13 @@ impl Chain {
     #[cfg(feature = "audit")]
     pub fn audit(&self) -> Option<&audit::Audit> {
         std::iter::once(&self.defaults).chain(&self.routes).find_map(|route| route.set.audit())
+    }
+
+    /// Whether there is a limit that all proxies share.
+    #[cfg(feature = "rate-limit")]
+    pub fn has_global_limits(&self) -> bool {
+        let mut routes = std::iter::once(&self.defaults).chain(&self.routes);
+        routes.any(|route| route.set.rate_limit().is_some_and(|limits| limits.is_global()))
     }
 
     /// The route's policies with the metadata's sections laid over; remembered, because it is the same text for every

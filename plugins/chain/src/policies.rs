@@ -2,7 +2,13 @@
 
 #![cfg_attr(
     not(any(feature = "headers", feature = "rate-limit", feature = "sanitize", feature = "audit")),
-    allow(dead_code, unused_variables, unused_mut, clippy::ptr_arg, reason = "a build may hold no policy at all")
+    allow(
+        dead_code,
+        unused_variables,
+        unused_mut,
+        clippy::ptr_arg,
+        reason = "a build may hold no policy at all"
+    )
 )]
 
 use std::rc::Rc;
@@ -66,21 +72,30 @@ macro_rules! policies {
                 },)* }
             }
 
-            /// Hands an event to each policy in order, until one refuses.
+            /// Hands an event to each policy in order, until one refuses or has to wait; the answer is who waits. An
+            /// event for which one has waited begins with that one.
+            #[allow(unused_assignments, reason = "nobody comes after the last policy")]
             pub fn on(
                 &self,
+                mut from: Option<&'static str>,
                 states: &mut States,
                 scene: &mut Scene<'_>,
                 decisions: &mut Vec<Decision>,
                 event: &Event<'_>,
                 effects: &mut Effects,
-            ) {
+            ) -> Option<&'static str> {
                 $($(#[$feature])*
                 if let Some(policy) = &self.$field
-                    && step(&**policy, &mut states.$field, scene, decisions, event, effects).is_break()
+                    && from.is_none_or(|from| from == <$policy as Policy>::NAME)
                 {
-                    return;
+                    from = None;
+                    match step(&**policy, &mut states.$field, scene, decisions, event, effects) {
+                        Flow::On => {}
+                        Flow::Refused => return None,
+                        Flow::Waits => return Some(<$policy as Policy>::NAME),
+                    }
                 })*
+                None
             }
         }
 
@@ -120,6 +135,12 @@ impl Set {
         self.audit.as_deref()
     }
 
+    /// The rate-limit policy, if the route has one.
+    #[cfg(feature = "rate-limit")]
+    pub fn rate_limit(&self) -> Option<&portcullis_rate_limit::RateLimit> {
+        self.rate_limit.as_deref()
+    }
+
     /// Whether the route's requests leave records.
     pub fn is_audited(&self) -> bool {
         #[cfg(feature = "audit")]
@@ -145,6 +166,13 @@ fn section<P: Policy>(
     (!off && enabled.iter().any(|name| name == P::NAME)).then(|| Rc::new(policy))
 }
 
+/// How an event goes on after a policy.
+enum Flow {
+    On,
+    Refused,
+    Waits,
+}
+
 /// One policy, one event. Its decisions become visible to the policies after it; a refusal ends the event.
 fn step<P: Policy>(
     policy: &P,
@@ -153,7 +181,7 @@ fn step<P: Policy>(
     decisions: &mut Vec<Decision>,
     event: &Event<'_>,
     effects: &mut Effects,
-) -> std::ops::ControlFlow<()> {
+) -> Flow {
     let seen = effects.len();
     let mut context = Context {
         moment: scene.moment,
@@ -163,11 +191,12 @@ fn step<P: Policy>(
         facts: &mut *scene.facts,
     };
     policy.on(&mut context, state, event, effects);
-    let mut flow = std::ops::ControlFlow::Continue(());
+    let mut flow = Flow::On;
     for effect in effects.iter().skip(seen) {
         match effect {
             Effect::Decide(decision) if decisions.len() < MAX_DECISIONS => decisions.push(decision.clone()),
-            Effect::Refuse(_) => flow = std::ops::ControlFlow::Break(()),
+            Effect::Refuse(_) => flow = Flow::Refused,
+            Effect::Wait => flow = Flow::Waits,
             _ => {}
         }
     }

@@ -32,6 +32,8 @@ pub struct Stream {
     states: States,
     decisions: Vec<Decision>,
     refused: bool,
+    /// The policy that could not decide yet on the request's headers.
+    waits: Option<&'static str>,
 }
 
 impl Stream {
@@ -67,7 +69,10 @@ impl Chain {
         event: &Event<'_>,
         effects: &mut Effects,
     ) {
-        if let Event::RequestHeaders { headers, .. } = event {
+        let again = stream.waits.take().filter(|_| matches!(event, Event::RequestHeaders { .. }));
+        if let Event::RequestHeaders { headers, .. } = event
+            && again.is_none()
+        {
             effects.push(Effect::Count(&REQUESTS, 1));
             let refusal = self.resolve(stream, ports, moment, headers, effects);
             if let Some((reason, refusal)) = refusal {
@@ -81,7 +86,7 @@ impl Chain {
         let dropped =
             stream.refused && matches!(event, Event::RequestHeaders { .. } | Event::RequestBody { .. });
         if !dropped {
-            self.policies(stream, ports, moment, event, effects);
+            self.policies(again, stream, ports, moment, event, effects);
         }
         if let (Event::ResponseHeaders { .. }, Some(request)) = (event, &stream.request) {
             let id = request.correlation_id.as_str();
@@ -99,6 +104,7 @@ impl Chain {
 
     fn policies(
         &self,
+        from: Option<&'static str>,
         stream: &mut Stream,
         ports: &mut Ports<'_>,
         moment: Moment,
@@ -109,7 +115,7 @@ impl Chain {
         let Some(request) = &stream.request else { return };
         let mut scene = Scene { moment, request, shared: &mut *ports.shared, facts: &mut *ports.facts };
         let seen = effects.len();
-        set.on(&mut stream.states, &mut scene, &mut stream.decisions, event, effects);
+        stream.waits = set.on(from, &mut stream.states, &mut scene, &mut stream.decisions, event, effects);
         if effects.iter().skip(seen).any(|effect| matches!(effect, Effect::Refuse(_))) {
             stream.refused = true;
             effects.push(Effect::Count(&REFUSED, 1));

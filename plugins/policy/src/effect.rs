@@ -102,12 +102,18 @@ pub enum Effect {
     /// does a part of one body leave with a part, or the length, of another. Events that other policies see show the body
     /// as it came.
     ReplaceRequestBody(Vec<u8>),
+    /// The request's headers cannot be decided yet: the host holds the request, and hands the same event to the chain
+    /// again, soon and again and again, until it is decided. Later policies do not see the event before.
+    Wait,
     /// Refuses the request. The first refusal of an event wins; later policies do not see the event.
     Refuse(Refusal),
     /// Notes a decision for the audit record.
     Decide(Decision),
     /// Counts.
     Count(&'static Metric, u64),
+    /// Counts under a name that was made with the configuration, like that of a rule. At most
+    /// [`crate::limits::NAMED_COUNTERS`].
+    CountNamed(Rc<str>, u64),
     /// A finished audit record: the text of one JSON object (UTF-8, one line), which ends with the three braces of
     /// `{..., "unmapped": {"portcullis": {...}}}`. Whoever queues it puts epoch and sequence before those.
     Record(Vec<u8>),

@@ -21,7 +21,10 @@ pub use config::{ConfigError, ConfigErrors, Severity as ConfigSeverity, Site};
 pub use effect::{Decision, Detail, Effect, Effects, LogLevel, Metric, Refusal, Verdict};
 pub use event::{Event, Header, Headers, Moment, Outcome};
 pub use request::{Actions, CorrelationId, Request, Tenant, User};
-pub use state::{Fact, Facts, LocalSlots, NoFacts, SharedState, SlotValue, StateError, StoreResult};
+pub use state::{
+    Fact, Facts, Held, LeaseAsk, Leases, LocalSlots, NoFacts, SharedState, SlotValue, StateError,
+    StoreResult, WorkerState,
+};
 pub use units::Mode;
 
 /// What a policy sees besides the event itself.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::limits;
+use crate::{Tenant, limits};
 
 /// A fact that a host may know about a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +83,82 @@ pub trait SharedState {
 
     /// A number that is secret, the same for all workers, and drawn anew by each process: for seeding hashes.
     fn seed(&mut self) -> u64;
+
+    /// What this worker keeps beyond one request, and does between requests; `None` where nothing is done between
+    /// requests.
+    fn worker(&mut self) -> Option<&mut dyn WorkerState> {
+        None
+    }
+}
+
+/// What a worker keeps beyond one request, and does between requests.
+pub trait WorkerState {
+    /// The stream holds `count` of something in that slot, under that tag, since that epoch: the worker renews it for
+    /// as long as the stream lasts.
+    fn hold(&mut self, held: Held);
+
+    /// The stream lets go of it; the epoch to which it was renewed. `None` when the worker does not know it.
+    fn release(&mut self, held: Held) -> Option<u32>;
+
+    /// A rate of the tenant's own policy; `None` when it has none, or it is not known yet.
+    fn rate(&mut self, tenant: &Tenant, name: &str) -> Option<u32>;
+
+    /// Whether tokens of limits that all proxies share can be had.
+    fn leases(&self) -> Leases;
+
+    /// Asks for tokens, as soon as may be.
+    fn ask(&mut self, ask: LeaseAsk);
+}
+
+/// Whether tokens of limits that all proxies share can be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leases {
+    /// This host cannot ask anybody: each process limits for itself.
+    None,
+    /// Whoever grants them does not answer.
+    Away,
+    /// They can be asked for, but no further request may wait for the answer.
+    Ask,
+    /// They can be asked for, and a request may wait for the answer ([`crate::Effect::Wait`]).
+    Wait,
+}
+
+/// An ask for tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseAsk {
+    /// The shared slot where the lease is.
+    pub slot: u32,
+    /// Which entry there.
+    pub tag: u32,
+    /// The tenant.
+    pub tenant: String,
+    /// The rule.
+    pub rule: String,
+    /// Who within the tenant, in words that all proxies write alike.
+    pub subject: String,
+    /// Units a window.
+    pub limit: u32,
+    /// The window in milliseconds.
+    pub window_ms: u64,
+    /// Units at once.
+    pub burst: u32,
+    /// Units that are needed now.
+    pub need: u32,
+    /// Units that are asked for at most, if fewer are needed.
+    pub most: u32,
+}
+
+/// Something held by a stream that others must be able to take as gone when its worker dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// The shared slot.
+    pub slot: u32,
+    /// Which entry there.
+    pub tag: u32,
+    /// How many.
+    pub count: u16,
+    /// When it was last renewed, in the policy's own count.
+    pub epoch: u32,
 }
 
 /// Slots of one instance: for hosts without shared state, and for tests.

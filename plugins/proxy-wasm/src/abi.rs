@@ -3,7 +3,7 @@
 //! The SDK's wrappers turn header values into `String` and panic on a status that they do not expect; either lets one
 //! request stop the VM for every tenant. Here each call answers with what the host said, and nothing panics.
 
-#[cfg(feature = "audit")]
+#[cfg(any(feature = "audit", feature = "rate-limit"))]
 use std::time::Duration;
 
 /// Why a host call did not succeed: the host's status number.
@@ -16,7 +16,7 @@ impl Status {
     /// Somebody else stored first.
     pub const CAS_MISMATCH: Self = Self(8);
     /// The host does not offer the call.
-    #[cfg(any(feature = "audit", not(target_arch = "wasm32")))]
+    #[cfg(any(feature = "audit", feature = "rate-limit", not(target_arch = "wasm32")))]
     pub const UNIMPLEMENTED: Self = Self(12);
 }
 
@@ -29,7 +29,7 @@ pub enum Map {
     /// The response's.
     Response = 2,
     /// Those of the answer to a call of ours.
-    #[cfg(feature = "audit")]
+    #[cfg(any(feature = "audit", feature = "rate-limit"))]
     Call = 6,
 }
 
@@ -40,7 +40,7 @@ pub enum Buffer {
     /// The request's body.
     RequestBody = 0,
     /// The body of the answer to a call of ours.
-    #[cfg(feature = "audit")]
+    #[cfg(any(feature = "audit", feature = "rate-limit"))]
     Call = 4,
     /// The plugin's configuration.
     Configuration = 7,
@@ -96,6 +96,16 @@ host! { "env"
 #[cfg(feature = "audit")]
 host! { "env"
     fn proxy_done();
+}
+
+#[cfg(feature = "rate-limit")]
+host! { "env"
+    fn proxy_set_effective_context(context: u32);
+    fn proxy_continue_stream(direction: u32);
+}
+
+#[cfg(any(feature = "audit", feature = "rate-limit"))]
+host! { "env"
     fn proxy_http_call(
         upstream: *const u8,
         upstream_size: usize,
@@ -264,7 +274,7 @@ pub fn send_local_response(status: u16, details: &str, headers: &[u8], body: &[u
 
 /// Calls another service; the number under which the answer will come. Through the SDK, because it routes the answer to
 /// the context whose callback runs: a root context's, since a stream's is gone before the answer comes.
-#[cfg(feature = "audit")]
+#[cfg(any(feature = "audit", feature = "rate-limit"))]
 pub fn http_call(
     upstream: &str,
     headers: &[(&str, &str)],
@@ -277,7 +287,7 @@ pub fn http_call(
 
 /// Whether the host offers calls to other services at all: one that cannot be carried out tells by its status. The SDK
 /// would panic on the answer of a host that does not.
-#[cfg(feature = "audit")]
+#[cfg(any(feature = "audit", feature = "rate-limit"))]
 pub fn offers_http_calls() -> bool {
     let (mut token, none) = (0, crate::map::serialize(&[]));
     // SAFETY: pointers and sizes belong together; the host only reads, and writes one integer.
@@ -296,6 +306,20 @@ pub fn offers_http_calls() -> bool {
         )
     };
     Status(status) != Status::UNIMPLEMENTED
+}
+
+/// Whose stream the following calls are about.
+#[cfg(feature = "rate-limit")]
+pub fn set_effective_context(context: u32) -> Result<(), Status> {
+    // SAFETY: no memory is passed.
+    check(unsafe { proxy_set_effective_context(context) })
+}
+
+/// Lets a request go on that was paused.
+#[cfg(feature = "rate-limit")]
+pub fn continue_request() -> Result<(), Status> {
+    // SAFETY: no memory is passed.
+    check(unsafe { proxy_continue_stream(0) })
 }
 
 /// Says that a context that asked for time to finish has finished.

@@ -19,8 +19,8 @@ use portcullis_chain::{
 use portcullis_policy::{LogLevel, Moment, StateError, StoreResult};
 
 use crate::{
-    abi::{self, Buffer, Map, Status},
-    map,
+    abi::{self, Status},
+    companion::{self, Companion},
     metrics::Counters,
     shared,
 };
@@ -37,10 +37,7 @@ pub type Word = Option<(LogLevel, String)>;
 pub struct Delivery {
     trail: Trail,
     board: Entries,
-    cluster: String,
-    timeout: Duration,
-    /// The value of `authorization`; empty when there is no token.
-    authorization: String,
+    companion: Companion,
     /// The call on its way.
     token: Option<u32>,
     /// What was last said about the companion: its status, 0 for none, 200 for well.
@@ -55,9 +52,7 @@ impl Delivery {
         let mut delivery = Self {
             trail: Trail::new(limits, epoch),
             board: Entries::new(instance),
-            cluster: String::new(),
-            timeout: Duration::ZERO,
-            authorization: String::new(),
+            companion: Companion::default(),
             token: None,
             told: 200,
             unwatched: false,
@@ -68,15 +63,8 @@ impl Delivery {
 
     /// Takes a new configuration; what waits is kept.
     pub fn configure(&mut self, chain: &Chain, limits: Limits) {
-        let companion = chain.companion();
         self.trail.limit(limits);
-        self.cluster.clone_from(&companion.cluster);
-        self.timeout = companion.timeout.0;
-        let token = std::env::var(&companion.token_env).unwrap_or_default();
-        self.authorization = match token.trim() {
-            "" => String::new(),
-            token => ["Bearer ", token].concat(),
-        };
+        self.companion = Companion::new(chain);
     }
 
     /// A request begins that will leave a record.
@@ -98,7 +86,7 @@ impl Delivery {
     /// Keeps the ledger and sends what waits.
     pub fn tick(&mut self, moment: Moment) -> Word {
         self.trail.tick(&mut self.board, moment);
-        if self.trail.is_overdue(moment.now, self.timeout.saturating_add(GRACE)) {
+        if self.trail.is_overdue(moment.now, self.companion.timeout.saturating_add(GRACE)) {
             self.token = None;
             self.trail.answered(&mut self.board, Answer::Unavailable, moment);
         }
@@ -116,22 +104,14 @@ impl Delivery {
     /// Sends the next batch, if one is due. Must run for the root context.
     pub fn send(&mut self, moment: Moment) -> Word {
         let batch = self.trail.send(moment.now)?;
-        let headers = [
-            (":method", "POST"),
-            (":path", "/v1/ingest"),
-            (":authority", self.cluster.as_str()),
-            ("content-type", "application/x-ndjson"),
-            ("authorization", self.authorization.as_str()),
-        ];
-        let headers = headers.get(..if self.authorization.is_empty() { 4 } else { 5 }).unwrap_or(&headers);
-        match abi::http_call(&self.cluster, headers, batch, self.timeout) {
+        match self.companion.post("/v1/ingest", "application/x-ndjson", batch) {
             Ok(token) => {
                 self.token = Some(token);
                 None
             }
             Err(status) => {
                 self.trail.answered(&mut self.board, Answer::Unavailable, moment);
-                let cluster = self.cluster.clone();
+                let cluster = self.companion.cluster().to_owned();
                 self.tell(0, || {
                     format!("no cluster `{cluster}` to call (host status {}): audit records wait", status.0)
                 })
@@ -146,12 +126,7 @@ impl Delivery {
             return None;
         }
         self.token = None;
-        let (mut status, mut start) = (None, Vec::new());
-        if has_headers {
-            let bytes = abi::header_map(Map::Call).unwrap_or_default();
-            status = map::parse(&bytes).first(":status").and_then(crate::http::number);
-            start = abi::buffer(Buffer::Call, 0, body.min(ANSWER_BYTES)).unwrap_or_default();
-        }
+        let (status, start) = companion::answer(has_headers, body, ANSWER_BYTES);
         self.trail.answered(&mut self.board, Answer::read(status, &start), moment);
         let word = match status {
             Some(code @ 200..=299) if self.told != 200 => {

@@ -25,6 +25,15 @@ enum Body {
 /// A stream's context.
 pub struct Exchange {
     worker: Rc<Worker>,
+    /// The host's number for it.
+    #[cfg_attr(not(feature = "rate-limit"), allow(dead_code, reason = "no stream waits"))]
+    id: u32,
+    /// The chain cannot decide on the headers yet.
+    waits: bool,
+    /// No body follows the headers.
+    bodiless: bool,
+    /// What came of the body while the chain could not decide: so many bytes, and whether they are all.
+    kept: Option<(usize, bool)>,
     stream: Stream,
     body: Body,
     /// Bytes at the front of the host's body buffer that the chain has seen already: those that it was asked to keep.
@@ -47,9 +56,13 @@ pub struct Exchange {
 
 impl Exchange {
     /// A new stream.
-    pub fn new(worker: Rc<Worker>) -> Self {
+    pub fn new(worker: Rc<Worker>, id: u32) -> Self {
         Self {
             worker,
+            id,
+            waits: false,
+            bodiless: false,
+            kept: None,
             stream: Stream::default(),
             body: Body::Pass,
             seen: 0,
@@ -75,6 +88,7 @@ impl Exchange {
         for effect in effects {
             self.carry_out(effect, moment);
         }
+        self.worker.hurry();
     }
 
     fn carry_out(&mut self, effect: Effect, moment: Moment) {
@@ -100,6 +114,10 @@ impl Exchange {
                 Ok(())
             }
             Effect::ReplaceRequestBody(body) => self.replace(&body),
+            Effect::Wait => {
+                self.waits = true;
+                Ok(())
+            }
             Effect::Refuse(_) if self.answered => {
                 self.worker.log(LogLevel::Error, "a refusal of a response is ignored");
                 Ok(())
@@ -108,6 +126,10 @@ impl Exchange {
             Effect::Decide(_) => Ok(()),
             Effect::Count(metric, by) => {
                 self.worker.counters.add(metric, by);
+                Ok(())
+            }
+            Effect::CountNamed(name, by) => {
+                self.worker.counters.add_named(&name, by);
                 Ok(())
             }
             Effect::Record(record) => {
@@ -199,8 +221,17 @@ impl Exchange {
         self.outcome.request_bytes = length(headers.first("content-length"));
         self.sized = headers.first("content-length").is_some();
         self.tunnel = is_tunnel(&headers);
-        self.on(&Event::RequestHeaders { headers: &headers, end_of_stream });
-        if end_of_stream {
+        self.bodiless = end_of_stream;
+        self.decide(&headers)
+    }
+
+    pub(crate) fn decide(&mut self, headers: &Headers<'_>) -> Action {
+        self.waits = false;
+        self.on(&Event::RequestHeaders { headers, end_of_stream: self.bodiless });
+        if self.waits {
+            return Action::Pause;
+        }
+        if self.bodiless {
             self.body = Body::Pass;
         }
         if !self.stream.is_audited() {
@@ -209,9 +240,43 @@ impl Exchange {
         self.answer(true)
     }
 
+    /// Whether the chain cannot decide yet.
+    #[cfg(feature = "rate-limit")]
+    pub(crate) fn waits(&self) -> bool {
+        self.waits
+    }
+
+    /// The host's number for it.
+    #[cfg(feature = "rate-limit")]
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Its worker.
+    #[cfg(feature = "rate-limit")]
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    /// Whether it was refused.
+    #[cfg(feature = "rate-limit")]
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused
+    }
+
+    /// What of the body came while it waited.
+    #[cfg(feature = "rate-limit")]
+    pub(crate) fn take_kept(&mut self) -> Option<(usize, bool)> {
+        self.kept.take()
+    }
+
     /// The host's buffer holds so many bytes of the request's body.
     pub fn request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
         if self.refused {
+            return Action::Pause;
+        }
+        if self.waits {
+            self.kept = Some((size, end_of_stream));
             return Action::Pause;
         }
         if self.body == Body::Pass {
@@ -252,7 +317,7 @@ impl Exchange {
 
     /// Trailers end a body whose last piece did not say so.
     pub fn request_trailers(&mut self) -> Action {
-        let seen = self.seen;
+        let seen = self.kept.map_or(self.seen, |(size, _)| size);
         self.request_body(seen, true)
     }
 
@@ -270,6 +335,7 @@ impl Exchange {
 
     /// The stream is over.
     pub fn log(&mut self) {
+        self.waits = false;
         self.answered = true;
         let mut outcome = std::mem::take(&mut self.outcome);
         let unseen = outcome.status.is_none();

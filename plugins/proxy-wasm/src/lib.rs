@@ -18,11 +18,15 @@
 
 mod abi;
 mod clock;
+#[cfg(any(feature = "audit", feature = "rate-limit"))]
+mod companion;
 mod context;
 #[cfg(feature = "audit")]
 mod delivery;
 mod facts;
 mod http;
+#[cfg(feature = "rate-limit")]
+mod limits;
 mod map;
 mod metrics;
 mod shared;
@@ -31,6 +35,6 @@ mod worker;
 #[allow(missing_docs, reason = "the macro's function is the host's business")]
 mod start {
     proxy_wasm::main! {{
-        proxy_wasm::set_root_context(|_| Box::new(crate::context::Root::start()));
+        proxy_wasm::set_root_context(|id| Box::new(crate::context::Root::start(id)));
     }}
 }

@@ -72,6 +72,47 @@ fn shared_seed(prefix: &[u8], clock: &Clock) -> Option<u64> {
     None
 }
 
+/// The slots, and what the worker keeps beside them.
+pub struct Shared {
+    /// The slots.
+    pub slots: Slots,
+    /// What is done for limits between requests.
+    #[cfg(feature = "rate-limit")]
+    pub desk: portcullis_chain::rate_limit::desk::Desk,
+}
+
+impl Shared {
+    /// Of a worker that has just started; whether the host can call the companion is not known yet.
+    pub fn new(slots: Slots) -> Self {
+        #[cfg(feature = "rate-limit")]
+        let (mut slots, desk) = (slots, portcullis_chain::rate_limit::desk::Desk::new);
+        Self {
+            #[cfg(feature = "rate-limit")]
+            desk: desk(slots.seed(), false),
+            slots,
+        }
+    }
+}
+
+impl SharedState for Shared {
+    fn load(&mut self, slot: u32) -> Result<SlotValue, StateError> {
+        self.slots.load(slot)
+    }
+
+    fn store(&mut self, slot: u32, bytes: &[u8], version: u32) -> Result<StoreResult, StateError> {
+        self.slots.store(slot, bytes, version)
+    }
+
+    fn seed(&mut self) -> u64 {
+        self.slots.seed()
+    }
+
+    #[cfg(feature = "rate-limit")]
+    fn worker(&mut self) -> Option<&mut dyn portcullis_policy::WorkerState> {
+        Some(&mut self.desk)
+    }
+}
+
 impl SharedState for Slots {
     fn load(&mut self, slot: u32) -> Result<SlotValue, StateError> {
         match self {

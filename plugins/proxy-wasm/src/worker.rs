@@ -10,20 +10,25 @@ use portcullis_policy::{Headers, LogLevel, Metric, Moment, SharedState};
 
 #[cfg(feature = "audit")]
 use crate::delivery::{Delivery, Word};
+#[cfg(feature = "rate-limit")]
+use crate::limits::Limits;
 use crate::{
     abi::{self, Buffer, Map, Status},
     clock::Clock,
     facts::Dialect,
     http,
     metrics::Counters,
-    shared::Slots,
+    shared::{Shared, Slots},
 };
 
 /// How often counters are handed over, records shipped and the wall clock measured.
 const TICK_MS: u32 = 500;
-/// The same when a full batch waits: a stream cannot send it, because the answer would find it gone.
-#[cfg(feature = "audit")]
+/// The same when something should be sent soon: a stream cannot send it, because the answer would find it gone.
+#[cfg(any(feature = "audit", feature = "rate-limit"))]
 const SOON_MS: u32 = 1;
+/// The same while requests wait for the companion.
+#[cfg(feature = "rate-limit")]
+const WAITING_MS: u32 = 5;
 /// How long a worker that ends waits for its records to be stored.
 #[cfg(feature = "audit")]
 const FAREWELL: std::time::Duration = std::time::Duration::from_secs(10);
@@ -46,7 +51,12 @@ const UNSAFE_VALUES: Metric = Metric {
 /// borrow that is refused must not be a panic either.
 pub struct Worker {
     chain: RefCell<Option<Rc<Chain>>>,
-    shared: RefCell<Slots>,
+    pub(crate) shared: RefCell<Shared>,
+    /// The host's number for the root context.
+    #[cfg_attr(not(feature = "rate-limit"), allow(dead_code, reason = "no stream waits"))]
+    pub(crate) root: u32,
+    #[cfg(feature = "rate-limit")]
+    pub(crate) limits: Limits,
     /// Time and randomness.
     pub clock: Clock,
     /// Counters.
@@ -59,7 +69,6 @@ pub struct Worker {
     #[cfg(feature = "audit")]
     ends: Cell<Option<std::time::Duration>>,
     /// The next tick was brought forward.
-    #[cfg(feature = "audit")]
     hurries: Cell<bool>,
     #[cfg(feature = "audit")]
     delivery: RefCell<Option<Delivery>>,
@@ -67,13 +76,17 @@ pub struct Worker {
 
 impl Worker {
     /// Probes the host.
-    pub fn start() -> Self {
+    pub fn start(root: u32) -> Self {
         let (clock, random) = Clock::new();
         let (slots, is_shared) = Slots::open(&instance(), &clock);
+        let shared = Shared::new(slots);
         let holds = std::env::var("PORTCULLIS_HOLD_HEADERS").is_ok_and(|value| value == "true");
         let worker = Self {
             chain: RefCell::default(),
-            shared: RefCell::new(slots),
+            shared: RefCell::new(shared),
+            root,
+            #[cfg(feature = "rate-limit")]
+            limits: Limits::default(),
             clock,
             counters: Counters::default(),
             dialect: Cell::default(),
@@ -81,7 +94,6 @@ impl Worker {
             log_level: Cell::new(abi::log_level()),
             #[cfg(feature = "audit")]
             ends: Cell::default(),
-            #[cfg(feature = "audit")]
             hurries: Cell::new(false),
             #[cfg(feature = "audit")]
             delivery: RefCell::default(),
@@ -128,16 +140,20 @@ impl Worker {
         if !self.counters.define(&metrics, ticks) {
             self.log(LogLevel::Warn, "the host has no metrics: nothing is counted");
         }
+        #[cfg(any(feature = "audit", feature = "rate-limit"))]
+        let calls = ticks && abi::offers_http_calls();
         #[cfg(feature = "audit")]
-        self.open_delivery(&chain, ticks);
+        self.open_delivery(&chain, calls);
+        #[cfg(feature = "rate-limit")]
+        self.configure_limits(&chain, calls);
         *self.chain.borrow_mut() = Some(Rc::new(chain));
         true
     }
 
     #[cfg(feature = "audit")]
-    fn open_delivery(&self, chain: &Chain, ticks: bool) {
+    fn open_delivery(&self, chain: &Chain, calls: bool) {
         let Some(limits) = chain.audit().map(|audit| audit.limits()) else { return };
-        if !ticks || !abi::offers_http_calls() {
+        if !calls {
             self.log(LogLevel::Warn, "the host has no ticks or no calls: audit records are not delivered");
             return;
         }
@@ -213,15 +229,35 @@ impl Worker {
     #[cfg(not(feature = "panic-on-request"))]
     pub fn provoke(&self, _: &Headers<'_>) {}
 
+    /// Brings the next tick forward, if there is something to send that cannot wait.
+    pub fn hurry(&self) {
+        #[cfg(feature = "rate-limit")]
+        if !self.hurries.get() && self.limits_press() {
+            self.hurries.set(abi::set_tick_period(SOON_MS).is_ok());
+        }
+    }
+
+    /// The period until the next tick.
+    fn pace(&self) {
+        #[cfg(feature = "rate-limit")]
+        if self.limits.is_waited_for() {
+            self.hurries.set(abi::set_tick_period(WAITING_MS).is_ok());
+            return;
+        }
+        if self.hurries.replace(false) && abi::set_tick_period(TICK_MS).is_err() {
+            self.log(LogLevel::Warn, "the host does not take the usual tick period back");
+        }
+    }
+
     /// Regular work.
     pub fn tick(&self) {
         self.clock.adjust();
         self.log_level.set(abi::log_level());
+        #[cfg(feature = "rate-limit")]
+        self.tend_limits();
+        self.pace();
         #[cfg(feature = "audit")]
         {
-            if self.hurries.replace(false) && abi::set_tick_period(TICK_MS).is_err() {
-                self.log(LogLevel::Warn, "the host does not take the usual tick period back");
-            }
             let moment = self.clock.moment();
             self.deliver(|delivery| delivery.tick(moment));
             let late = self.ends.get().is_some_and(|end| moment.now >= end);
@@ -246,6 +282,18 @@ impl Worker {
         }
         self.counters.flush();
         true
+    }
+
+    /// An answer of the companion.
+    #[cfg(any(feature = "audit", feature = "rate-limit"))]
+    pub fn answered(&self, token: u32, has_headers: bool, body: usize) {
+        #[cfg(feature = "rate-limit")]
+        if self.answered_limits(token, has_headers, body) {
+            self.pace();
+            return;
+        }
+        #[cfg(feature = "audit")]
+        self.delivered(token, has_headers, body);
     }
 
     /// The worker ends now.
@@ -290,8 +338,8 @@ impl Worker {
         }
     }
 
-    /// An answer of the companion.
-    pub fn answered(&self, token: u32, has_headers: bool, body: usize) {
+    /// An answer of the companion to a delivery.
+    fn delivered(&self, token: u32, has_headers: bool, body: usize) {
         let moment = self.clock.moment();
         self.deliver(|delivery| delivery.answered(token, has_headers, body, moment));
     }

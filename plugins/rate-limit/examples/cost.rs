@@ -7,7 +7,7 @@ use portcullis_policy::{
     Actions, ConfigErrors, Context, CorrelationId, Effects, Event, Headers, LocalSlots, Moment, NoFacts,
     Policy, Request, SharedState, Site, Tenant, User, Vocabulary, limits,
 };
-use portcullis_rate_limit::{Announcement, RateLimit, Wire};
+use portcullis_rate_limit::{HeadersWire, RateLimit, Stream, Wire};
 
 fn request(tenant: u64, user: u64, actions: &[usize]) -> Option<Request> {
     let mut set = Actions::default();
@@ -32,7 +32,7 @@ fn request(tenant: u64, user: u64, actions: &[usize]) -> Option<Request> {
 
 fn ask(policy: &RateLimit, shared: &mut LocalSlots, now: Duration, request: &Request, effects: &mut Effects) {
     let headers = Headers::default();
-    let mut stream = Announcement::default();
+    let mut stream = Stream::default();
     for event in [
         Event::RequestHeaders { headers: &headers, end_of_stream: true },
         Event::ResponseHeaders { headers: &headers },
@@ -80,7 +80,7 @@ fn main() {
     let mut errors = ConfigErrors::default();
     let mut compile = |wire| RateLimit::compile(wire, &Site::root(), &vocabulary, &mut errors);
     let (Some(policy), Some(quiet)) =
-        (compile(Wire::default()), compile(Wire { headers: false, ..Wire::default() }))
+        (compile(Wire::default()), compile(Wire { headers: HeadersWire::Switch(false), ..Wire::default() }))
     else {
         return;
     };

@@ -16,8 +16,8 @@
 use portcullis_policy::{SharedState, StateError, StoreResult};
 
 use crate::{
-    gcra::{Quota, Step},
-    set::{Set, Tag},
+    gcra::Quota,
+    set::{Rate, Set, Step, Tag},
 };
 
 /// Conflicts that one decision bears. More: `on_error` decides.
@@ -25,19 +25,52 @@ pub const CONFLICTS: u32 = 32;
 
 /// One limit that applies to the request.
 #[derive(Debug)]
-pub struct Claim<'a> {
+pub struct Claim {
     /// The rule's number.
     pub rule: usize,
     /// Where its state is.
     pub slot: u32,
     /// Which entry there.
     pub tag: Tag,
-    /// Its quota.
-    pub quota: &'a Quota,
+    /// What it limits, and what the request asks of it.
+    pub asks: Asks,
     /// Whether the request must be refused when this limit refuses.
     pub enforce: bool,
     /// The limit's own answer; known after [`decide`].
     pub step: Step,
+}
+
+/// What a limit limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asks {
+    /// Units over time.
+    Rate {
+        /// The limit.
+        quota: Quota,
+        /// See [`Rate`].
+        cost: u32,
+        /// See [`Rate`].
+        reserve: bool,
+        /// See [`Rate`].
+        leased: bool,
+        /// See [`Rate`].
+        share: Option<Quota>,
+    },
+    /// Requests at the same time.
+    Concurrent(u32),
+    /// Nothing is allowed, and it is told to come back after so many nanoseconds.
+    Nothing(u64),
+}
+
+/// What was decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is admitted, and counted by every limit that has room for it.
+    Admitted,
+    /// A limit refuses.
+    Refused,
+    /// No limit of this process refuses, but there is a lease without a token: what the companion says is needed.
+    Dry,
 }
 
 /// Why nothing was decided.
@@ -62,7 +95,7 @@ pub struct Cost {
     pub overcounted: u32,
 }
 
-struct Held {
+struct Loaded {
     slot: u32,
     version: u32,
     before: Vec<u8>,
@@ -72,83 +105,124 @@ struct Held {
     stored: bool,
 }
 
-/// Judges the request by all claims; `Ok(true)` when it is admitted, and counted by every limit that has room for it.
+/// Judges the request by all claims.
 pub fn decide(
     shared: &mut dyn SharedState,
     now_ns: u64,
-    claims: &mut [Claim<'_>],
+    claims: &mut [Claim],
     cost: &mut Cost,
-) -> Result<bool, Failure> {
-    let mut held: Vec<Held> = Vec::with_capacity(claims.len().min(4));
-    for claim in claims.iter() {
-        if !held.iter().any(|known| known.slot == claim.slot) {
-            held.push(load(shared, claim.slot, cost).map_err(Failure::State)?);
+) -> Result<Outcome, Failure> {
+    let mut slots: Vec<Loaded> = Vec::with_capacity(claims.len().min(4));
+    for claim in claims.iter().filter(|claim| !matches!(claim.asks, Asks::Nothing(_))) {
+        if !slots.iter().any(|known| known.slot == claim.slot) {
+            slots.push(load(shared, claim.slot, cost).map_err(Failure::State)?);
         }
     }
-    let result = agree(shared, now_ns, claims, &mut held, cost);
-    if result != Ok(true) {
-        take_back(shared, &held, cost);
+    let result = agree(shared, now_ns, claims, &mut slots, cost);
+    if result != Ok(Outcome::Admitted) {
+        take_back(shared, &slots, cost);
     }
     result
 }
 
-fn load(shared: &mut dyn SharedState, slot: u32, cost: &mut Cost) -> Result<Held, StateError> {
+/// Changes one slot: `change` is asked again after each conflict; `None` leaves the slot as it is.
+pub fn update<T>(
+    shared: &mut dyn SharedState,
+    slot: u32,
+    cost: &mut Cost,
+    mut change: impl FnMut(&mut Set) -> Option<T>,
+) -> Result<Option<T>, Failure> {
+    for _ in 0..=CONFLICTS {
+        let mut loaded = load(shared, slot, cost).map_err(Failure::State)?;
+        let Some(answer) = change(&mut loaded.set) else { return Ok(None) };
+        let stored = shared.store(slot, loaded.set.encode().as_bytes(), loaded.version);
+        match stored.map_err(Failure::State)? {
+            StoreResult::Stored => {
+                cost.folded = cost.folded.saturating_add(loaded.set.folded());
+                return Ok(Some(answer));
+            }
+            StoreResult::Conflict => cost.conflicts = cost.conflicts.saturating_add(1),
+        }
+    }
+    Err(Failure::Contention)
+}
+
+fn load(shared: &mut dyn SharedState, slot: u32, cost: &mut Cost) -> Result<Loaded, StateError> {
     let value = shared.load(slot)?;
     let set = Set::decode(&value.bytes).unwrap_or_else(|| {
         cost.discarded = cost.discarded.saturating_add(1);
         Set::default()
     });
     let (version, before) = (value.version, value.bytes);
-    Ok(Held { slot, version, before, set, changed: false, stored: false })
+    Ok(Loaded { slot, version, before, set, changed: false, stored: false })
 }
 
 fn agree(
     shared: &mut dyn SharedState,
     now_ns: u64,
-    claims: &mut [Claim<'_>],
-    held: &mut [Held],
+    claims: &mut [Claim],
+    slots: &mut [Loaded],
     cost: &mut Cost,
-) -> Result<bool, Failure> {
+) -> Result<Outcome, Failure> {
     loop {
-        if !judge(now_ns, claims, held) {
-            return Ok(false);
+        let outcome = judge(now_ns, claims, slots);
+        if outcome != Outcome::Admitted {
+            return Ok(outcome);
         }
-        let Some(lost) = store(shared, held, cost).map_err(Failure::State)? else { return Ok(true) };
+        let Some(lost) = store(shared, slots, cost).map_err(Failure::State)? else { return Ok(outcome) };
         cost.conflicts = cost.conflicts.saturating_add(1);
         if cost.conflicts > CONFLICTS {
             return Err(Failure::Contention);
         }
         *lost = load(shared, lost.slot, cost).map_err(Failure::State)?;
         // The others have judged this request already: they begin again from what was loaded.
-        for slot in held.iter_mut().filter(|slot| slot.changed && !slot.stored) {
+        for slot in slots.iter_mut().filter(|slot| slot.changed && !slot.stored) {
             slot.set = Set::decode(&slot.before).unwrap_or_default();
             slot.changed = false;
         }
     }
 }
 
-/// Asks every limit whose slot is not stored yet; false when the request must be refused.
-fn judge(now_ns: u64, claims: &mut [Claim<'_>], held: &mut [Held]) -> bool {
-    let mut admitted = true;
+/// Asks every limit whose slot is not stored yet.
+fn judge(now_ns: u64, claims: &mut [Claim], slots: &mut [Loaded]) -> Outcome {
+    let (mut refused, mut dry) = (false, false);
     for claim in claims {
-        let slot = held.iter_mut().find(|slot| slot.slot == claim.slot && !slot.stored);
-        let Some(slot) = slot else { continue };
-        claim.step = slot.set.step(claim.tag, now_ns, claim.quota);
-        match claim.step {
-            Step::Admit { .. } => slot.changed = true,
-            Step::Refuse { .. } => admitted &= !claim.enforce,
-        }
+        let slot = slots.iter_mut().find(|slot| slot.slot == claim.slot && !slot.stored);
+        claim.step = match (&claim.asks, slot) {
+            (Asks::Nothing(wait_ns), _) => Step::Refuse { wait_ns: *wait_ns },
+            (_, None) => continue,
+            (Asks::Rate { quota, cost, reserve, leased, share }, Some(slot)) => {
+                let rate =
+                    Rate { quota, cost: *cost, reserve: *reserve, leased: *leased, share: share.as_ref() };
+                let step = slot.set.step(claim.tag, now_ns, &rate);
+                slot.changed |= matches!(step, Step::Admit { .. });
+                step
+            }
+            (Asks::Concurrent(most), Some(slot)) => {
+                let step = slot.set.hold(claim.tag, now_ns, *most);
+                slot.changed |= matches!(step, Step::Hold { .. });
+                step
+            }
+        };
+        refused |= claim.enforce && matches!(claim.step, Step::Refuse { .. });
+        dry |= claim.enforce && claim.step == Step::Dry;
     }
-    admitted
+    if refused {
+        Outcome::Refused
+    } else if dry {
+        Outcome::Dry
+    } else {
+        Outcome::Admitted
+    }
 }
 
 /// Stores what has changed, up to the first slot that somebody else stored meanwhile.
 fn store<'h>(
     shared: &mut dyn SharedState,
-    held: &'h mut [Held],
+    slots: &'h mut [Loaded],
     cost: &mut Cost,
-) -> Result<Option<&'h mut Held>, StateError> {
-    for slot in held.iter_mut().filter(|slot| slot.changed && !slot.stored) {
+) -> Result<Option<&'h mut Loaded>, StateError> {
+    for slot in slots.iter_mut().filter(|slot| slot.changed && !slot.stored) {
         match shared.store(slot.slot, slot.set.encode().as_bytes(), slot.version)? {
             StoreResult::Stored => {
                 slot.stored = true;
@@ -161,8 +235,8 @@ fn store<'h>(
 }
 
 /// Puts back what stood in the slots that are stored, unless somebody has stored after us.
-fn take_back(shared: &mut dyn SharedState, held: &[Held], cost: &mut Cost) {
-    for slot in held.iter().filter(|slot| slot.stored) {
+fn take_back(shared: &mut dyn SharedState, slots: &[Loaded], cost: &mut Cost) {
+    for slot in slots.iter().filter(|slot| slot.stored) {
         let ours = |bytes: &[u8]| bytes == slot.set.encode().as_bytes();
         let undone = match shared.load(slot.slot) {
             Ok(value) if ours(&value.bytes) => shared.store(slot.slot, &slot.before, value.version),

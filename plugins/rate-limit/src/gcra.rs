@@ -8,6 +8,10 @@
 //! An interval W/L is rarely a whole number of nanoseconds. A [`Time`] therefore counts nanoseconds and parts of a
 //! nanosecond, each 1/L of it: additions are exact, nothing drifts, and no step needs a division or 128 bits.
 //! A point in time that cannot be counted any more (after 584 years) refuses.
+//!
+//! A request may cost several units, and may *reserve* its units: they take up room, but are spent only if its response
+//! shows that it counts. Given back, a reservation leaves the state as if it had never been: nothing is gained, because
+//! the state drains meanwhile as it would have without.
 
 use std::time::Duration;
 
@@ -106,6 +110,35 @@ impl Quota {
         })
     }
 
+    /// What so many units take; `None` when it cannot be counted.
+    fn price(&self, units: u32) -> Option<Time> {
+        if units == 1 {
+            return Some(self.interval);
+        }
+        let units = u64::from(units);
+        let limit = u64::from(self.limit.max(1));
+        let parts = u64::from(self.interval.parts).checked_mul(units)?;
+        let carry = parts.checked_div(limit)?;
+        let ns = self.interval.ns.checked_mul(units)?.checked_add(carry)?;
+        Some(Time { ns, parts: u32::try_from(parts.checked_rem(limit)?).ok()? })
+    }
+
+    /// So many percent of it, divided among so many; `None` when that is less than one.
+    pub fn part(&self, percent: u32, among: u32) -> Option<Self> {
+        let part = |whole: u32| {
+            let part = u64::from(whole).checked_mul(u64::from(percent))?.checked_div(100)?;
+            u32::try_from(part.checked_div(u64::from(among))?).ok()
+        };
+        Self::new(part(self.limit)?, self.window, part(self.burst)?)
+    }
+
+    /// Whether it always refuses no later than the other, so that the other has no effect.
+    pub fn covers(&self, other: &Self) -> bool {
+        // Both are straight lines of admissions over time: it lies below if it starts lower and rises no faster.
+        let rate = |one: &Self, by: &Self| u128::from(one.limit) * u128::from(by.window_ns);
+        self.burst <= other.burst && rate(self, other) <= rate(other, self)
+    }
+
     /// Requests per window.
     pub fn limit(&self) -> u32 {
         self.limit
@@ -176,17 +209,41 @@ pub enum Step {
     },
 }
 
-/// Decides on one request. A `now` that goes back only lengthens the wait.
-pub fn step(state: Time, now_ns: u64, quota: &Quota) -> Step {
+/// What a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Demand {
+    /// Units that it costs; 0 asks for nothing, and is admitted.
+    pub cost: u32,
+    /// Units that others hold and may still spend: there must be room for these besides.
+    pub reserved: u32,
+}
+
+impl Demand {
+    /// One unit, and nobody holds any.
+    pub const ONE: Self = Self { cost: 1, reserved: 0 };
+}
+
+/// Decides on one request. A `now` that goes back only lengthens the wait. While units are reserved the wait is the least
+/// that it can be: until then they may be spent, or given back.
+pub fn step(state: Time, now_ns: u64, quota: &Quota, demand: Demand) -> Step {
     let now = Time::whole(now_ns);
     let from = state.read(quota.limit).max(now);
-    let Some(state) = from.plus(quota.interval, quota.limit) else {
-        return Step::Refuse { wait_ns: u64::MAX };
-    };
-    let debt = state.minus(now, quota.limit);
-    if debt <= quota.capacity {
+    let spent = |units: u32| from.plus(quota.price(units)?, quota.limit);
+    let all = demand.cost.checked_add(demand.reserved).and_then(spent);
+    let next = if demand.reserved == 0 { all } else { spent(demand.cost) };
+    let Some((state, end)) = next.zip(all) else { return Step::Refuse { wait_ns: u64::MAX } };
+    let debt = end.minus(now, quota.limit);
+    if debt <= quota.capacity || demand.cost == 0 {
         Step::Admit { state, debt }
     } else {
         Step::Refuse { wait_ns: debt.minus(quota.capacity, quota.limit).ceil() }
     }
+}
+
+/// The state after units that are spent whether there was room or not: what they exceed is waited for by those who come
+/// later.
+pub fn charge(state: Time, now_ns: u64, quota: &Quota, units: u32) -> Time {
+    let from = state.read(quota.limit).max(Time::whole(now_ns));
+    let end = quota.price(units).and_then(|price| from.plus(price, quota.limit));
+    end.unwrap_or(Time::whole(u64::MAX))
 }

@@ -8,13 +8,23 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use portcullis_policy::{Request, limits};
+use portcullis_policy::{Headers, Request, limits};
 use serde::Deserialize;
 
 use crate::sip::{Sip13, spread};
 
+/// Slots of limits: 1.7 million places. The rest are for bans.
+pub const LIMIT_SLOTS: u32 = 131_072;
+const _: () = assert!(LIMIT_SLOTS < limits::SHARED_SLOTS);
+
+/// What the companion takes as a subject, in bytes. Longer: a hash of it.
+const SUBJECT_BYTES: usize = 256;
+
+/// Headers that tell quotas apart, in one rule. More: a configuration error.
+pub const HEADERS: usize = 4;
+
 /// Who has a quota of their own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Per {
@@ -24,14 +34,18 @@ pub enum Per {
     User,
     /// Each client address; of IPv6 the first 64 bits, which is what one customer gets.
     ClientIp,
+    /// Each value of the request's header of that name; requests without it share one. Only its hash is kept. A client
+    /// that can write the header can choose its quota: name one that something in front has checked.
+    Header(String),
 }
 
 /// What rules count alike, and for whom.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counted {
     tenant: bool,
     user: bool,
     client_ip: bool,
+    headers: Vec<String>,
     prefix: u64,
 }
 
@@ -43,18 +57,35 @@ impl Counted {
     pub fn new(per: &[Per], actions: Option<&[String]>) -> Self {
         let [tenant, user, client_ip] =
             [Per::Tenant, Per::User, Per::ClientIp].map(|each| per.contains(&each));
+        let mut headers: Vec<String> = Vec::new();
+        for each in per {
+            if let Per::Header(name) = each {
+                headers.push(name.to_ascii_lowercase());
+            }
+        }
+        headers.sort();
+        headers.dedup();
         let mut sip = Sip13::new(0, DOMAIN);
         sip.word(u64::from(tenant) | u64::from(user) << 1 | u64::from(client_ip) << 2);
         sip.word(u64::from(actions.is_some()));
         for name in actions.unwrap_or_default() {
             sip.field(b'a', name.as_bytes());
         }
-        Self { tenant, user, client_ip, prefix: sip.finish() }
+        for name in &headers {
+            sip.field(b'h', name.as_bytes());
+        }
+        Self { tenant, user, client_ip, headers, prefix: sip.finish() }
     }
 
-    /// How many of tenant, user and address tell quotas apart: few means that many requests share one.
+    /// How many things tell quotas apart: few mean that many requests share one.
     pub fn breadth(&self) -> usize {
-        [self.tenant, self.user, self.client_ip].into_iter().filter(|part| *part).count()
+        let parts = [self.tenant, self.user, self.client_ip].into_iter().filter(|part| *part).count();
+        parts.saturating_add(self.headers.len())
+    }
+
+    /// Whether each tenant has its own.
+    pub fn is_per_tenant(&self) -> bool {
+        self.tenant
     }
 
     /// Stands for actions and `per`.
@@ -71,7 +102,7 @@ impl Counted {
     }
 
     /// Where the request is counted.
-    pub fn place(&self, seed: u64, request: &Request) -> Place {
+    pub fn place(&self, seed: u64, request: &Request, headers: &Headers<'_>) -> Place {
         let mut sip = Sip13::new(seed, DOMAIN);
         sip.word(self.prefix);
         if self.tenant {
@@ -85,7 +116,56 @@ impl Counted {
         if self.client_ip {
             address(&mut sip, request.client_ip);
         }
+        for name in &self.headers {
+            match headers.first(name) {
+                Some(value) => sip.field(b'h', value),
+                None => sip.word(0),
+            }
+        }
         Place { hash: sip.finish() }
+    }
+
+    /// The same in words that every process writes alike, for what they share; without the tenant. What could be long, or
+    /// secret, is a hash.
+    pub fn subject(&self, request: &Request, headers: &Headers<'_>) -> String {
+        let mut parts: Vec<String> = Vec::new();
+        match &request.user {
+            Some(user) if self.user => parts.push(format!("user={}", user.as_str())),
+            None if self.user && !self.client_ip => parts.push(written(request.client_ip)),
+            _ => {}
+        }
+        if self.client_ip {
+            parts.push(written(request.client_ip));
+        }
+        for name in &self.headers {
+            let mut sip = Sip13::new(0, DOMAIN);
+            let value = headers.first(name).unwrap_or_default();
+            sip.field(b'h', value);
+            let first = sip.finish();
+            sip.field(b'2', value);
+            parts.push(format!("{name}={first:016x}{:016x}", sip.finish()));
+        }
+        let text = parts.join("|");
+        if text.len() <= SUBJECT_BYTES {
+            return text;
+        }
+        let mut sip = Sip13::new(0, DOMAIN);
+        sip.field(b's', text.as_bytes());
+        let first = sip.finish();
+        sip.field(b'2', text.as_bytes());
+        format!("hash={first:016x}{:016x}", sip.finish())
+    }
+}
+
+/// An address as one customer has it.
+fn written(address: Option<IpAddr>) -> String {
+    match address.map(|address| address.to_canonical()) {
+        Some(IpAddr::V4(v4)) => format!("ip={v4}"),
+        Some(IpAddr::V6(v6)) => {
+            let [a, b, c, d, ..] = v6.segments();
+            format!("ip={a:x}:{b:x}:{c:x}:{d:x}::")
+        }
+        None => "ip=".to_owned(),
     }
 }
 
@@ -106,7 +186,13 @@ pub struct Place {
 impl Place {
     /// The shared slot.
     pub fn slot(self) -> u32 {
-        u32::try_from(self.hash % u64::from(limits::SHARED_SLOTS)).unwrap_or(0)
+        u32::try_from(self.hash % u64::from(LIMIT_SLOTS)).unwrap_or(0)
+    }
+
+    /// The shared slot of its bans.
+    pub fn ban_slot(self) -> u32 {
+        let bans = limits::SHARED_SLOTS.saturating_sub(LIMIT_SLOTS).max(1);
+        LIMIT_SLOTS.saturating_add(u32::try_from(self.hash % u64::from(bans)).unwrap_or(0))
     }
 
     /// The hash of a rule's entry in that slot.

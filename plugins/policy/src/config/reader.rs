@@ -1,4 +1,5 @@
-//! Reads a JSON value into a type, and tells where it failed. Enumerations are names: their variants hold nothing.
+//! Reads a JSON value into a type, and tells where it failed. Enumerations are names; a variant that
+//! holds something is an object with its name as the only key.
 //!
 //! The crate serde_path_to_error does the same around any format; around this one format it is a seventh of its size, and
 //! size is what a module's readers pay for.
@@ -7,7 +8,7 @@ use std::cell::RefCell;
 
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor,
-    value::{BorrowedStrDeserializer, StrDeserializer},
+    value::{BorrowedStrDeserializer, MapAccessDeserializer, StrDeserializer},
 };
 use serde_json::{Error, Value};
 
@@ -127,9 +128,13 @@ impl<'de> Deserializer<'de> for Here<'de, '_> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        match self.value.as_str() {
-            Some(name) => visitor.visit_enum(StrDeserializer::new(name)),
-            None => Err(Error::custom("is not a name; write one in quotes")),
+        match self.value {
+            Value::String(name) => visitor.visit_enum(StrDeserializer::new(name)),
+            Value::Object(object) if object.len() == 1 => {
+                let members = Members { of: &self, members: object.iter(), open: None };
+                visitor.visit_enum(MapAccessDeserializer::new(members))
+            }
+            _ => Err(Error::custom("is not a name; write one in quotes")),
         }
     }
 

@@ -10,9 +10,9 @@ use portcullis_policy::{SharedState, SlotValue, StateError, StoreResult};
 use proptest::prelude::*;
 
 use crate::{
-    commit::{CONFLICTS, Claim, Cost, Failure, decide},
-    gcra::{Quota, Step},
-    set::{Set, Tag},
+    commit::{Asks, CONFLICTS, Claim, Cost, Failure, Outcome, decide},
+    gcra::Quota,
+    set::{Rate, Set, Step, Tag},
 };
 
 const NOW: u64 = 1_000_000_000;
@@ -97,13 +97,18 @@ fn quota(limit: u32) -> Quota {
     Quota::new(limit, Duration::from_secs(3600), limit).unwrap()
 }
 
-fn claim(slot: u32, quota: &Quota) -> Claim<'_> {
+fn claim(slot: u32, quota: &Quota) -> Claim {
     claim_of(slot, 1, quota)
 }
 
-fn claim_of(slot: u32, key: u64, quota: &Quota) -> Claim<'_> {
+fn claim_of(slot: u32, key: u64, quota: &Quota) -> Claim {
     let step = Step::Refuse { wait_ns: 0 };
-    Claim { rule: 0, slot, tag: Tag::new(key << 40, quota.refill_ns()), quota, enforce: true, step }
+    let asks = Asks::Rate { quota: *quota, cost: 1, reserve: false, leased: false, share: None };
+    Claim { rule: 0, slot, tag: Tag::new(key << 40, quota.refill_ns()), asks, enforce: true, step }
+}
+
+fn one(quota: &Quota) -> Rate<'_> {
+    Rate { quota, cost: 1, reserve: false, leased: false, share: None }
 }
 
 /// How much of the quota is spent.
@@ -111,7 +116,8 @@ fn spent(process: &Process, slot: u32, quota: &Quota) -> u32 {
     let bytes = process.slots.lock().unwrap().get(&slot).cloned().unwrap_or_default().bytes;
     let mut set = Set::decode(&bytes).unwrap();
     let tag = Tag::new(1 << 40, quota.refill_ns());
-    let left = std::iter::from_fn(|| matches!(set.step(tag, NOW, quota), Step::Admit { .. }).then_some(()));
+    let left =
+        std::iter::from_fn(|| matches!(set.step(tag, NOW, &one(quota)), Step::Admit { .. }).then_some(()));
     quota.limit() - u32::try_from(left.count()).unwrap()
 }
 
@@ -141,7 +147,7 @@ fn run(
                     let mut cost = Cost::default();
                     let result = decide(&mut worker, NOW, &mut claims, &mut cost);
                     let mut tally = tally.lock().unwrap();
-                    tally.admitted += u32::from(result == Ok(true));
+                    tally.admitted += u32::from(result == Ok(Outcome::Admitted));
                     tally.failed += u32::from(result.is_err());
                     tally.overcounted += cost.overcounted;
                 }
@@ -246,7 +252,7 @@ impl<F: FnMut(usize, &mut BTreeMap<u32, SlotValue>) -> Option<StateError>> Share
 fn spend(slots: &mut BTreeMap<u32, SlotValue>, slot: u32, quota: &Quota) {
     let value = slots.entry(slot).or_default();
     let mut set = Set::decode(&value.bytes).unwrap();
-    assert!(matches!(set.step(Tag::new(1 << 40, quota.refill_ns()), NOW, quota), Step::Admit { .. }));
+    assert!(matches!(set.step(Tag::new(1 << 40, quota.refill_ns()), NOW, &one(quota)), Step::Admit { .. }));
     *value = SlotValue { bytes: set.encode().as_bytes().to_vec(), version: value.version + 1 };
 }
 
@@ -254,15 +260,21 @@ fn spend(slots: &mut BTreeMap<u32, SlotValue>, slot: u32, quota: &Quota) {
 fn each_slot_costs_one_load_and_one_store_and_a_refusal_no_store() {
     let (one, two) = (quota(1), quota(2));
     let mut shared = Scripted::new(|_, _| None);
-    let mut ask = |claims: &mut [Claim<'_>]| {
+    let mut ask = |claims: &mut [Claim]| {
         let before = shared.calls;
         let admitted = decide(&mut shared, NOW, claims, &mut Cost::default());
         (admitted, shared.calls - before)
     };
-    assert_eq!(ask(&mut [claim_of(1, 1, &two), claim_of(1, 2, &two), claim(2, &one)]), (Ok(true), 4));
-    assert_eq!(ask(&mut [claim_of(1, 1, &two), claim_of(1, 2, &two), claim(2, &one)]), (Ok(false), 2));
+    assert_eq!(
+        ask(&mut [claim_of(1, 1, &two), claim_of(1, 2, &two), claim(2, &one)]),
+        (Ok(Outcome::Admitted), 4)
+    );
+    assert_eq!(
+        ask(&mut [claim_of(1, 1, &two), claim_of(1, 2, &two), claim(2, &one)]),
+        (Ok(Outcome::Refused), 2)
+    );
     // The refused request left the first limit alone.
-    assert_eq!(ask(&mut [claim_of(1, 1, &two), claim_of(1, 2, &two)]), (Ok(true), 2));
+    assert_eq!(ask(&mut [claim_of(1, 1, &two), claim_of(1, 2, &two)]), (Ok(Outcome::Admitted), 2));
 }
 
 #[test]
@@ -276,7 +288,10 @@ fn a_request_that_loses_the_race_is_taken_back() {
         None
     });
     let mut cost = Cost::default();
-    assert_eq!(decide(&mut shared, NOW, &mut [claim(1, &ten), claim(2, &one)], &mut cost), Ok(false));
+    assert_eq!(
+        decide(&mut shared, NOW, &mut [claim(1, &ten), claim(2, &one)], &mut cost),
+        Ok(Outcome::Refused)
+    );
     assert_eq!(cost, Cost { conflicts: 1, ..Cost::default() });
     assert!(shared.slots[&1].bytes.is_empty());
 }
@@ -292,7 +307,10 @@ fn what_others_have_built_upon_stays_counted() {
         None
     });
     let mut cost = Cost::default();
-    assert_eq!(decide(&mut shared, NOW, &mut [claim(1, &ten), claim(2, &one)], &mut cost), Ok(false));
+    assert_eq!(
+        decide(&mut shared, NOW, &mut [claim(1, &ten), claim(2, &one)], &mut cost),
+        Ok(Outcome::Refused)
+    );
     assert_eq!(cost, Cost { conflicts: 1, overcounted: 1, ..Cost::default() });
     let process = Process { slots: Mutex::new(shared.slots), turns: None };
     assert_eq!(spent(&process, 1, &ten), 2);

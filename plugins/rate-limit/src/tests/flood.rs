@@ -1,4 +1,5 @@
-//! An attack on the table: a million keys, against bounded memory and a victim's spent burst.
+//! An attack on the table: many keys, against bounded memory and a victim's spent burst. On a table of a thirty-second of its
+//! size, so that it is full soon; at full size: `cargo run --release -p portcullis-rate-limit --example cost`.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -6,7 +7,10 @@ use portcullis_policy::{SharedState, SlotValue, StateError, StoreResult, limits}
 use serde_json::json;
 
 use super::{ask, policy, promise, request};
-use crate::{FOLDED, RateLimit};
+use crate::{RateLimit, metrics::FOLDED};
+
+/// Slots of the small table.
+const SLOTS: u32 = crate::LIMIT_SLOTS / 32;
 
 /// Slots that know how much they hold.
 struct Measured {
@@ -17,12 +21,12 @@ struct Measured {
 
 impl SharedState for Measured {
     fn load(&mut self, slot: u32) -> Result<SlotValue, StateError> {
-        Ok(SlotValue { bytes: self.slots.get(&slot).cloned().unwrap_or_default(), version: 1 })
+        Ok(SlotValue { bytes: self.slots.get(&(slot % SLOTS)).cloned().unwrap_or_default(), version: 1 })
     }
 
     fn store(&mut self, slot: u32, bytes: &[u8], _: u32) -> Result<StoreResult, StateError> {
         assert!(slot < limits::SHARED_SLOTS && bytes.len() <= limits::SHARED_SLOT_BYTES);
-        let before = self.slots.insert(slot, bytes.to_vec()).map_or(0, |old| old.len());
+        let before = self.slots.insert(slot % SLOTS, bytes.to_vec()).map_or(0, |old| old.len());
         self.bytes = self.bytes + bytes.len() - before;
         self.most = self.most.max(self.bytes);
         Ok(StoreResult::Stored)
@@ -38,8 +42,8 @@ fn per_user() -> RateLimit {
 }
 
 #[test]
-fn a_million_keys_take_bounded_memory_and_give_no_burst_back() {
-    const KEYS: u64 = 1_000_000;
+fn many_keys_take_bounded_memory_and_give_no_burst_back() {
+    const KEYS: u64 = 400_000;
     let policy = per_user();
     let mut shared = Measured { slots: BTreeMap::new(), bytes: 0, most: 0 };
     let victims: Vec<_> = (0..50).map(|n| request("t", &format!("victim-{n}"), &[])).collect();
@@ -56,7 +60,7 @@ fn a_million_keys_take_bounded_memory_and_give_no_burst_back() {
         let answer = ask(&policy, &mut shared, at(key), &request("t", &key.to_string(), &[]));
         folded += answer.count(&FOLDED);
         passed += u64::from(answer.passed());
-        if key % 40_000 == 0 {
+        if key % 20_000 == 0 {
             for (victim, admitted) in victims.iter().zip(&mut admitted) {
                 *admitted += u128::from(ask(&policy, &mut shared, at(key), victim).passed());
             }
@@ -69,7 +73,7 @@ fn a_million_keys_take_bounded_memory_and_give_no_burst_back() {
     let most = promise(5, Duration::from_secs(3600), 5, span);
     assert!(admitted.iter().all(|count| *count <= most), "{admitted:?}");
     assert_eq!(shared.most, half, "memory grew in the second half");
-    assert!(shared.most <= limits::SHARED_SLOTS as usize * limits::SHARED_SLOT_BYTES);
+    assert!(shared.most <= SLOTS as usize * limits::SHARED_SLOT_BYTES);
     // The table was full, and those who came late shared quotas.
-    assert!(folded > 10_000 && passed < 600_000, "{folded} {passed}");
+    assert!(folded > 10_000 && passed < 300_000, "{folded} {passed}");
 }

@@ -3,7 +3,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::keeps_promise;
-use crate::gcra::{LONGEST_REFILL, LONGEST_WINDOW, MOST_REQUESTS, Quota, Step, Time, step};
+use crate::gcra::{self, Demand, LONGEST_REFILL, LONGEST_WINDOW, MOST_REQUESTS, Quota, Step, Time, charge};
+
+fn step(state: Time, now_ns: u64, quota: &Quota) -> Step {
+    gcra::step(state, now_ns, quota, Demand::ONE)
+}
 
 /// The algorithm as the recommendation writes it, in whole parts of 1/limit ns: exact, because nothing is divided.
 struct Oracle {
@@ -219,4 +223,61 @@ fn quotas_have_bounds() {
     ] {
         assert_eq!(Quota::new(limit, window, burst), None);
     }
+}
+
+proptest! {
+    /// A request of several units is as many requests at once, all or none; what is reserved takes up room.
+    #[test]
+    fn a_cost_is_so_many_requests((quota, start, gaps) in quota_and_gaps(), costs in prop::collection::vec(0..30_u32, 80)) {
+        let mut oracle = Oracle::new(&quota);
+        let (mut state, mut now) = (Time::default(), start);
+        for (gap, cost) in gaps.into_iter().zip(costs) {
+            now += gap;
+            let reserved = cost % 3;
+            let mut all = Oracle { state: oracle.state, ..Oracle::new(&quota) };
+            let room = (0..cost + reserved).all(|_| all.ask(now) == 0);
+            match gcra::step(state, now, &quota, Demand { cost, reserved }) {
+                Step::Admit { state: next, .. } => {
+                    prop_assert!(room || cost == 0);
+                    (0..cost).for_each(|_| { oracle.ask(now); });
+                    prop_assert!(next == state.max(Time::whole(now)) || cost > 0);
+                    state = next;
+                }
+                Step::Refuse { wait_ns } => {
+                    prop_assert!(!room && wait_ns > 0);
+                    let later = |by: u64| gcra::step(state, now + by, &quota, Demand { cost, reserved });
+                    let fits = u64::from(cost + reserved) <= u64::from(quota.burst());
+                    let admits = matches!(later(wait_ns), Step::Admit { .. });
+                    prop_assert_eq!(admits, fits);
+                    let early = matches!(later(wait_ns - 1), Step::Refuse { .. });
+                    prop_assert!(early);
+                }
+            }
+        }
+    }
+
+    /// What is charged is what as many requests would have cost, had there been room.
+    #[test]
+    fn a_charge_is_so_many_requests((quota, start, _) in quota_and_gaps(), units in 0..50_u32) {
+        let state = charge(Time::whole(start / 2), start, &quota, units);
+        let wide = u128::from(start) * u128::from(quota.limit()) + u128::from(units) * quota.window().as_nanos();
+        prop_assert_eq!(u128::from(state.ns) * u128::from(quota.limit()) + u128::from(state.parts), wide);
+    }
+}
+
+#[test]
+fn the_stricter_of_two_quotas_covers_the_other() {
+    let quota = |limit, seconds, burst| Quota::new(limit, Duration::from_secs(seconds), burst).unwrap();
+    assert!(quota(5, 60, 5).covers(&quota(5, 60, 5)));
+    assert!(quota(5, 60, 5).covers(&quota(400, 3600, 5)));
+    assert!(!quota(5, 60, 5).covers(&quota(200, 3600, 200)), "fewer in the long run");
+    assert!(!quota(5, 60, 5).covers(&quota(10, 60, 1)), "fewer at once");
+}
+
+#[test]
+fn a_part_is_rounded_down_and_never_nothing() {
+    let quota = Quota::new(100, Duration::from_secs(60), 50).unwrap();
+    let part = quota.part(10, 3).unwrap();
+    assert_eq!((part.limit(), part.burst()), (3, 1));
+    assert_eq!(quota.part(1, 2), None);
 }

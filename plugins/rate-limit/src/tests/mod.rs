@@ -1,5 +1,7 @@
+mod bans;
 mod commit;
 mod config;
+mod counting;
 mod flood;
 mod gcra;
 mod policy;
@@ -8,11 +10,12 @@ mod set;
 use std::time::Duration;
 
 use portcullis_policy::{
-    Actions, ConfigErrors, Context, CorrelationId, Effect, Effects, Event, Headers, Metric, Moment, NoFacts,
-    Policy, Refusal, Request, SharedState, Site, Tenant, User, Verdict, Vocabulary, config as reading,
+    Actions, ConfigErrors, Context, CorrelationId, Decision, Effect, Effects, Event, Headers, Metric, Moment,
+    NoFacts, Outcome, Policy, Refusal, Request, SharedState, Site, Tenant, User, Verdict, Vocabulary,
+    config as reading,
 };
 
-use crate::{Announcement, RateLimit, Wire};
+use crate::{RateLimit, Stream, Wire};
 
 /// The actions of the default configuration, in its order.
 fn vocabulary() -> Vocabulary {
@@ -60,7 +63,7 @@ fn request(tenant: &str, user: &str, actions: &[usize]) -> Request {
 struct Answer {
     refusal: Option<Refusal>,
     decisions: Vec<portcullis_policy::Decision>,
-    counts: Vec<(&'static str, u64)>,
+    counts: Vec<(String, u64)>,
     logs: Vec<String>,
     headers: Vec<(String, String)>,
 }
@@ -71,7 +74,11 @@ impl Answer {
     }
 
     fn count(&self, metric: &Metric) -> u64 {
-        self.counts.iter().filter(|(name, _)| *name == metric.name).map(|(_, by)| by).sum()
+        self.counted(metric.name)
+    }
+
+    fn counted(&self, name: &str) -> u64 {
+        self.counts.iter().filter(|(known, _)| known == name).map(|(_, by)| by).sum()
     }
 
     /// A header of the response, be it the application's or ours.
@@ -90,36 +97,116 @@ impl Answer {
 
 /// One request at that time, through to its response.
 fn ask(policy: &RateLimit, shared: &mut dyn SharedState, now: Duration, request: &Request) -> Answer {
-    let mut stream = Announcement::default();
-    let mut effects = Effects::new();
-    let headers = Headers::default();
-    for event in [
-        Event::RequestHeaders { headers: &headers, end_of_stream: true },
-        Event::ResponseHeaders { headers: &headers },
-    ] {
-        let mut context = Context {
-            moment: Moment { now, ..Moment::default() },
-            request,
-            decisions: &[],
-            shared,
-            facts: &mut NoFacts,
-        };
-        policy.on(&mut context, &mut stream, &event, &mut effects);
+    let mut under_way = begin(policy, shared, now, request, &[]);
+    under_way.respond(policy, shared, now, request, None, &[]);
+    under_way.answer
+}
+
+/// A request that is under way.
+#[derive(Debug, Default)]
+struct UnderWay {
+    stream: Stream,
+    answer: Answer,
+}
+
+/// Its headers arrive.
+fn begin(
+    policy: &RateLimit,
+    shared: &mut dyn SharedState,
+    now: Duration,
+    request: &Request,
+    headers: &[(&str, &str)],
+) -> UnderWay {
+    let mut under_way = UnderWay::default();
+    let headers =
+        Headers::new(headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect());
+    let event = Event::RequestHeaders { headers: &headers, end_of_stream: true };
+    under_way.on(policy, shared, now, request, &event, &[]);
+    under_way
+}
+
+impl UnderWay {
+    fn on(
+        &mut self,
+        policy: &RateLimit,
+        shared: &mut dyn SharedState,
+        now: Duration,
+        request: &Request,
+        event: &Event<'_>,
+        decisions: &[Decision],
+    ) {
+        let mut effects = Effects::new();
+        let moment = Moment { now, ..Moment::default() };
+        let mut context = Context { moment, request, decisions, shared, facts: &mut NoFacts };
+        policy.on(&mut context, &mut self.stream, event, &mut effects);
+        for effect in effects {
+            self.answer.take(effect);
+        }
     }
-    let mut answer = Answer::default();
-    for effect in effects {
+
+    /// Its response, the application's or our own.
+    fn respond(
+        &mut self,
+        policy: &RateLimit,
+        shared: &mut dyn SharedState,
+        now: Duration,
+        request: &Request,
+        status: Option<u16>,
+        headers: &[(&str, &str)],
+    ) {
+        let status = self.answer.refusal.as_ref().map(|refusal| refusal.status).or(status);
+        let status = status.map(|status| status.to_string());
+        let mut pairs: Vec<(&[u8], &[u8])> =
+            headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+        pairs.extend(status.iter().map(|status| (&b":status"[..], status.as_bytes())));
+        self.on(policy, shared, now, request, &Event::ResponseHeaders { headers: &Headers::new(pairs) }, &[]);
+    }
+
+    /// Its end.
+    fn end(
+        &mut self,
+        policy: &RateLimit,
+        shared: &mut dyn SharedState,
+        now: Duration,
+        request: &Request,
+        status: Option<u16>,
+        decisions: &[Decision],
+    ) {
+        let status = self.answer.refusal.as_ref().map(|refusal| refusal.status).or(status);
+        let outcome = Outcome { status, ..Outcome::default() };
+        self.on(policy, shared, now, request, &Event::Done { outcome: &outcome }, decisions);
+    }
+}
+
+/// One request at that time, from its headers to its end, answered with that status if it passes.
+fn exchange(
+    policy: &RateLimit,
+    shared: &mut dyn SharedState,
+    now: Duration,
+    request: &Request,
+    status: u16,
+    headers: &[(&str, &str)],
+) -> Answer {
+    let mut under_way = begin(policy, shared, now, request, headers);
+    under_way.respond(policy, shared, now, request, Some(status), headers);
+    under_way.end(policy, shared, now, request, Some(status), &[]);
+    under_way.answer
+}
+
+impl Answer {
+    fn take(&mut self, effect: Effect) {
         match effect {
-            Effect::Refuse(refusal) => assert!(answer.refusal.replace(refusal).is_none()),
-            Effect::Decide(decision) => answer.decisions.push(decision),
-            Effect::Count(metric, by) => answer.counts.push((metric.name, by)),
-            Effect::Log(_, text) => answer.logs.push(text),
+            Effect::Refuse(refusal) => assert!(self.refusal.replace(refusal).is_none()),
+            Effect::Decide(decision) => self.decisions.push(decision),
+            Effect::Count(metric, by) => self.counts.push((metric.name.to_owned(), by)),
+            Effect::CountNamed(name, by) => self.counts.push((name.to_string(), by)),
+            Effect::Log(_, text) => self.logs.push(text),
             Effect::SetResponseHeader(name, value) => {
-                answer.headers.push((name.to_string(), String::from_utf8(value.to_vec()).unwrap()));
+                self.headers.push((name.to_string(), String::from_utf8(value.to_vec()).unwrap()));
             }
             other => panic!("{other:?}"),
         }
     }
-    answer
 }
 
 /// B + ⌈L·t/W⌉.

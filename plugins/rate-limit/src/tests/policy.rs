@@ -1,14 +1,17 @@
 use std::time::Duration;
 
 use portcullis_policy::{
-    ConfigErrors, LocalSlots, Policy, Request, SharedState, Site, SlotValue, StateError, StoreResult,
-    Verdict, Vocabulary,
+    ConfigErrors, Headers, LocalSlots, Policy, Request, SharedState, Site, SlotValue, StateError,
+    StoreResult, Verdict, Vocabulary,
 };
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::{Answer, ask, policy, request};
-use crate::{ALLOWED, DISCARDED, ERRORS, LIMITED, MONITORED, NEAR_LIMIT, RateLimit, Wire};
+use crate::{
+    RateLimit, Wire,
+    metrics::{ALLOWED, DISCARDED, ERRORS, LIMITED, MONITORED, NEAR_LIMIT},
+};
 
 const LOGIN: &[usize] = &[0, 3];
 const UPLOAD: &[usize] = &[1, 3];
@@ -209,7 +212,7 @@ fn coarse_quotas_come_first_and_what_counts_the_same_shares_a_slot() {
         rule("other", &["tenant"], "api_call"),
         rule("coarse-too", &["tenant"], "login"),
     ]}));
-    let claims = policy.claims(7, &request("acme", "bob", LOGIN));
+    let claims = policy.claims(7, &request("acme", "bob", LOGIN), &Headers::default(), false, None);
     let slot = |name: &str| claims.iter().find(|claim| policy.rules[claim.rule].name == name).unwrap().slot;
     assert_eq!(slot("coarse"), slot("coarse-too"));
     assert!(slot("coarse") != slot("other") && slot("coarse") != slot("fine"));

@@ -5,8 +5,10 @@ use proptest::prelude::*;
 
 use super::keeps_promise;
 use crate::{
-    gcra::{Quota, Step},
-    set::{Set, Tag, WAYS},
+    gcra::Quota,
+    held::EPOCH_NS,
+    lease::Grant,
+    set::{HOLDINGS, Rate, Set, Step, Tag, WAYS},
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -19,8 +21,12 @@ fn tag(key: u64, quota: &Quota) -> Tag {
     Tag::new(key << 40, quota.refill_ns())
 }
 
+fn unit(quota: &Quota) -> Rate<'_> {
+    Rate { quota, cost: 1, reserve: false, leased: false, share: None }
+}
+
 fn admits(set: &mut Set, key: u64, now_ns: u64, quota: &Quota) -> bool {
-    matches!(set.step(tag(key, quota), now_ns, quota), Step::Admit { .. })
+    matches!(set.step(tag(key, quota), now_ns, &unit(quota)), Step::Admit { .. })
 }
 
 /// As a slot keeps it from one request to the next.
@@ -109,7 +115,7 @@ fn a_single_nanosecond_of_debt_is_kept() {
     assert!(admits(&mut set, 1, SECOND, &one));
     assert!(admits(&mut set, 2, 2 * SECOND - 1, &one));
     let mut set = kept(&set);
-    assert_eq!(set.step(tag(1, &one), 2 * SECOND - 1, &one), Step::Refuse { wait_ns: 1 });
+    assert_eq!(set.step(tag(1, &one), 2 * SECOND - 1, &unit(&one)), Step::Refuse { wait_ns: 1 });
 }
 
 #[test]
@@ -139,7 +145,10 @@ fn time_does_not_go_back_within_a_slot() {
     let mut set = kept(&set);
     // The first entry has been left out, and still a worker with a clock behind gets no second request.
     assert!(admits(&mut set, 1, 10 * SECOND + 1, &one));
-    assert_eq!(set.step(tag(1, &one), 10 * SECOND + 2, &one), Step::Refuse { wait_ns: 2 * SECOND - 2 });
+    assert_eq!(
+        set.step(tag(1, &one), 10 * SECOND + 2, &unit(&one)),
+        Step::Refuse { wait_ns: 2 * SECOND - 2 }
+    );
 }
 
 #[test]
@@ -149,7 +158,7 @@ fn what_is_not_ours_is_not_read() {
     let good = set.encode().as_bytes().to_vec();
     assert!(Set::decode(&good).is_some() && Set::decode(b"").is_some());
     let mut other_version = good.clone();
-    other_version[4] = 2;
+    other_version[3] = 1;
     let too_many = [&good[..48], &[7; 16 * (WAYS + 1)]].concat();
     for wrong in
         [b"x", &good[..47], &good[..good.len() - 1], &other_version[..], &too_many, &[0; 64], &[0xff; 256]]
@@ -158,13 +167,161 @@ fn what_is_not_ours_is_not_read() {
     }
 }
 
+/// What a request of so many units holds until its response.
+fn reserves(set: &mut Set, key: u64, now_ns: u64, quota: &Quota, cost: u32) -> Option<Option<u32>> {
+    let rate = Rate { cost, reserve: true, ..unit(quota) };
+    match set.step(tag(key, quota), now_ns, &rate) {
+        Step::Admit { reserved, .. } => Some(reserved),
+        _ => None,
+    }
+}
+
+#[test]
+fn what_is_given_back_has_never_been() {
+    let quota = quota(2, 60, 2);
+    let (mut set, mut alone) = (Set::default(), Set::default());
+    // A full quota; one unit is held for ten seconds and given back, while another is spent. Nothing is gained of the
+    // time that would have passed at the brim.
+    let since = reserves(&mut set, 1, SECOND, &quota, 1).unwrap().unwrap();
+    assert!(admits(&mut set, 1, 6 * SECOND, &quota) && admits(&mut alone, 1, 6 * SECOND, &quota));
+    assert!(!admits(&mut set, 1, 6 * SECOND, &quota), "one is held, one is spent");
+    set = kept(&set);
+    assert!(set.settle(tag(1, &quota), 11 * SECOND, &quota, since, 1, 0));
+    assert!(!set.settle(tag(1, &quota), 11 * SECOND, &quota, since, 1, 0), "only once");
+    for now in 11..200 {
+        let (ours, theirs) =
+            (admits(&mut set, 1, now * SECOND, &quota), admits(&mut alone, 1, now * SECOND, &quota));
+        assert_eq!(ours, theirs, "at {now} s");
+    }
+}
+
+#[test]
+fn a_reservation_that_nobody_settles_is_spent() {
+    let quota = quota(2, 3600, 2);
+    let mut set = Set::default();
+    assert!(reserves(&mut set, 1, SECOND, &quota, 2).is_some());
+    set = kept(&set);
+    let late = SECOND + 4 * EPOCH_NS;
+    assert!(!admits(&mut set, 1, late, &quota));
+    assert!(reserves(&mut set, 1, late, &quota, 1).is_none(), "they have fallen out, and are spent");
+    assert!(reserves(&mut set, 1, late + 1800 * SECOND, &quota, 1).is_some());
+    assert!(reserves(&mut set, 1, late + 1800 * SECOND, &quota, 1).is_none());
+}
+
+#[test]
+fn a_renewed_reservation_stays_a_reservation() {
+    let quota = quota(2, 3600, 2);
+    let mut set = Set::default();
+    let mut since = reserves(&mut set, 1, SECOND, &quota, 2).unwrap().unwrap();
+    for epoch in 1..20 {
+        let now = SECOND + epoch * 2 * EPOCH_NS;
+        assert!(set.renew(tag(1, &quota), since, 2, now));
+        since = crate::held::epoch(now);
+        set = kept(&set);
+    }
+    let now = SECOND + 39 * EPOCH_NS;
+    assert!(reserves(&mut set, 1, now, &quota, 1).is_none());
+    assert!(set.settle(tag(1, &quota), now, &quota, since, 2, 1));
+    assert!(reserves(&mut set, 1, now, &quota, 1).is_some());
+    assert!(!set.renew(tag(1, &quota), since, 2, now), "what is gone is not renewed");
+}
+
+#[test]
+fn reservations_beyond_the_places_are_spent_at_once_and_none_is_lost() {
+    let five = quota(5, 3600, 5);
+    let mut set = Set::default();
+    let mut held = Vec::new();
+    for key in 0..100 {
+        if let Some(Some(since)) = reserves(&mut set, key, SECOND, &five, 1) {
+            held.push((key, since));
+        }
+        set = kept(&set);
+    }
+    assert_eq!(held.len(), HOLDINGS);
+    for (key, since) in held {
+        assert!(set.settle(tag(key, &five), SECOND, &five, since, 1, 0));
+    }
+    assert!(reserves(&mut kept(&set), 1000, SECOND, &five, 1).is_none_or(|held| held.is_some()));
+}
+
+#[test]
+fn places_are_held_and_let_go_and_fall_out() {
+    let mut set = Set::default();
+    let key = Tag::new(7 << 40, 0);
+    let hold = |set: &mut Set, now| match set.hold(key, now, 2) {
+        Step::Hold { tag, epoch, .. } => Some((tag, epoch)),
+        _ => None,
+    };
+    let (tag, epoch) = hold(&mut set, SECOND).unwrap();
+    assert!(hold(&mut set, SECOND).is_some() && hold(&mut set, SECOND).is_none());
+    set = kept(&set);
+    assert!(set.release(tag, epoch, 1));
+    assert!(hold(&mut set, 2 * SECOND).is_some() && hold(&mut set, 2 * SECOND).is_none());
+    // A worker died: in time its places are free.
+    assert!(hold(&mut set, 4 * EPOCH_NS - 1).is_none());
+    assert!(hold(&mut set, 4 * EPOCH_NS).is_some() && hold(&mut set, 4 * EPOCH_NS).is_some());
+    assert!(hold(&mut set, 4 * EPOCH_NS).is_none());
+}
+
+#[test]
+fn keys_without_a_place_of_their_own_share_one_limit() {
+    let mut set = Set::default();
+    let mut admitted = 0;
+    for key in 1..200_u64 {
+        for _ in 0..4 {
+            admitted += u32::from(matches!(set.hold(Tag::new(key << 40, 0), SECOND, 3), Step::Hold { .. }));
+        }
+        set = kept(&set);
+    }
+    assert_eq!(admitted as usize, 3 * (HOLDINGS + 1));
+}
+
+#[test]
+fn a_lease_is_spent_beside_the_limit_and_gives_way_first() {
+    let five = quota(5, 3600, 5);
+    let rate = Rate { leased: true, ..unit(&five) };
+    let mut set = Set::default();
+    assert_eq!(set.step(tag(1, &five), SECOND, &rate), Step::Dry);
+    let grant = |set: &mut Set, key, tokens| {
+        let lease = set.lease(tag(key, &five), SECOND).unwrap();
+        let asked = lease.ask(tokens, 100, SECOND).unwrap();
+        let granted = Grant { keep: 0, granted: tokens, expires_ms: 10_000, retry_after_ms: 0 };
+        assert!(lease.answered(asked.sequence, SECOND, SECOND, &granted));
+    };
+    grant(&mut set, 1, 9);
+    set = kept(&set);
+    let admitted = (0..9).filter(|_| matches!(set.step(tag(1, &five), SECOND, &rate), Step::Admit { .. }));
+    assert_eq!(admitted.count(), 5, "this process's own limit holds whatever the lease says");
+    for key in 2..40 {
+        grant(&mut set, key, 2);
+        assert!(matches!(set.step(tag(key, &five), SECOND, &rate), Step::Admit { .. }));
+        set = kept(&set);
+    }
+    assert!(!set.step(tag(1, &five), SECOND + 1, &rate).admitted());
+    // Where nothing is left, a share needs no token.
+    let part = quota(1, 3600, 1);
+    let mut fresh = Set::default();
+    let shared = Rate { share: Some(&part), ..rate };
+    assert!(fresh.step(tag(1, &five), SECOND, &shared).admitted());
+    assert_eq!(fresh.step(tag(1, &five), SECOND, &shared), Step::Dry);
+}
+
+impl Step {
+    fn admitted(self) -> bool {
+        matches!(self, Self::Admit { .. })
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_read_or_not(bytes in prop::collection::vec(any::<u8>(), 0..300), ours: bool, now: u64) {
         let mut bytes = bytes;
         if ours && bytes.len() >= 8 {
-            bytes[..8].copy_from_slice(b"gcra\x01\0\0\0");
-            bytes.truncate(bytes.len() / 16 * 16);
+            bytes[..4].copy_from_slice(b"grl\x02");
+            bytes[7] = 0;
+            let places = [bytes[4], bytes[5], bytes[6]].map(|count| usize::from(count) % 5);
+            bytes[4..7].copy_from_slice(&places.map(|count| count as u8));
+            bytes.resize(48 + 16 * (places[0] + places[1] + 2 * places[2]), 7);
         }
         if let Some(mut set) = Set::decode(&bytes) {
             for key in 0..20 {
@@ -209,8 +366,8 @@ proptest! {
         let mut now = SECOND;
         for (key, gap) in requests {
             now += gap * SECOND / 3;
-            let step = set.step(tag(key, &quota), now, &quota);
-            prop_assert_eq!(step, alone[key as usize].step(tag(key, &quota), now, &quota));
+            let step = set.step(tag(key, &quota), now, &unit(&quota));
+            prop_assert_eq!(step, alone[key as usize].step(tag(key, &quota), now, &unit(&quota)));
             set = kept(&set);
         }
     }

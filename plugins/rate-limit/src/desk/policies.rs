@@ -1,0 +1,91 @@
+//! Tenants' own rates, as the companion knows them.
+//!
+//! Every tenant that was seen is asked for within 5 s, again and again; the companion answers those that have changed.
+
+use std::collections::BTreeMap;
+
+use portcullis_policy::Tenant;
+
+use super::wire;
+use crate::TENANT_RATES;
+
+/// Tenants that are remembered. When there are more, those not seen lately give way; a tenant that finds no place has
+/// the configured limits.
+const MOST: usize = 4000;
+/// Tenants of one call: an answer must be read within a millisecond.
+pub const CALL_TENANTS: usize = 400;
+/// Each tenant is asked for so often.
+const ROUND_NS: u64 = 4_500_000_000;
+
+/// What is known of a tenant.
+#[derive(Debug, Clone, Copy, Default)]
+struct Own {
+    version: u64,
+    rates: [Option<u32>; TENANT_RATES.len()],
+    seen: bool,
+}
+
+/// What is known of tenants.
+#[derive(Debug, Default)]
+pub struct Policies {
+    tenants: BTreeMap<String, Own>,
+    /// The last that was asked for.
+    cursor: String,
+    asked_ns: Option<u64>,
+    under_way: bool,
+}
+
+impl Policies {
+    /// A tenant's rate; notes that it was seen.
+    pub fn rate(&mut self, tenant: &Tenant, name: &str) -> Option<u32> {
+        if let Some(own) = self.tenants.get_mut(tenant.as_str()) {
+            own.seen = true;
+            let place = TENANT_RATES.iter().position(|known| *known == name)?;
+            return own.rates.get(place).copied().flatten();
+        }
+        if self.tenants.len() >= MOST {
+            let idle = self.tenants.iter().find(|(_, own)| !own.seen).map(|(tenant, _)| tenant.clone())?;
+            self.tenants.remove(&idle);
+        }
+        self.tenants.insert(tenant.as_str().to_owned(), Own { seen: true, ..Own::default() });
+        None
+    }
+
+    /// The next call, if one is due.
+    pub fn call(&mut self, process: u64, now_ns: u64) -> Option<Vec<u8>> {
+        let calls = u64::try_from(self.tenants.len().div_ceil(CALL_TENANTS)).ok()?;
+        let gap_ns = ROUND_NS.checked_div(calls)?;
+        // An answer that never comes must not end it.
+        let since = self.asked_ns.map_or(u64::MAX, |asked| now_ns.saturating_sub(asked));
+        if since < gap_ns || (self.under_way && since < 2 * ROUND_NS) {
+            return None;
+        }
+        let from = (std::ops::Bound::Excluded(self.cursor.clone()), std::ops::Bound::Unbounded);
+        let mut list = Vec::new();
+        for (tenant, own) in self.tenants.range_mut::<String, _>(from).take(CALL_TENANTS) {
+            list.push((tenant.clone(), own.version));
+            own.seen = false;
+        }
+        self.cursor = match list.last() {
+            Some((last, _)) if list.len() == CALL_TENANTS => last.clone(),
+            _ => String::new(),
+        };
+        if list.is_empty() {
+            return None;
+        }
+        self.asked_ns = Some(now_ns);
+        self.under_way = true;
+        Some(wire::tenants(process, &list))
+    }
+
+    /// The answer. What cannot be read changes nothing.
+    pub fn answered(&mut self, body: Option<&[u8]>) {
+        self.under_way = false;
+        for changed in body.and_then(wire::changed).unwrap_or_default() {
+            if let Some(own) = self.tenants.get_mut(&changed.tenant) {
+                own.version = changed.version;
+                own.rates = TENANT_RATES.map(|name| changed.rates.get(name).copied());
+            }
+        }
+    }
+}
