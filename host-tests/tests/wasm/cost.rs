@@ -38,13 +38,24 @@ fn answer() -> Message {
     answer
 }
 
+/// An order of 2 KB.
+fn order(number: u64) -> Request {
+    let item = |n: u64| json!({"sku": format!("SHOE-{n:05}"), "name": "Running shoe, blue & white", "quantity": n, "note": "Please don't fold the box; leave it at the door."});
+    let items: Vec<Value> = (0..15).map(item).collect();
+    let body = json!({"customer": {"name": "Siobhan O'Brien"}, "items": items}).to_string();
+    assert!((1_800..2_400).contains(&body.len()), "{}", body.len());
+    let mut request = plain(number);
+    request.headers.replace(":method", "POST");
+    request.with("content-type", "application/json").with("content-length", body.len().to_string()).body(body)
+}
+
 /// Fuel and host calls of one request, averaged over many.
-fn measured(configuration: &Value) -> (u64, Trace, u64) {
+fn measured(configuration: &Value, request: fn(u64) -> Request) -> (u64, Trace, u64) {
     let process = Process::new(1);
     let mut vm = worker(&process, configuration);
     let requests = 50;
     let serve = |vm: &mut Vm, number: u64| {
-        let outcome = vm.exchange(&plain(number), &answer()).unwrap();
+        let outcome = vm.exchange(&request(number), &answer()).unwrap();
         assert_eq!(outcome.downstream.headers.unwrap().status(), Some(200));
     };
     (0..10).for_each(|number| serve(&mut vm, number));
@@ -61,7 +72,7 @@ fn a_plain_get_costs_little() {
         ("headers alone", json!({"policies": ["headers"]}), 21, 75_000),
         ("no policy", json!({"policies": []}), 9, 45_000),
     ] {
-        let (fuel, trace, requests) = measured(&configuration);
+        let (fuel, trace, requests) = measured(&configuration, plain);
         println!(
             "{what}: {fuel} fuel, {:.1} host calls per plain GET",
             trace.total() as f64 / requests as f64
@@ -71,6 +82,21 @@ fn a_plain_get_costs_little() {
         }
         assert!(trace.total() <= most_calls * requests, "{what}: {} host calls", trace.total() / requests);
         assert!(fuel <= most_fuel, "{what}: {fuel} fuel");
+    }
+}
+
+/// What inspecting adds to a module that does nothing.
+#[test]
+fn inspecting_costs_little() {
+    type Make = fn(u64) -> Request;
+    for (what, request, most_fuel) in
+        [("a plain GET", plain as Make, 40_000), ("an order of 2 KB", order as Make, 650_000)]
+    {
+        let (empty, ..) = measured(&json!({"policies": []}), request);
+        let (fuel, trace, requests) = measured(&json!({"policies": ["sanitize"]}), request);
+        let added = fuel.saturating_sub(empty);
+        println!("{what}: sanitize adds {added} fuel to {empty}, {} host calls", trace.total() / requests);
+        assert!(added <= most_fuel, "{what}: {added} fuel");
     }
 }
 

@@ -59,7 +59,9 @@ impl Lexicon {
 /// letters, its last one and its length.
 pub struct Filter([u16; CELLS]);
 
-const CELLS: usize = 2048;
+/// So many that nine of ten words that are in no list meet an empty cell.
+const CELLS: usize = 1 << CELL_BITS;
+const CELL_BITS: u32 = 13;
 
 impl Filter {
     /// A filter that turns everything away.
@@ -91,8 +93,9 @@ impl Filter {
 
 /// Where a word stands in a [`Filter`]; case makes no difference.
 const fn cell(first: u8, second: u8, last: u8, length: usize) -> usize {
-    let letters = (first as usize & 31) << 6 ^ (second as usize & 31) << 3 ^ (last as usize & 31) << 1;
-    (letters ^ (length & 15) << 7) % CELLS
+    let letters = (first as u32 & 31) | (second as u32 & 31) << 5 | (last as u32 & 31) << 10;
+    let mixed = (letters | (length as u32 & 31) << 15).wrapping_mul(0x9e37_79b1);
+    (mixed >> (32 - CELL_BITS)) as usize
 }
 
 #[cfg(test)]

@@ -43,7 +43,8 @@ static RUNNING: Lexicon = Lexicon::new(&[
 
 /// Looks at a name, or at a value that names such a thing. Linear in the length.
 pub(super) fn detect(value: &[u8], marks: Marks, is_name: bool) -> Option<Finding> {
-    let found = prototype(value, is_name);
+    // Either word is one of script in a value.
+    let found = if is_name || marks.any(marks::SCRIPT_WORD) { prototype(value, is_name) } else { None };
     let found = found.or_else(|| if marks.any(marks::DOLLAR) { operator(value, is_name) } else { None });
     found.or_else(|| if marks.any(marks::QUOTE) && marks.any(marks::SEMI) { script(value) } else { None })
 }
