@@ -87,6 +87,21 @@ pub struct Totals {
     pub bytes: u64,
 }
 
+/// Shards that one question has locked.
+struct Held<'a> {
+    /// A bit for each.
+    wanted: u64,
+    /// In the order of the bits.
+    guards: Vec<Guard<'a, Shard>>,
+}
+
+impl Held<'_> {
+    fn shard(&mut self, number: usize) -> Option<&mut Shard> {
+        let below = (1_u64 << number).wrapping_sub(1) & self.wanted;
+        self.guards.get_mut(usize::try_from(below.count_ones()).ok()?).map(|guard| &mut **guard)
+    }
+}
+
 #[derive(Debug)]
 struct Shard {
     table: Table,
@@ -188,24 +203,23 @@ impl<P: Promises> Engine<P> {
         answers.clear();
         let wanted = levels.iter().fold(0_u64, |set, level| set | 1 << Self::number(level.key));
         // In the order of their numbers: so no two questions wait for each other.
-        let mut held: [Option<Guard<'_, Shard>>; SHARDS] = [const { None }; SHARDS];
-        for (number, place) in held.iter_mut().enumerate() {
-            if wanted >> number & 1 == 1 {
-                *place = self.lock(number);
-            }
+        let mut held = Held { wanted, guards: Vec::with_capacity(levels.len()) };
+        let mut rest = wanted;
+        while rest != 0 {
+            held.guards.extend(self.lock(usize::try_from(rest.trailing_zeros()).unwrap_or(0)));
+            rest &= rest - 1;
         }
         let mut before: Vec<Time> = Vec::with_capacity(levels.len());
         let mut allowed = true;
         for level in levels {
-            let shard = held.get_mut(Self::number(level.key)).and_then(Option::as_deref_mut);
-            let (was, spent) = self.spend_one(shard, level, now_ns);
+            let (was, spent) = self.spend_one(held.shard(Self::number(level.key)), level, now_ns);
             allowed &= spent.allowed;
             before.push(was);
             answers.push(spent);
         }
         let mut batch = 0;
         for (index, level) in levels.iter().enumerate().rev() {
-            let shard = held.get_mut(Self::number(level.key)).and_then(Option::as_deref_mut);
+            let shard = held.shard(Self::number(level.key));
             let (Some(shard), Some(spent)) = (shard, answers.get_mut(index)) else { continue };
             if !allowed && spent.allowed {
                 // Taken back: the level has what it had.
@@ -217,7 +231,10 @@ impl<P: Promises> Engine<P> {
                 }
             } else if allowed && level.hits > 0 {
                 shard.direct = shard.direct.saturating_add(u64::from(level.hits));
-                let pause_ns = shard.table.out.get(&level.key).map_or(0, |out| pause(&out.leases, now_ns));
+                let pause_ns = match shard.table.out.is_empty() {
+                    true => 0,
+                    false => shard.table.out.get(&level.key).map_or(0, |out| pause(&out.leases, now_ns)),
+                };
                 if let Some(entry) = shard.table.entry(level.key, now_ns, &level.quota) {
                     batch = batch.max(self.cover(entry, &level.quota, pause_ns));
                 }
@@ -237,12 +254,16 @@ impl<P: Promises> Engine<P> {
             return (Time::default(), refused(FULL_WAIT_NS));
         };
         read_by(entry, &level.quota);
-        let (key, was, leased) = (entry.key, entry.tat, entry.leased);
+        let (key, was) = (entry.key, entry.tat);
+        if !entry.leased {
+            let mut none = Leases::default();
+            let (tat, spent) = step::spend(was, &mut none, now_ns, &level.quota, level.hits, &mut shard.flow);
+            entry.tat = tat;
+            return (was, spent);
+        }
         let mut none = Leases::default();
-        let (tat, spent) = match leased.then(|| shard.table.out.get_mut(&key)).flatten() {
-            Some(out) => step::spend(was, &mut out.leases, now_ns, &level.quota, level.hits, &mut shard.flow),
-            None => step::spend(was, &mut none, now_ns, &level.quota, level.hits, &mut shard.flow),
-        };
+        let leases = shard.table.out.get_mut(&key).map_or(&mut none, |out| &mut out.leases);
+        let (tat, spent) = step::spend(was, leases, now_ns, &level.quota, level.hits, &mut shard.flow);
         if let Some(entry) = shard.table.entry(key, now_ns, &level.quota) {
             entry.tat = tat;
         }

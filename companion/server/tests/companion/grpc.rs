@@ -214,3 +214,112 @@ async fn many_at_once_never_pass_more_than_the_limit() {
     }
     assert_eq!(passed, 6);
 }
+
+/// An Envoy with its own filter and no module; ends with the test.
+struct Envoy {
+    child: std::process::Child,
+    address: std::net::SocketAddr,
+    _folder: tempfile::TempDir,
+}
+
+impl Envoy {
+    async fn start(running: &Running) -> Self {
+        let port = xtask::ports::free().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("envoy.json");
+        let (limits, app) = (running.companion.grpc_address.unwrap(), running.companion.api_address.unwrap());
+        std::fs::write(&file, bootstrap(port, limits.port(), app.port()).to_string()).unwrap();
+        let binary = xtask::layout::Layout::of_this_checkout().envoy().unwrap();
+        let mut command = std::process::Command::new(binary);
+        command
+            .args(["--disable-hot-restart", "--concurrency", "2", "--log-level", "error", "-c"])
+            .arg(&file);
+        let envoy =
+            Self { child: command.spawn().unwrap(), address: ([127, 0, 0, 1], port).into(), _folder: folder };
+        for _ in 0..200 {
+            if tokio::net::TcpStream::connect(envoy.address).await.is_ok() {
+                return envoy;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("Envoy does not listen");
+    }
+}
+
+impl Drop for Envoy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn bootstrap(port: u16, limits: u16, app: u16) -> serde_json::Value {
+    let cluster = |name: &str, port: u16, options: serde_json::Value| {
+        let address = json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
+        json!({"name": name, "type": "STATIC", "connect_timeout": "5s", "typed_extension_protocol_options": options,
+            "load_assignment": {"cluster_name": name,
+                "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}]}})
+    };
+    let http2 = json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http2_protocol_options": {}}}});
+    let by_tenant =
+        json!([{"actions": [{"request_headers": {"header_name": "x-tenant", "descriptor_key": "tenant"}}]}]);
+    let filter = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimit",
+        "domain": "shop", "failure_mode_deny": true, "timeout": "10s",
+        "rate_limit_service": {"transport_api_version": "V3",
+            "grpc_service": {"envoy_grpc": {"cluster_name": "limits"}}}
+    });
+    let router = json!({"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"});
+    json!({"static_resources": {
+        "clusters": [cluster("limits", limits, http2), cluster("app", app, json!({}))],
+        "listeners": [{
+            "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+            "filter_chains": [{"filters": [{
+                "name": "envoy.filters.network.http_connection_manager",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                    "stat_prefix": "t",
+                    "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [{
+                        "match": {"prefix": "/"},
+                        "route": {"cluster": "app", "prefix_rewrite": "/monitoring/liveness", "rate_limits": by_tenant}
+                    }]}]},
+                    "http_filters": [
+                        {"name": "envoy.filters.http.ratelimit", "typed_config": filter},
+                        {"name": "envoy.filters.http.router", "typed_config": router}
+                    ]
+                }
+            }]}]
+        }]
+    }})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_envoys_without_a_module_share_a_limit_exactly() {
+    let running = start(None, true).await;
+    let envoys = [Envoy::start(&running).await, Envoy::start(&running).await];
+    let get = async |envoy: usize, tenant: &str| {
+        let request = format!("GET / HTTP/1.1\r\nHost: t\r\nx-tenant: {tenant}\r\nConnection: close\r\n\r\n");
+        crate::support::send(envoys[envoy].address, request.as_bytes()).await
+    };
+    let mut passed = 0;
+    for number in 0..20 {
+        let answer = get(number % 2, "acme").await;
+        match answer.status {
+            200 => passed += 1,
+            429 => {
+                let wait: u32 = answer.header("retry-after").unwrap().parse().unwrap();
+                assert!((595..=600).contains(&wait), "{wait}");
+                assert_eq!(answer.header("ratelimit-remaining"), Some("0"));
+            }
+            status => panic!("{status}: {}", answer.body),
+        }
+    }
+    assert_eq!(passed, 6);
+    // Near miss: another tenant's limit is whole.
+    assert_eq!(get(0, "beta").await.status, 200);
+    // The service gone: the filter's own failure mode decides, and nothing is admitted.
+    running.companion.stop().await.unwrap();
+    assert!(get(1, "gamma").await.status >= 500);
+}
