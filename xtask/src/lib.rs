@@ -8,7 +8,7 @@
 //! - [`stack`] starts, watches and stops the companion, the upstream and Envoy;
 //! - [`postgres`] starts a database server of one's own, for tests;
 //! - [`upstream`] is the demonstration application behind Envoy;
-//! - [`reference`] renders the configuration's schema for people;
+//! - [`reference`] renders the configuration's schema for people, `families` what sanitize knows;
 //! - [`commands`] are the subcommands behind the Makefile.
 //!
 //! It is a developer's tool: it does not daemonize for production, and restarts nothing by itself.
@@ -16,6 +16,7 @@
 pub mod bootstrap;
 pub mod clock;
 pub mod commands;
+mod families;
 pub mod http;
 pub mod layout;
 pub mod local_reply;

@@ -16,6 +16,8 @@
 //! is decoded at most [`decode::ROUNDS`] times; 64 exclusions; names in records are cut at 64 bytes. All work is linear in
 //! the bytes of the request.
 
+#[cfg(any(test, feature = "schema"))]
+mod about;
 mod action;
 mod body;
 mod bytes;
@@ -51,6 +53,8 @@ use portcullis_policy::{
     ConfigErrors, Context, Effect, Effects, Event, Headers, Metric, Policy, Site, Vocabulary,
 };
 
+#[cfg(feature = "schema")]
+pub use about::{ABOUT, About};
 pub use config::{Action, Answer, ExclusionWire, Oversize, PlacesWire, Wire};
 pub use detect::{Scope, inspect as inspect_value};
 pub use finding::{Families, Family, Finding, Shape};

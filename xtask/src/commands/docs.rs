@@ -4,20 +4,23 @@ use std::fs;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{layout::Layout, reference};
+use crate::{families, layout::Layout, reference};
 
 /// The files and what belongs into them.
 ///
 /// # Errors
 /// When the schema cannot be written as JSON.
-pub fn made() -> Result<[(&'static str, String); 2]> {
+pub fn made() -> Result<Vec<(String, String)>> {
     let schema = portcullis_chain::schema();
     let mut json = serde_json::to_string_pretty(&schema).context("the schema is not to be written")?;
     json.push('\n');
-    Ok([
-        ("docs/configuration.md", reference::markdown(schema.as_value())),
-        ("docs/configuration.schema.json", json),
-    ])
+    let mut files = vec![
+        ("docs/configuration.md".to_owned(), reference::markdown(schema.as_value())),
+        ("docs/configuration.schema.json".to_owned(), json),
+        ("docs/sanitize/README.md".to_owned(), families::index()),
+    ];
+    files.extend(families::pages());
+    Ok(files)
 }
 
 /// Writes them.
@@ -26,7 +29,7 @@ pub fn made() -> Result<[(&'static str, String); 2]> {
 /// When a file cannot be written.
 pub fn write(layout: &Layout) -> Result<()> {
     for (name, text) in made()? {
-        let path = layout.root().join(name);
+        let path = layout.root().join(&name);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
@@ -42,7 +45,7 @@ pub fn write(layout: &Layout) -> Result<()> {
 /// When one does.
 pub fn check(layout: &Layout) -> Result<()> {
     for (name, text) in made()? {
-        if fs::read_to_string(layout.root().join(name)).unwrap_or_default() != text {
+        if fs::read_to_string(layout.root().join(&name)).unwrap_or_default() != text {
             bail!("{name} does not say what the types say: run `make docs`");
         }
     }

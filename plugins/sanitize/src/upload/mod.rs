@@ -238,9 +238,10 @@ fn calls(code: &[u8], start: usize) -> bool {
     false
 }
 
-/// Names in a ZIP archive that climb out of the folder that it is unpacked to.
+/// Names in a ZIP archive that climb out of the folder that it is unpacked to. Headers may overlap; bytes are read once all
+/// the same.
 fn zip(piece: &[u8]) -> Option<Finding> {
-    let mut index = 0;
+    let (mut index, mut read) = (0, 0);
     loop {
         let start = index + from(piece, index).iter().position(|b| *b == b'P')?;
         index = start + 1;
@@ -249,9 +250,15 @@ fn zip(piece: &[u8]) -> Option<Finding> {
         }
         let length = usize::from(at(piece, start + 26)) | usize::from(at(piece, start + 27)) << 8;
         let name = start + ZIP_HEADER;
-        if climbs(between(piece, name, name + length.min(ZIP_NAME))) {
+        let end = name + length.min(ZIP_NAME);
+        let fresh = name.max(read);
+        // `/..` may lie across the border.
+        let rest = between(piece, fresh.saturating_sub(3).max(name), end);
+        let parts = rest.split(|b| matches!(b, b'/' | b'\\')).skip(usize::from(fresh > name));
+        if is_rooted(between(piece, name, end)) || parts.into_iter().any(|part| part == b"..") {
             return finding(88, "archive-traversal", name);
         }
+        read = read.max(end);
     }
 }
 
@@ -282,9 +289,12 @@ fn tar(piece: &[u8], place: u64, mut header: u64) -> (Option<Finding>, Option<u6
 }
 
 fn climbs(name: &[u8]) -> bool {
-    let rooted =
-        matches!(at(name, 0), b'/' | b'\\') || at(name, 1) == b':' && at(name, 0).is_ascii_alphabetic();
-    rooted && name.len() > 1 || name.split(|b| matches!(b, b'/' | b'\\')).any(|part| part == b"..")
+    is_rooted(name) || name.split(|b| matches!(b, b'/' | b'\\')).any(|part| part == b"..")
+}
+
+fn is_rooted(name: &[u8]) -> bool {
+    let drive = at(name, 1) == b':' && at(name, 0).is_ascii_alphabetic();
+    (matches!(at(name, 0), b'/' | b'\\') || drive) && name.len() > 1
 }
 
 #[cfg(test)]
