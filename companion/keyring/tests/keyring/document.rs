@@ -20,10 +20,12 @@ struct Counting(u8);
 impl TryRng for Counting {
     type Error = Infallible;
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        unimplemented!("nothing of ours asks for numbers")
+        let mut bytes = [0; 4];
+        self.try_fill_bytes(&mut bytes).map(|()| u32::from_be_bytes(bytes))
     }
     fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        unimplemented!("nothing of ours asks for numbers")
+        let mut bytes = [0; 8];
+        self.try_fill_bytes(&mut bytes).map(|()| u64::from_be_bytes(bytes))
     }
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
         for byte in bytes {
