@@ -1,4 +1,5 @@
 mod bodies;
+mod exclusions;
 
 use std::time::Duration;
 
