@@ -82,6 +82,8 @@ pub struct Stream {
     carried: Option<Box<Carried>>,
     /// The body as it came, while it may still be cleaned.
     whole: Option<Box<Whole>>,
+    /// Bytes of the body that are still to come, as far as its length was told.
+    to_come: Option<u64>,
 }
 
 impl Policy for Sanitize {
@@ -129,6 +131,7 @@ impl Sanitize {
         if stream.body.is_some() {
             stream.carried = (!inspector.carried.is_empty()).then(|| Box::new(inspector.carried));
             stream.whole = self.whole(headers);
+            stream.to_come = length(headers);
             effects.push(Effect::InspectRequestBody);
         }
     }
@@ -137,6 +140,7 @@ impl Sanitize {
     fn body(&self, stream: &mut Stream, chunk: &[u8], ends: bool, holds: bool, effects: &mut Effects) {
         let Some(mut body) = stream.body.take() else { return };
         stream.whole = stream.whole.take().and_then(|whole| whole.with(chunk));
+        stream.to_come = stream.to_come.map(|left| left.saturating_sub(chunk.len() as u64));
         let carried = stream.carried.take().map(|carried| *carried).unwrap_or_default();
         let whole = if ends && holds { stream.whole.take() } else { None };
         let before = whole.is_some().then(|| carried.clone());
@@ -159,6 +163,9 @@ impl Sanitize {
                 }
                 return;
             }
+            // The last window is inspected when the end is told. An application that has all the bytes it was promised would
+            // not wait for that: they do not leave before.
+            Progress::Passed if stream.to_come == Some(0) => {}
             Progress::Passed => effects.push(Effect::PassRequestBody),
             Progress::More | Progress::Found => {}
         }
@@ -177,6 +184,11 @@ impl Sanitize {
         report::uninspected(why, allowed, config.enforce, effects);
         !allowed && config.enforce
     }
+}
+
+/// The body's length in bytes, if it is told. One that is no number or too large is no length.
+fn length(headers: &Headers<'_>) -> Option<u64> {
+    std::str::from_utf8(headers.first("content-length")?).ok()?.trim().parse().ok()
 }
 
 /// Counts what was inspected, and decides on what was found.

@@ -100,12 +100,12 @@ fn envoy_refuses_what_is_wrong_and_says_all_of_it() {
 }
 
 #[test]
-fn envoy_refuses_what_is_no_json_and_a_rule_that_allows_nothing() {
+fn envoy_refuses_what_is_no_json_and_a_rule_without_a_window() {
     let (_, log) = refused("refused-json", r#"{"headers": {"#);
     assert!(log.contains("configuration: (document): is not JSON: "), "{log}");
     let (_, log) =
-        refused("refused-rule", r#"{"rate_limit": {"rules": [{"name": "a", "limit": 0, "window": "1m"}]}}"#);
-    assert!(log.contains("rate_limit.rules[0].limit: 0; must be 1 to "), "{log}");
+        refused("refused-rule", r#"{"rate_limit": {"rules": [{"name": "a", "limit": 1, "window": "0s"}]}}"#);
+    assert!(log.contains("rate_limit.rules[0].window: 0s; must be 1s to 24h"), "{log}");
 }
 
 fn ask(request: Request) -> (Response, String) {

@@ -334,5 +334,6 @@ async fn another_history_is_refused_and_a_file_of_the_first_release_is_taken_on(
     drop(file);
     let store = storage::open(&Place::Sqlite(path), Shape::default()).await.unwrap();
     assert_eq!(records::list(&*store, None, 10).await.unwrap().len(), 1);
-    assert_eq!(store.read(Statement::new("SELECT 1 FROM schema_migrations")).await.unwrap().len(), 2);
+    let migrated = store.read(Statement::new("SELECT 1 FROM schema_migrations")).await.unwrap();
+    assert_eq!(migrated.len(), storage::migrations::SQLITE.len());
 }

@@ -1,5 +1,5 @@
 //! An attack on the table: many keys, against bounded memory and a victim's spent burst. On a table of a thirty-second of its
-//! size, so that it is full soon; at full size: `cargo run --release -p portcullis-rate-limit --example cost`.
+//! size, so that it is full soon; at full size: `cargo run --release -p portcullis-rate-limit --example slots`.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -252,3 +252,22 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         proptest::collection::vec(any::<u8>(), 0..40),
     ]
 }
+
+#[test]
+fn the_last_byte_of_a_told_length_waits_for_the_end() {
+    let text = "Nothing to see here, only words.\n".repeat(3000);
+    for (bad, expected) in [("x' or 1=1 -- ", 403), ("the end", 200)] {
+        let body = [text.as_bytes(), bad.as_bytes()].concat();
+        let (first, last) = body.split_at(40_000);
+        let length = body.len().to_string();
+        for (told, most) in [(true, 1), (false, 2)] {
+            let mut headers: Vec<Header<'_>> = vec![(b"content-type", b"text/plain")];
+            if told {
+                headers.push((b"content-length", length.as_bytes()));
+            }
+            let effects = play(&policy(json!({"body_max_bytes": 16384})), &headers, &[first, last, b""]);
+            let passed = effects.iter().filter(|effect| **effect == Effect::PassRequestBody).count();
+            assert_eq!((status(&effects), passed), (expected, most));
+        }
+    }
+}

@@ -1,5 +1,5 @@
 //! What a decision costs, in CPU time (Linux), and what a flood of keys does to memory.
-//! `cargo run --release -p portcullis-rate-limit --example cost`
+//! `cargo run --release -p portcullis-rate-limit --example slots`
 
 use std::{hint::black_box, time::Duration};
 
