@@ -23,12 +23,9 @@ fn open_disk(folder: &Path) -> Log {
     Log::open(Disk::new(folder.to_owned()).unwrap(), signer(), settings(), clock()).unwrap().0
 }
 
-/// The victim: prints each record's number and value once it is acknowledged. It runs only when the parent starts it.
-#[test]
-#[ignore = "started by the test below"]
-fn victim() {
-    let Some(folder) = std::env::var_os(FOLDER) else { return };
-    let log = open_disk(Path::new(&folder));
+/// The victim: prints each record's number and value once it is acknowledged, until it is killed.
+fn append_for_ever(folder: &Path) -> ! {
+    let log = open_disk(folder);
     let mut value = log.durable().size * 1_000;
     loop {
         let batch: Vec<Entry> = (0..3).map(|place| entry("a", value + place)).collect();
@@ -41,13 +38,17 @@ fn victim() {
 
 #[test]
 fn a_killed_process_loses_nothing_that_it_acknowledged() {
+    // The victim is this test again, told where to write.
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        append_for_ever(Path::new(&folder));
+    }
     let folder = tempfile::tempdir().unwrap();
     let mut dice = Dice(0x5EED);
     let mut acknowledged: Vec<(u64, u64)> = Vec::new();
     let kills = scale(1_000, 12);
     for _ in 0..kills {
         let mut victim = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "kill::victim", "--ignored", "--nocapture"])
+            .args(["--exact", "kill::a_killed_process_loses_nothing_that_it_acknowledged", "--nocapture"])
             .env(FOLDER, folder.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
