@@ -29,6 +29,9 @@ pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 pub struct Settings {
     /// A segment that has this many bytes is closed.
     pub segment_bytes: u64,
+    /// So is one that was begun this long ago, in milliseconds, when something is appended: what stands in it can only be
+    /// removed then.
+    pub segment_ms: u64,
     /// How often a checkpoint is given out as the head, in milliseconds. What was written after the last one can be cut
     /// off unseen by who has the folder.
     pub publish_ms: u64,
@@ -41,10 +44,11 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// Segments of 64 MiB, a head every 10 seconds, 4096 waiting batches of 64 MiB, groups of 8 MiB.
+    /// Segments of 64 MiB or a day, a head every 10 seconds, 4096 waiting batches of 64 MiB, groups of 8 MiB.
     fn default() -> Self {
         Self {
             segment_bytes: 64 << 20,
+            segment_ms: 24 * 3_600_000,
             publish_ms: 10_000,
             queue: 4096,
             queue_bytes: 64 << 20,

@@ -69,6 +69,8 @@ pub(crate) struct State {
 pub(crate) struct Active {
     pub place: Place,
     pub file: Box<dyn File>,
+    /// When it was begun, in milliseconds since the Unix epoch.
+    pub begun: u64,
     /// How many bytes of it are durable and count.
     pub length: u64,
     pub contents: Contents,
@@ -180,7 +182,8 @@ fn resume(storage: &dyn Storage, signer: &Signer, place: Place) -> Result<Option
     let (Some(tree), Some(_)) = (groups.tree, &groups.last) else { return Ok(None) };
     let file = storage.open(&place.name())?;
     let cut = file.length()?.saturating_sub(groups.offset);
-    let active = Active { place, file, length: groups.offset, contents: groups.contents };
+    let (begun, length) = (groups.begun, groups.offset);
+    let active = Active { place, file, begun, length, contents: groups.contents };
     Ok(Some((State { log: groups.log, tree, active: Some(active) }, cut)))
 }
 

@@ -280,6 +280,8 @@ pub struct Groups {
     pub tree: Option<Range>,
     /// Which log it is of.
     pub log: u64,
+    /// When it was begun, in milliseconds since the Unix epoch.
+    pub begun: u64,
     /// The last one's end.
     pub last: Option<Signed>,
     /// Where in the file it ends.
@@ -297,7 +299,7 @@ pub struct Groups {
 pub fn read_groups(storage: &dyn Storage, place: Place) -> io::Result<Groups> {
     let (header, mut scanner) = Scanner::open(storage, place)?;
     let mut contents = Contents::starting_at(place.first);
-    let log = header.as_ref().map_or(0, |header| header.log);
+    let (log, begun) = header.as_ref().map_or((0, 0), |header| (header.log, header.time));
     let mut tree = header.map(|header| header.before).filter(|before| before.end() == place.first);
     let (mut last, mut offset, mut sound) = (None, scanner.offset(), true);
     // Records of the group that is being read: its end says whether they count.
@@ -320,5 +322,5 @@ pub fn read_groups(storage: &dyn Storage, place: Place) -> io::Result<Groups> {
             Body::Erased { .. } | Body::Footer(_) | Body::Erasure(_) => {}
         }
     }
-    Ok(Groups { contents, tree, log, last, offset, sound, rest: scanner })
+    Ok(Groups { contents, tree, log, begun, last, offset, sound, rest: scanner })
 }

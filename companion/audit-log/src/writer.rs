@@ -125,7 +125,11 @@ impl Writer {
     fn commit(&mut self, group: &[Batch]) -> io::Result<()> {
         let now = (self.clock)();
         self.clean()?;
-        if self.state.active.as_ref().is_some_and(|active| active.length >= self.settings.segment_bytes) {
+        let Settings { segment_bytes, segment_ms, .. } = self.settings;
+        let is_done = |active: &Active| {
+            active.length >= segment_bytes || now.saturating_sub(active.begun) >= segment_ms
+        };
+        if self.state.active.as_ref().is_some_and(is_done) {
             self.close_segment()?;
         }
         let due = self.published.is_none_or(|last| now.saturating_sub(last) >= self.settings.publish_ms);
@@ -171,7 +175,7 @@ impl Writer {
         let mut contents = Contents::starting_at(first);
         take(&mut contents, group, &group_of);
         self.state.tree = group_of.tree;
-        self.state.active = Some(Active { place, file, length: bytes.len() as u64, contents });
+        self.state.active = Some(Active { place, file, begun: now, length: bytes.len() as u64, contents });
         self.note_published(&group_of.signed);
         Ok(())
     }

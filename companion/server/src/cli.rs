@@ -9,9 +9,16 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
+pub use audit::{AuditArgs, AuditCommand};
+
 use crate::http::access::Network;
 use crate::inspect::source::Format;
+use crate::trail::retention::TenantRule;
 use crate::units;
+
+mod audit;
+
+use audit::AUDIT_HELP;
 
 const START_HELP: &str = "\
 Start here:
@@ -25,6 +32,10 @@ const SERVE_HELP: &str = "\
 Secrets come from the environment alone:
   SECRET_KEY               signs the API's tokens; at least 32 bytes. Make one: openssl rand -hex 32
   PORTCULLIS_INGEST_TOKEN  what a module must show to deliver records; at least 16 bytes
+  AUDIT_SIGNING_KEY        signs the audit trail's checkpoints: 64 hexadecimal digits; left out, it is made once and
+                           kept in DATA_DIR/audit-signing-key (mode 0600)
+  AUDIT_REDACTION_KEY      the hashes of redacted values; at least 32 bytes; left out, made once and kept in
+                           DATA_DIR/audit-redaction-key
   LIMITS_GRPC_TOKEN        what a caller of the rate limit service must show; needed beyond the loopback
   ENCRYPTION_KEY           at least 32 bytes; checked, and told by /api/security/status
 With --demonstration a missing SECRET_KEY or PORTCULLIS_INGEST_TOKEN is made once and kept in
@@ -99,6 +110,9 @@ pub enum Command {
     Backup(BackupArgs),
     /// Fill an empty store with a backup
     Restore(RestoreArgs),
+    /// Read, prove and verify the audit trail
+    #[command(after_help = AUDIT_HELP)]
+    Audit(AuditArgs),
     /// Print the release
     Version,
 }
@@ -142,8 +156,27 @@ pub struct ServeArgs {
     /// How long events are kept: 1d to 3660d
     #[arg(long, env = "AUDIT_RETENTION", default_value = "90d", value_parser = units::duration, value_name = "DURATION")]
     pub audit_retention: Duration,
-    /// The store's largest file; a full store refuses batches, modules keep them within their bound and report what they
-    /// had to drop
+    /// Fields of events (columns or details, at any depth) whose value gives way to a keyed hash before anything is written;
+    /// those that are known to hold credentials always lose theirs
+    #[arg(long, env = "AUDIT_REDACT_FIELDS", value_delimiter = ',', value_name = "NAMES")]
+    pub audit_redact_fields: Vec<String>,
+    /// The same for headers that an application reports
+    #[arg(long, env = "AUDIT_REDACT_HEADERS", value_delimiter = ',', value_name = "NAMES")]
+    pub audit_redact_headers: Vec<String>,
+    /// The same for what a pattern finds in any text: a JSON array of regular expressions
+    #[arg(long, env = "AUDIT_REDACT_PATTERNS", value_name = "JSON")]
+    pub audit_redact_patterns: Option<String>,
+    /// The newest bytes of a tenant that the audit trail keeps; left out: all that are young enough
+    #[arg(long, env = "AUDIT_TENANT_MAX_BYTES", value_parser = clap::value_parser!(u64).range(1024..), value_name = "BYTES")]
+    pub audit_tenant_max_bytes: Option<u64>,
+    /// What is kept of some tenants in the audit trail instead: TENANT=AGE or TENANT=AGE/BYTES, several with commas
+    #[arg(long, env = "AUDIT_RETENTION_OF", value_delimiter = ',', value_name = "RULES")]
+    pub audit_retention_of: Vec<TenantRule>,
+    /// The largest the audit trail may grow, all its files together; beyond it batches are refused, modules keep them within
+    /// their bound and report what they had to drop
+    #[arg(long, env = "AUDIT_MAX_BYTES", default_value_t = 20 * 1024 * 1024 * 1024, value_parser = clap::value_parser!(u64).range(1024 * 1024..), value_name = "BYTES")]
+    pub audit_max_bytes: u64,
+    /// The store's largest file; what a full store does not take waits in the audit trail
     #[arg(long, env = "DATABASE_MAX_BYTES", default_value_t = 10 * 1024 * 1024 * 1024, value_parser = clap::value_parser!(u64).range(1024 * 1024..), value_name = "BYTES")]
     pub database_max_bytes: u64,
     /// Connections to a PostgreSQL server at most

@@ -19,6 +19,8 @@ use crate::policies::Policies;
 use crate::sessions::Sessions;
 use crate::settings::{IngestPlace, Settings};
 use crate::storage::{self, Expiry, Storage, StorageError};
+use crate::trail::projector::Projector;
+use crate::trail::{Trail, TrailOpenError, retention};
 
 /// Connections to the API at once.
 const API_CONNECTIONS: usize = 512;
@@ -41,6 +43,9 @@ pub enum CompanionError {
     /// A certificate or key.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The audit trail.
+    #[error(transparent)]
+    Trail(#[from] TrailOpenError),
     /// The store.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -61,8 +66,12 @@ pub struct Companion {
     /// Where Envoy's rate limit service listens, if it does.
     pub grpc_address: Option<SocketAddr>,
     storage: Arc<dyn Storage>,
+    trail: Trail,
     end: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
+    /// Ends after all others: it projects what they appended last.
+    projection: JoinHandle<()>,
+    end_of_trail: watch::Sender<bool>,
 }
 
 impl Companion {
@@ -81,6 +90,9 @@ impl Companion {
         let ingest_listener = ingest_listener.with_tls(acceptor(&settings.ingest_tls)?);
         let storage = storage::open(&settings.database, settings.shape).await?;
         let metrics = Arc::new(Metrics::default());
+        let trail = Trail::open(&settings.trail, None, clock.clone())?;
+        let trail_rules = settings.trail.retention.clone();
+        opened(&trail);
         let policies = Policies::new(Arc::clone(&storage), settings.policies);
         let of_tenants = limits::Policies::new(policies.clone());
         let store = match &settings.redis_url {
@@ -98,8 +110,11 @@ impl Companion {
 
         let sessions = Sessions::new(Arc::clone(&storage), policies.clone());
         let (end, ended) = watch::channel(false);
+        let (end_of_trail, trail_ended) = watch::channel(false);
+        let projector = Projector::new(trail.clone(), Arc::clone(&storage), Arc::clone(&metrics));
         let api = api::router(Api::new(Parts {
             storage: Arc::clone(&storage),
+            trail: trail.clone(),
             policies,
             sessions: sessions.clone(),
             clock: clock.clone(),
@@ -112,7 +127,7 @@ impl Companion {
             ended: ended.clone(),
         }));
         let ingest = ingest::router(Ingest {
-            storage: Arc::clone(&storage),
+            trail: trail.clone(),
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
             limits: Arc::clone(&limits),
@@ -124,6 +139,7 @@ impl Companion {
             tokio::spawn(serve(api_listener, api, API_CONNECTIONS, ended.clone())),
             tokio::spawn(serve(ingest_listener, ingest, INGEST_CONNECTIONS, ended.clone())),
             tokio::spawn(sweep(limits, ended.clone())),
+            tokio::spawn(retention::run(trail.clone(), trail_rules, clock.clone(), ended.clone())),
             tokio::spawn(expire(Arc::clone(&storage), sessions, clock, settings.retention, metrics, ended)),
         ];
         if let Some((service, listener)) = grpc {
@@ -134,7 +150,24 @@ impl Companion {
                 }
             }));
         }
-        Ok(Self { api_address, ingest_address, grpc_address, storage, end, tasks })
+        let projection = tokio::spawn(projector.run(trail_ended));
+        Ok(Self {
+            api_address,
+            ingest_address,
+            grpc_address,
+            storage,
+            trail,
+            end,
+            tasks,
+            projection,
+            end_of_trail,
+        })
+    }
+
+    /// Where its events go.
+    #[must_use]
+    pub fn trail(&self) -> &Trail {
+        &self.trail
     }
 
     /// What it keeps its records in.
@@ -143,7 +176,7 @@ impl Companion {
         Arc::clone(&self.storage)
     }
 
-    /// Stops listening, finishes what is being answered, and closes the store.
+    /// Stops listening, finishes what is being answered, closes the trail, and the store when it has what the trail has.
     ///
     /// # Errors
     /// When the store did not end well; what it acknowledged is safe all the same.
@@ -153,7 +186,28 @@ impl Companion {
             // A task that panicked is no reason to leave the store open.
             let _ = task.await;
         }
+        self.trail.close().await;
+        self.end_of_trail.send_replace(true);
+        let _ = self.projection.await;
         Ok(self.storage.close().await?)
+    }
+}
+
+/// Tells what the start found, and whose signature auditors look for.
+fn opened(trail: &Trail) {
+    let recovered = trail.recovered();
+    tracing::info!(
+        category = "audit",
+        records = recovered.size,
+        verifier_key = %trail.log().verifier(),
+        "the audit trail is open"
+    );
+    if recovered.cut_bytes > 0 {
+        tracing::warn!(
+            category = "audit",
+            bytes = recovered.cut_bytes,
+            "the end of the audit trail was not whole, and nobody had been told of it; it was cut"
+        );
     }
 }
 

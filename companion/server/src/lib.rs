@@ -24,4 +24,5 @@ pub mod settings;
 pub mod storage;
 pub mod tenant;
 pub mod token;
+pub mod trail;
 pub mod units;

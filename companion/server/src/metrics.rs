@@ -85,7 +85,8 @@ impl Histogram {
         self.sum_us.add(micros);
     }
 
-    fn render(&self, text: &mut String, name: &str, help: &str) {
+    /// Appends its series.
+    pub fn render(&self, text: &mut String, name: &str, help: &str) {
         header(text, name, "histogram", help);
         for (bucket, (_, bound)) in self.buckets.iter().zip(Self::BOUNDS) {
             put(text, format_args!("{name}_bucket{{le=\"{bound}\"}} {}", bucket.value()));
@@ -112,8 +113,6 @@ pub struct Metrics {
     events: [[Counter; 3]; TYPES],
     gaps: [Counter; 2],
     missing: [Counter; 2],
-    /// How long a batch waited until it was durable.
-    pub append_latency: Histogram,
     /// How long a query took.
     pub query_latency: Histogram,
     /// Rows that grew older than the retention and were removed.
@@ -144,7 +143,7 @@ impl EventLabels {
 }
 
 impl Metrics {
-    /// Counts what became of one event.
+    /// Counts what became of one event when it reached the tables.
     pub fn ingested(&self, labels: EventLabels, outcome: Outcome) {
         let missing = match outcome {
             Outcome::Duplicate => return self.duplicates.add(1),
@@ -165,6 +164,11 @@ impl Metrics {
                 counter.add(missing);
             }
         }
+    }
+
+    /// Counts records that came a short while ago already.
+    pub fn duplicates(&self, records: u64) {
+        self.duplicates.add(records);
     }
 
     /// Counts lines that were not records.
@@ -232,7 +236,6 @@ impl Metrics {
         );
         self.render_events(out);
 
-        self.append_latency.render(out, "portcullis_store_append_seconds", "Time until a batch was durable.");
         self.query_latency.render(out, "portcullis_store_query_seconds", "Time of a query.");
         header(out, "portcullis_store_errors_total", "counter", "Errors of the store.");
         put(out, format_args!("portcullis_store_errors_total {}", self.storage_errors.value()));
@@ -289,18 +292,28 @@ impl Metrics {
     }
 }
 
-fn labelled(out: &mut String, name: &str, help: &str, label: &str, values: &[&str], counters: &[&Counter]) {
+/// Appends a counter with a label.
+pub fn labelled(
+    out: &mut String,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &[&str],
+    counters: &[&Counter],
+) {
     header(out, name, "counter", help);
     for (value, counter) in values.iter().zip(counters) {
         put(out, format_args!("{name}{{{label}=\"{value}\"}} {}", counter.value()));
     }
 }
 
-fn header(out: &mut String, name: &str, kind: &str, help: &str) {
+/// Appends what a series is.
+pub fn header(out: &mut String, name: &str, kind: &str, help: &str) {
     put(out, format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
 }
 
-fn put(out: &mut String, line: std::fmt::Arguments<'_>) {
+/// Appends a line.
+pub fn put(out: &mut String, line: std::fmt::Arguments<'_>) {
     // Writing into a String cannot fail.
     let _ = out.write_fmt(line);
     out.push('\n');

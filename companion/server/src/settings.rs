@@ -7,7 +7,11 @@
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+use portcullis_audit_log::note::{NoteError, Signer};
+use portcullis_audit_log::retention::Retention;
 
 use crate::api::Protections;
 use crate::cli::{Environment, ServeArgs, StoreArgs};
@@ -20,6 +24,8 @@ use crate::secret::{Secret, SecretError};
 use crate::storage::postgres::{Target, TargetError};
 use crate::storage::{Place, Registration, Shape};
 use crate::token::TokenKey;
+use crate::trail;
+use crate::trail::redact::{RedactionError, Redactor};
 
 /// The shortest SECRET_KEY and ENCRYPTION_KEY.
 pub const MIN_KEY_BYTES: usize = 32;
@@ -54,9 +60,26 @@ pub enum SettingsError {
     /// It would be lost at the end, and readers could not share it.
     #[error("DATABASE_URL: an in-memory store keeps no audit trail; use a path or sqlite:PATH")]
     InMemory,
+    /// No trail.
+    #[error("{}: there is no trail; set DATA_DIR to where `serve` has its state", .0.display())]
+    NoTrail(PathBuf),
+    /// Not a signing key.
+    #[error("{name}: {source}")]
+    SigningKey {
+        /// The variable or file.
+        name: String,
+        /// What is wrong with it.
+        source: NoteError,
+    },
     /// Events would vanish at once, or never.
     #[error("AUDIT_RETENTION: must be 1d to 3660d")]
     Retention,
+    /// Rules that contradict each other.
+    #[error("AUDIT_RETENTION_OF: {0}")]
+    RetentionOf(String),
+    /// Rules that cannot be used.
+    #[error("AUDIT_REDACT_FIELDS, AUDIT_REDACT_HEADERS, AUDIT_REDACT_PATTERNS: {0}")]
+    Redaction(#[from] RedactionError),
     /// Half of a pair.
     #[error("{0}: one is set without the other; set both, or neither")]
     HalfTls(&'static str),
@@ -106,6 +129,8 @@ pub struct Settings {
     pub shape: Shape,
     /// How long events are kept.
     pub retention: Duration,
+    /// The audit trail.
+    pub trail: trail::Settings,
     /// Signs tokens.
     pub tokens: TokenKey,
     /// What a module must show.
@@ -219,6 +244,17 @@ impl Settings {
                 connections: usize::from(args.database_pool_size),
             },
             retention: args.audit_retention,
+            trail: trail::Settings {
+                max_bytes: args.audit_max_bytes,
+                retention: trail::retention::rules(
+                    args.audit_retention,
+                    args.audit_tenant_max_bytes,
+                    &args.audit_retention_of,
+                )
+                .map_err(SettingsError::RetentionOf)?,
+                redactor: Some(Arc::new(redactor(args, variables)?)),
+                ..trail(&args.store.data_dir, variables)?
+            },
             tokens: TokenKey::new(secret_key),
             ingest_token,
             data_dir: args.store.data_dir.clone(),
@@ -268,6 +304,58 @@ fn tls(
         (None, None) if client_ca.is_none() => Ok(None),
         _ => Err(SettingsError::HalfTls(names)),
     }
+}
+
+/// The folder of the audit trail, in DATA_DIR.
+pub const TRAIL_FOLDER: &str = "audit";
+/// The file with the key that signs its checkpoints, in DATA_DIR.
+pub const SIGNING_KEY_FILE: &str = "audit-signing-key";
+
+/// The trail of DATA_DIR, without a bound of its own.
+fn trail(data_dir: &Path, variables: Variables<'_>) -> Result<trail::Settings, SettingsError> {
+    let signer = trail_signer(data_dir, variables)?;
+    let folder = data_dir.join(TRAIL_FOLDER);
+    let retention = Retention::default();
+    Ok(trail::Settings { folder, signer, redactor: None, retention, max_bytes: u64::MAX })
+}
+
+/// What is taken out of events. Equal values stay recognizable as long as the key is the same.
+fn redactor(args: &ServeArgs, variables: Variables<'_>) -> Result<Redactor, SettingsError> {
+    let key = match variable(variables, "AUDIT_REDACTION_KEY") {
+        Some(text) => Secret::new("AUDIT_REDACTION_KEY", text, MIN_KEY_BYTES)?,
+        None => Secret::read_or_generate(&args.store.data_dir.join("audit-redaction-key"), MIN_KEY_BYTES)?,
+    };
+    let names = args.audit_redact_fields.iter().chain(&args.audit_redact_headers).map(String::as_str);
+    let patterns = args.audit_redact_patterns.as_deref().filter(|text| !text.is_empty());
+    Ok(Redactor::new(key, names, patterns)?)
+}
+
+/// The trail as `serve` has it, without beginning one.
+///
+/// # Errors
+/// [`SettingsError::NoTrail`], or why its key cannot be used.
+pub fn existing_trail(data_dir: &Path, variables: Variables<'_>) -> Result<trail::Settings, SettingsError> {
+    let folder = data_dir.join(TRAIL_FOLDER);
+    if !folder.is_dir() {
+        return Err(SettingsError::NoTrail(folder));
+    }
+    trail(data_dir, variables)
+}
+
+/// The key that signs the trail's checkpoints: AUDIT_SIGNING_KEY, or the file in DATA_DIR, which is made once.
+fn trail_signer(data_dir: &Path, variables: Variables<'_>) -> Result<Signer, SettingsError> {
+    let (name, secret) = match variable(variables, "AUDIT_SIGNING_KEY") {
+        Some(text) => {
+            let name = "AUDIT_SIGNING_KEY".to_owned();
+            (name.clone(), Secret::new(&name, text, MIN_KEY_BYTES)?)
+        }
+        None => {
+            let path = data_dir.join(SIGNING_KEY_FILE);
+            (path.display().to_string(), Secret::read_or_generate(&path, MIN_KEY_BYTES)?)
+        }
+    };
+    let text = std::str::from_utf8(secret.expose()).unwrap_or_default();
+    Signer::from_hex(text).map_err(|source| SettingsError::SigningKey { name, source })
 }
 
 const SECRET_KEY_FILE: &str = "secret-key";

@@ -171,3 +171,25 @@ fn another_key_is_refused() {
     assert!(matches!(opened.map(|_| ()), Err(OpenError::Key(_))));
     assert_eq!(open(&storage).durable().size, 1);
 }
+
+#[test]
+fn a_segment_is_closed_when_it_is_old_also_after_a_restart() {
+    let storage = Faulty::new();
+    // The clock ticks with each look at it: some hundred looks are many appends here.
+    let settings = Settings { segment_bytes: u64::MAX, segment_ms: 10, ..Settings::default() };
+    let (log, _) = open_with(&storage, settings).unwrap();
+    log.append(vec![entry("a", 0)]).unwrap();
+    log.close();
+    assert_eq!(segments(&storage).len(), 1);
+    drop(log);
+    // The second clock begins where the first did; nothing is old yet.
+    let (log, _) = open_with(&storage, settings).unwrap();
+    for number in 1..40 {
+        log.append(vec![entry("a", number)]).unwrap();
+    }
+    log.close();
+    let count = segments(&storage).len();
+    assert!((2..20).contains(&count), "{count}");
+    assert_eq!(read_all(&log).len(), 40);
+    assert_eq!(check(&storage).finding, None);
+}

@@ -91,6 +91,8 @@ pub async fn open_tenant(api: &Api, grant: &Grant, name: &str) -> Result<TenantI
     if !grant.opens(&tenant) {
         return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "this token does not open this tenant"));
     }
+    // What was acknowledged before the question is in the answer.
+    api.trail.caught_up().await;
     if !api.query(records::exists(&*api.storage, &tenant)).await? {
         return Err(unknown_tenant());
     }

@@ -18,7 +18,6 @@ use crate::event::{Event, EventType, Severity};
 use crate::http::body;
 use crate::http::envelope::json;
 use crate::http::problem::Problem;
-use crate::metrics::EventLabels;
 use crate::storage::{Start, StoredEvent};
 use crate::token::Grant;
 
@@ -180,10 +179,7 @@ pub async fn report(
         rate_limit: None,
         gap: None,
     };
-    let labels = EventLabels::of(&event);
-    for outcome in api.query(api.storage.append(vec![event])).await? {
-        api.metrics.ingested(labels, outcome);
-    }
+    api.trail.append(vec![event]).await.map_err(|error| Problem::trail(&error))?;
     let stored = Stored {
         id,
         tenant_id: tenant.to_string(),

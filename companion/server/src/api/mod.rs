@@ -39,6 +39,7 @@ use crate::policies::Policies;
 use crate::sessions::Sessions;
 use crate::storage::{Storage, StorageError};
 use crate::token::TokenKey;
+use crate::trail::Trail;
 
 const MAX_BODY_BYTES: u64 = 64 * 1024;
 
@@ -59,6 +60,8 @@ pub struct Protections {
 pub struct Parts {
     /// What it reads.
     pub storage: Arc<dyn Storage>,
+    /// Where events go.
+    pub trail: Trail,
     /// What tenants have set for themselves.
     pub policies: Policies,
     /// Sessions of tenants' users.

@@ -15,6 +15,7 @@ use crate::clock::{monotonic, rfc3339};
 use crate::http::envelope::json;
 use crate::http::problem::Problem;
 use crate::token::Grant;
+use crate::trail::Trail;
 
 /// How long an answer of the store counts: a flood of open requests costs it one write a second.
 const PROBE_LIFE: Duration = Duration::from_secs(1);
@@ -85,6 +86,40 @@ pub struct Detailed {
 #[derive(Serialize, JsonSchema)]
 pub struct Checks {
     storage: StorageCheck,
+    audit_trail: TrailCheck,
+}
+
+/// The audit trail.
+#[derive(Serialize, JsonSchema)]
+pub struct TrailCheck {
+    /// `healthy`; `refusing`, when the last events found no room or the disk failed; `waiting`, when the store does not take
+    /// what the trail has.
+    status: &'static str,
+    records: u64,
+    /// Records that the tables do not show yet.
+    behind: u64,
+    bytes: u64,
+    /// Batches refused since the start.
+    refused: u64,
+}
+
+impl TrailCheck {
+    fn of(trail: &Trail) -> Self {
+        let status = match (trail.takes_events(), trail.is_stalled()) {
+            (false, _) => "refusing",
+            (true, true) => "waiting",
+            (true, false) => "healthy",
+        };
+        let (records, figures) = (trail.size(), trail.figures());
+        let refused = [&figures.refused_full, &figures.refused_busy, &figures.refused_failed];
+        Self {
+            status,
+            records,
+            behind: records.saturating_sub(trail.projected()),
+            bytes: trail.bytes(),
+            refused: refused.iter().map(|counter| counter.value()).sum(),
+        }
+    }
 }
 
 /// The store.
@@ -125,10 +160,12 @@ pub async fn detailed(
     Extension(grant): Extension<Grant>,
 ) -> Result<Response, Problem> {
     auth::require_admin(&grant)?;
-    let status = if api.readiness.check(&api).await { "healthy" } else { "unhealthy" };
+    let storage_status = if api.readiness.check(&api).await { "healthy" } else { "unhealthy" };
+    let audit_trail = TrailCheck::of(&api.trail);
+    let status = if audit_trail.status == "healthy" { storage_status } else { "unhealthy" };
     let queue = api.storage.queue();
     let storage = StorageCheck {
-        status,
+        status: storage_status,
         queue_depth: queue.depth,
         queue_capacity: queue.capacity,
         errors: api.metrics.storage_errors.value(),
@@ -137,7 +174,7 @@ pub async fn detailed(
         status,
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: api.started.elapsed().as_secs(),
-        checks: Checks { storage },
+        checks: Checks { storage, audit_trail },
         timestamp: rfc3339(api.clock.now()),
     }))
 }
@@ -149,6 +186,7 @@ pub async fn prometheus(
 ) -> Result<Response, Problem> {
     auth::require_admin(&grant)?;
     let text = api.metrics.render(api.storage.queue(), api.started.elapsed())
+        + &api.trail.render()
         + &api.limits.render()
         + &api.grpc.as_ref().map(crate::limits::grpc::Service::render).unwrap_or_default();
     let mut response = text.into_response();

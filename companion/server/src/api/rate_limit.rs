@@ -113,7 +113,7 @@ pub async fn check(
     Ok(envelope::json(&Verdict { allowed, remaining: spent.remaining, retry_after }))
 }
 
-/// Stores what was refused. A store that does not take it changes no answer; it is counted and logged.
+/// Stores what was refused. A trail that does not take it changes no answer; it is counted and logged.
 async fn report(
     api: &Api,
     tenant: &TenantId,
@@ -154,12 +154,7 @@ async fn report(
         }),
         gap: None,
     };
-    let labels = crate::metrics::EventLabels::of(&event);
-    match api.storage.append(vec![event]).await {
-        Ok(outcomes) => outcomes.into_iter().for_each(|outcome| api.metrics.ingested(labels, outcome)),
-        Err(error) => {
-            api.metrics.storage_errors.add(1);
-            tracing::error!(category = "application", %error, "an exceeded limit was not stored");
-        }
+    if let Err(error) = api.trail.append(vec![event]).await {
+        tracing::error!(category = "audit", %error, "an exceeded limit was not stored");
     }
 }

@@ -21,6 +21,7 @@ pub struct Status {
     security_enabled: bool,
     encryption_available: bool,
     rate_limiting_enabled: bool,
+    /// Events are taken: false when the last ones found no room in the audit trail, or its disk failed.
     audit_logging_enabled: bool,
     /// RFC 3339, UTC.
     timestamp: String,
@@ -53,7 +54,7 @@ pub async fn status(State(api): State<Api>) -> Response {
         security_enabled: api.protections.security,
         encryption_available: api.protections.encryption,
         rate_limiting_enabled: api.protections.rate_limiting,
-        audit_logging_enabled: api.protections.audit_logging,
+        audit_logging_enabled: api.protections.audit_logging && api.trail.takes_events(),
         timestamp: rfc3339(api.clock.now()),
     })
 }

@@ -1,5 +1,6 @@
 //! The subcommands of `portcullis`.
 
+pub mod audit;
 pub mod backup;
 pub mod check;
 pub mod inspect;
@@ -25,6 +26,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Migrate(args) => migrate::run(&args),
         Command::Backup(args) => backup::backup(&args),
         Command::Restore(args) => backup::restore(&args),
+        Command::Audit(args) => return audit::run(&args),
         Command::Version => print(&format!("portcullis {}", env!("CARGO_PKG_VERSION"))),
     };
     match done {

@@ -7,6 +7,7 @@ use portcullis_policy::CorrelationId;
 use serde::Serialize;
 
 use crate::storage::StorageError;
+use crate::trail::TrailError;
 
 /// An error that a client sees.
 #[derive(Clone, Debug)]
@@ -74,6 +75,18 @@ impl Problem {
             _ => "the store does not answer; the companion's log says why",
         };
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "storage-unavailable", detail);
+        Self { cause: Some(error.to_string()), ..problem }
+    }
+
+    /// 503 for events that the audit trail did not take.
+    #[must_use]
+    pub fn trail(error: &TrailError) -> Self {
+        let detail = match error {
+            TrailError::Busy => "the audit trail is busy; try again in a second",
+            TrailError::Full => "the audit trail is full; the operator must make room",
+            _ => "the audit trail does not take events; the companion's log says why",
+        };
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "audit-unavailable", detail);
         Self { cause: Some(error.to_string()), ..problem }
     }
 

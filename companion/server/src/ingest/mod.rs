@@ -1,8 +1,9 @@
 //! The ingest listener: modules deliver their audit records and ask for leases here, and nobody else.
 //!
-//! `POST /v1/ingest` takes JSON lines and answers when what can be stored is durable: `{"stored",
-//! "duplicates", "rejected", "errors"}`. A batch may be delivered twice; its records are stored once. A line
-//! that is no record is counted and named, and must not be sent again. It stands on a socket of its own, so
+//! `POST /v1/ingest` takes JSON lines and answers when what can be stored is durable in the audit trail:
+//! `{"stored", "duplicates", "rejected", "errors"}`. A batch may be delivered twice; its records are shown once. A line
+//! that is no record is counted and named, and must not be sent again. A trail that takes nothing, because its disk is
+//! full or fails, is answered 503: the module keeps its records and comes again. It stands on a socket of its own, so
 //! that the public API's port never takes records.
 //!
 //! Against: whoever reaches the port without the token; a sender that is broken or lies. Not against: a
@@ -25,14 +26,14 @@ use axum::{Extension, Router};
 use portcullis_policy::CorrelationId;
 use serde::Serialize;
 
-use crate::clock::{Clock, monotonic};
+use crate::clock::Clock;
 use crate::http::envelope::{self, Envelope, json};
 use crate::http::problem::Problem;
 use crate::limits::{Limits, leases, policies};
-use crate::metrics::{EventLabels, Metrics};
+use crate::metrics::Metrics;
 use crate::secret::Secret;
 use crate::sessions::Sessions;
-use crate::storage::{Outcome, Storage, StorageError};
+use crate::trail::{Appended, Trail};
 use batch::{Batch, LineError};
 
 /// The shortest ingest token.
@@ -42,7 +43,7 @@ pub const MIN_TOKEN_BYTES: usize = 16;
 #[derive(Clone)]
 pub struct Ingest {
     /// Where records go.
-    pub storage: Arc<dyn Storage>,
+    pub trail: Trail,
     /// The time of arrival.
     pub clock: Clock,
     /// Counted here.
@@ -128,39 +129,13 @@ async fn receive(
         );
     }
 
-    let labels: Vec<EventLabels> = events.iter().map(EventLabels::of).collect();
-    let outcomes = append(&ingest, events).await.map_err(|error| {
+    let Appended { stored, duplicates, .. } = ingest.trail.append(events).await.map_err(|error| {
         ingest.metrics.batches_failed.add(1);
-        Problem::storage(&error)
+        Problem::trail(&error)
     })?;
-    let mut receipt = Receipt { stored: 0, duplicates: 0, rejected, errors };
-    for (labels, outcome) in labels.into_iter().zip(outcomes) {
-        ingest.metrics.ingested(labels, outcome);
-        match outcome {
-            Outcome::Duplicate => receipt.duplicates = receipt.duplicates.saturating_add(1),
-            Outcome::Stored | Outcome::GapStored { .. } => receipt.stored = receipt.stored.saturating_add(1),
-        }
-        if let Outcome::GapStored { missing } = outcome {
-            tracing::error!(
-                category = "audit",
-                correlation_id = correlation_id.as_str(),
-                missing,
-                "audit records are missing"
-            );
-        }
-    }
+    ingest.metrics.duplicates(duplicates);
     ingest.metrics.batches_stored.add(1);
-    Ok(json(&receipt))
-}
-
-async fn append(ingest: &Ingest, events: Vec<crate::event::Event>) -> Result<Vec<Outcome>, StorageError> {
-    if events.is_empty() {
-        return Ok(Vec::new());
-    }
-    let started = monotonic();
-    let outcomes = ingest.storage.append(events).await;
-    ingest.metrics.append_latency.observe(started.elapsed());
-    outcomes.inspect_err(|_| ingest.metrics.storage_errors.add(1))
+    Ok(json(&Receipt { stored, duplicates, rejected, errors }))
 }
 
 fn check_type(headers: &HeaderMap) -> Result<(), Problem> {

@@ -30,10 +30,11 @@ macro_rules! migrations {
 }
 
 /// What SQLite runs.
-pub const SQLITE: &[Migration] = migrations!("sqlite": 1 "0001_schema", 2 "0002_tenancy", 3 "0003_limits");
+pub const SQLITE: &[Migration] =
+    migrations!("sqlite": 1 "0001_schema", 2 "0002_tenancy", 3 "0003_limits", 4 "0004_trail");
 /// What PostgreSQL runs.
 pub const POSTGRES: &[Migration] =
-    migrations!("postgres": 1 "0001_schema", 2 "0002_tenancy", 3 "0003_limits");
+    migrations!("postgres": 1 "0001_schema", 2 "0002_tenancy", 3 "0003_limits", 4 "0004_trail");
 
 impl Migration {
     /// SHA-256 of the statements, in hexadecimal.

@@ -3,8 +3,9 @@
 //! [`sqlite`] is the embedded store, [`postgres`] the one for those who have a server; both implement [`Storage`] and pass
 //! the same tests. Events have methods of their own, made for their number; everything else is asked for in statements
 //! that both understand ([`sql`]). The promises:
-//! - `append` returns after the whole batch is durable, or an error and nothing of it is stored;
-//! - a record (epoch, sequence) is stored once, however often it is appended;
+//! - `project` stores a whole batch and how far the trail has come with it, or an error and nothing of either; what a
+//!   crash of the machine takes back, it takes back with the position, so that the trail fills it again;
+//! - a record (epoch, sequence) is stored once, however often it comes;
 //! - an event of a tenant that nobody registered is stored and stays unreadable until the tenant exists;
 //! - queues and waits are bounded: a store that cannot keep up says [`StorageError::Busy`];
 //! - a store that is full says [`StorageError::Full`] and keeps what it has; it takes events again when there is room.
@@ -36,8 +37,9 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> +
 
 /// A database behind the companion.
 pub trait Storage: Send + Sync {
-    /// Stores a batch in one transaction; one outcome per event, in order.
-    fn append(&self, events: Vec<Event>) -> Pending<'_, Vec<Outcome>>;
+    /// Stores a batch in one transaction; one outcome per event, in order. With it moves `progress`, or nothing happens
+    /// ([`StorageError::Conflict`]) because the position is not where the step begins.
+    fn project(&self, events: Vec<Event>, progress: Option<Progress>) -> Pending<'_, Vec<Outcome>>;
     /// The rows that one statement reads.
     fn read(&self, statement: Statement) -> Pending<'_, Vec<Row>>;
     /// Does all statements or none; durable when it returns. One answer per statement.
@@ -50,6 +52,21 @@ pub trait Storage: Send + Sync {
     fn queue(&self) -> QueueState;
     /// Finishes what is queued and closes; later calls answer [`StorageError::Closed`].
     fn close(&self) -> Pending<'_, ()>;
+
+    /// Stores a batch of no trail, durably.
+    fn append(&self, events: Vec<Event>) -> Pending<'_, Vec<Outcome>> {
+        self.project(events, None)
+    }
+
+    /// How far the trail of this name has been projected.
+    fn projected(&self, log: &str) -> Pending<'_, u64> {
+        let statement = Statement::new("SELECT next FROM trail_positions WHERE log = ?1").bind(log);
+        Box::pin(async move {
+            let rows = self.read(statement).await?;
+            let next = rows.first().map(|row| row.int(0)).transpose()?;
+            Ok(next.and_then(|next| u64::try_from(next).ok()).unwrap_or(0))
+        })
+    }
 
     /// The events that fit `query`, in the order that it asks for.
     fn events(&self, query: EventQuery) -> Pending<'_, Vec<StoredEvent>> {
@@ -79,6 +96,33 @@ pub struct Expiry {
     /// At most so many of the oldest events are looked at, so that batches find their place in between. Whole partitions go at
     /// once, whatever they hold.
     pub most: u32,
+}
+
+/// A step of a projection: that the records from one number to before another are in the tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The trail's name.
+    pub log: String,
+    /// Where the step begins.
+    pub from: u64,
+    /// Where the next one does.
+    pub to: u64,
+}
+
+impl Progress {
+    /// Moves the position, if it is where the step begins.
+    fn statement(&self) -> Statement {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let sql = match self.from {
+            0 => {
+                "INSERT INTO trail_positions (log, next) VALUES (?1, ?2) \
+                 ON CONFLICT (log) DO UPDATE SET next = excluded.next WHERE trail_positions.next = 0"
+            }
+            _ => "UPDATE trail_positions SET next = ?2 WHERE log = ?1 AND next = ?3",
+        };
+        let statement = Statement::new(sql).bind(self.log.as_str()).bind(number(self.to)).must_change(1);
+        if self.from == 0 { statement } else { statement.bind(number(self.from)) }
+    }
 }
 
 /// What became of one event.
@@ -301,6 +345,9 @@ pub enum StorageError {
     /// What was to be changed is not as it was read, or exists already.
     #[error("it has changed meanwhile")]
     Conflict,
+    /// A value that the store's types cannot hold, whoever asks and how often.
+    #[error("the store cannot hold a value: {0}")]
+    Unstorable(String),
     /// A statement failed.
     #[error("the store failed: {0}")]
     Failed(String),

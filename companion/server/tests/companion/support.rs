@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use portcullis_audit_log::note::Signer;
 use portcullis_server::api::Protections;
 use portcullis_server::cli::Environment;
 use portcullis_server::clock::{Clock, Timestamp};
@@ -17,6 +18,7 @@ use portcullis_server::storage::postgres::Target;
 use portcullis_server::storage::{self, Done, Place, Registration, Row, Shape, Statement, Storage};
 use portcullis_server::tenant::{TenantId, records};
 use portcullis_server::token::{Scope, TokenKey};
+use portcullis_server::trail;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -88,6 +90,16 @@ fn token_key() -> TokenKey {
     TokenKey::new(Secret::new("SECRET_KEY", "k".repeat(32), 32).unwrap())
 }
 
+pub fn trail_settings(folder: &Path) -> trail::Settings {
+    trail::Settings {
+        folder: folder.join("audit"),
+        signer: Signer::from_seed(&[7; 32]),
+        redactor: None,
+        retention: Default::default(),
+        max_bytes: 1 << 30,
+    }
+}
+
 fn settings(folder: &Path, place: Place, demonstration: bool) -> Settings {
     Settings {
         api: ([127, 0, 0, 1], 0).into(),
@@ -105,6 +117,7 @@ fn settings(folder: &Path, place: Place, demonstration: bool) -> Settings {
             connections: 4,
         },
         retention: Duration::from_secs(90 * 24 * 3600),
+        trail: trail_settings(folder),
         tokens: token_key(),
         ingest_token: Some(Secret::new("t", INGEST_TOKEN.to_owned(), 16).unwrap()),
         data_dir: folder.to_owned(),
@@ -155,6 +168,7 @@ impl Running {
     }
 
     pub async fn rows(&self, sql: &'static str) -> Vec<Row> {
+        self.companion.trail().caught_up().await;
         self.beside().await.read(Statement::new(sql)).await.unwrap()
     }
 
@@ -309,4 +323,15 @@ pub fn gap(sequence: u64, details: Value) -> Value {
     let mut record = record("acme", sequence, "AUDIT_GAP", "ERROR");
     record["unmapped"]["portcullis"]["details"] = details;
     record
+}
+
+/// Waits for what comes to pass sooner or later.
+pub async fn eventually(holds: impl AsyncFn() -> bool) {
+    for _ in 0..600 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("it has not come to pass within 30 s");
 }

@@ -6,9 +6,10 @@ use deadpool_postgres::{Pool, Transaction};
 use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::types::ToSql;
 
-use super::value::Utc;
+use super::parameters;
+use super::value::{Utc, numbered};
 use crate::event::{Event, Gap, Severity};
-use crate::storage::{Outcome, Registration, StorageError};
+use crate::storage::{Outcome, Progress, Registration, StorageError};
 use crate::tenant::TenantId;
 
 /// Batches that share one transaction. More would make the first of them wait for the last.
@@ -19,6 +20,8 @@ const MINUTE_MS: i64 = 60_000;
 pub struct Batch {
     /// What to store.
     pub events: Vec<Event>,
+    /// Where the trail stands with it.
+    pub progress: Option<Progress>,
     /// Told when it is durable.
     pub reply: oneshot::Sender<Result<Vec<Outcome>, StorageError>>,
 }
@@ -27,7 +30,7 @@ pub struct Batch {
 pub async fn run(pool: Pool, mut queue: mpsc::Receiver<Batch>, registration: Registration) {
     let mut group = Vec::with_capacity(GROUP);
     while queue.recv_many(&mut group, GROUP).await > 0 {
-        let batches: Vec<&[Event]> = group.iter().map(|batch| batch.events.as_slice()).collect();
+        let batches: Vec<&Batch> = group.iter().collect();
         let mut outcomes = store(&pool, &batches, registration).await;
         if outcomes.is_err() && batches.len() > 1 {
             // One of them may be at fault: each by itself, so that it does not take the others with it.
@@ -63,14 +66,23 @@ fn key(event: &Event) -> Key {
 /// Stores all batches, or none.
 async fn store(
     pool: &Pool,
-    batches: &[&[Event]],
+    batches: &[&Batch],
     registration: Registration,
 ) -> Result<Vec<Vec<Outcome>>, StorageError> {
     let mut client = pool.get().await?;
     let transaction = client.transaction().await?;
     // Numbers become visible in the order in which they were given.
     transaction.batch_execute("SELECT pg_advisory_xact_lock(hashtextextended('append', 0))").await?;
-    let events: Vec<&Event> = batches.iter().flat_map(|batch| batch.iter()).collect();
+    if batches.iter().all(|batch| batch.progress.is_some()) {
+        // What the server loses when it is killed, it loses with the position: the trail fills it again.
+        transaction.batch_execute("SET LOCAL synchronous_commit = off").await?;
+    }
+    for progress in batches.iter().filter_map(|batch| batch.progress.as_ref()) {
+        let statement = progress.statement();
+        let prepared = transaction.prepare_cached(&numbered(&statement.sql)).await?;
+        statement.check(transaction.execute(&prepared, &parameters(&statement.values)).await?)?;
+    }
+    let events: Vec<&Event> = batches.iter().flat_map(|batch| &batch.events).collect();
     let known = known(&transaction, &events).await?;
     let (gaps, plain): (Vec<&Event>, Vec<&Event>) =
         events.iter().filter(|event| !known.contains(&key(event))).partition(|event| event.gap.is_some());
@@ -91,7 +103,7 @@ async fn store(
         new.push(event);
         missing.get(&key(event)).map_or(Outcome::Stored, |missing| Outcome::GapStored { missing: *missing })
     };
-    let outcomes = batches.iter().map(|batch| batch.iter().map(&mut outcome).collect()).collect();
+    let outcomes = batches.iter().map(|batch| batch.events.iter().map(&mut outcome).collect()).collect();
     register(&transaction, &new, registration).await?;
     insert_excesses(&transaction, &new).await?;
     count(&transaction, &new).await?;

@@ -25,8 +25,8 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use super::{
-    Done, Expiry, Outcome, Pending, QueueState, Row, Shape, SqlValue, Statement, Storage, StorageError,
-    Transaction,
+    Done, Expiry, Outcome, Pending, Progress, QueueState, Row, Shape, SqlValue, Statement, Storage,
+    StorageError, Transaction,
 };
 use crate::clock::Timestamp;
 use crate::event::Event;
@@ -56,6 +56,10 @@ impl From<tokio_postgres::Error> for StorageError {
             | SqlState::TOO_MANY_CONNECTIONS
             | SqlState::LOCK_NOT_AVAILABLE
             | SqlState::QUERY_CANCELED => Self::Busy,
+            // Class 22: a value that is none of its type.
+            ref code if code.code().starts_with("22") => {
+                Self::Unstorable(format!("{}: {}", code.code(), database.message()))
+            }
             // The detail beside the message may quote values.
             _ => Self::Failed(format!("{}: {}", database.code().code(), database.message())),
         }
@@ -123,7 +127,7 @@ fn reason(error: &PoolError) -> String {
 }
 
 impl Storage for PostgresStorage {
-    fn append(&self, events: Vec<Event>) -> Pending<'_, Vec<Outcome>> {
+    fn project(&self, events: Vec<Event>, progress: Option<Progress>) -> Pending<'_, Vec<Outcome>> {
         Box::pin(async move {
             let (reply, answer) = oneshot::channel();
             let sender = self.sender()?;
@@ -131,7 +135,7 @@ impl Storage for PostgresStorage {
                 .await
                 .map_err(|_| StorageError::Busy)?
                 .map_err(|_| StorageError::Closed)?;
-            place.send(append::Batch { events, reply });
+            place.send(append::Batch { events, progress, reply });
             answer.await.map_err(|_| StorageError::Closed)?
         })
     }

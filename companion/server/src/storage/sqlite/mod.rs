@@ -1,8 +1,8 @@
 //! The embedded store: one SQLite file in WAL mode.
 //!
 //! One writer thread owns the only writing connection and groups waiting batches into one transaction, so
-//! that the cost of a durable commit (`synchronous = FULL`) is shared. Readers use a few read-only
-//! connections and never wait for the writer.
+//! that the cost of a durable commit (`synchronous = FULL`) is shared. What is projected from the trail alone is committed
+//! without a sync (`NORMAL`): the trail has it. Readers use a few read-only connections and never wait for the writer.
 //!
 //! Limits: 64 batches queued and 4 reads at once; who finds no place within 2 seconds is told `Busy`. The file grows to
 //! [`Shape::max_bytes`] or to the end of the disk, whichever comes first; then batches are told `Full`, whole, until
@@ -21,7 +21,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
-    Done, Expiry, Outcome, Pending, QueueState, Row, Shape, Statement, Storage, StorageError, Transaction,
+    Done, Expiry, Outcome, Pending, Progress, QueueState, Row, Shape, Statement, Storage, StorageError,
+    Transaction,
 };
 use crate::clock::Timestamp;
 use crate::event::Event;
@@ -39,6 +40,7 @@ impl From<rusqlite::Error> for StorageError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full,
             Some(ErrorCode::ConstraintViolation) => Self::Conflict,
+            Some(ErrorCode::TooBig | ErrorCode::TypeMismatch) => Self::Unstorable(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
     }
@@ -123,8 +125,8 @@ impl SqliteStorage {
 }
 
 impl Storage for SqliteStorage {
-    fn append(&self, events: Vec<Event>) -> Pending<'_, Vec<Outcome>> {
-        Box::pin(self.command(|reply| Command::Append { events, reply }))
+    fn project(&self, events: Vec<Event>, progress: Option<Progress>) -> Pending<'_, Vec<Outcome>> {
+        Box::pin(self.command(|reply| Command::Project { events, progress, reply }))
     }
 
     fn read(&self, statement: Statement) -> Pending<'_, Vec<Row>> {

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::{Timestamp, rfc3339};
 use crate::event::{Event, Gap, RateLimitExcess, Severity};
-use crate::storage::{Done, Expiry, Outcome, Registration, Statement, StorageError};
+use crate::storage::{Done, Expiry, Outcome, Progress, Registration, Statement, StorageError};
 use crate::tenant::TenantId;
 
 /// Batches that share one transaction. More would make the first of them wait for the last.
@@ -21,7 +21,7 @@ type Reply<T> = oneshot::Sender<Result<T, StorageError>>;
 /// What the writer is asked to do.
 pub enum Command {
     /// Store a batch.
-    Append { events: Vec<Event>, reply: Reply<Vec<Outcome>> },
+    Project { events: Vec<Event>, progress: Option<Progress>, reply: Reply<Vec<Outcome>> },
     /// Do statements.
     Write { statements: Vec<Statement>, reply: Reply<Vec<Done>> },
     /// Remove old events.
@@ -32,7 +32,7 @@ pub enum Command {
 
 /// An answer that is held back until the transaction is durable.
 enum Answer {
-    Append(Reply<Vec<Outcome>>, Result<Vec<Outcome>, StorageError>),
+    Project(Reply<Vec<Outcome>>, Result<Vec<Outcome>, StorageError>),
     Write(Reply<Vec<Done>>, Result<Vec<Done>, StorageError>),
     Expire(Reply<u64>, Result<u64, StorageError>),
     Probe(Reply<()>, Result<(), StorageError>),
@@ -41,7 +41,7 @@ enum Answer {
 impl Answer {
     fn error(&self) -> Option<StorageError> {
         match self {
-            Self::Append(_, result) => result.as_ref().err().cloned(),
+            Self::Project(_, result) => result.as_ref().err().cloned(),
             Self::Write(_, result) => result.as_ref().err().cloned(),
             Self::Expire(_, result) => result.as_ref().err().cloned(),
             Self::Probe(_, result) => result.as_ref().err().cloned(),
@@ -55,7 +55,7 @@ impl Answer {
             let _ = reply.send(failure.map_or(result, |error| Err(error.clone())));
         }
         match self {
-            Self::Append(reply, result) => tell(reply, result, failure),
+            Self::Project(reply, result) => tell(reply, result, failure),
             Self::Write(reply, result) => tell(reply, result, failure),
             Self::Expire(reply, result) => tell(reply, result, failure),
             Self::Probe(reply, result) => tell(reply, result, failure),
@@ -65,6 +65,7 @@ impl Answer {
 
 /// Serves the queue until every sender is gone.
 pub fn run(mut connection: Connection, mut queue: mpsc::Receiver<Command>, registration: Registration) {
+    let mut relaxed = false;
     while let Some(first) = queue.blocking_recv() {
         let mut group = vec![first];
         while group.len() < GROUP {
@@ -73,11 +74,30 @@ pub fn run(mut connection: Connection, mut queue: mpsc::Receiver<Command>, regis
                 Err(_) => break,
             }
         }
+        relax(&connection, group.iter().all(Command::may_come_again), &mut relaxed);
         serve(&mut connection, group, registration);
     }
     // Folds the log into the file, so that a copy of the one file is whole. Failing here loses nothing: the
     // next start does it.
     let _ = connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);");
+}
+
+impl Command {
+    /// Whether the trail does this again if it is lost.
+    fn may_come_again(&self) -> bool {
+        matches!(self, Self::Project { progress: Some(_), .. })
+    }
+}
+
+/// Commits are synced, or not until the next that is. On an error it stays as it is, and the next group tries again.
+fn relax(connection: &Connection, relax: bool, relaxed: &mut bool) {
+    if relax == *relaxed {
+        return;
+    }
+    let pragma = if relax { "PRAGMA synchronous = NORMAL" } else { "PRAGMA synchronous = FULL" };
+    if connection.execute_batch(pragma).is_ok() {
+        *relaxed = relax;
+    }
 }
 
 fn serve(connection: &mut Connection, group: Vec<Command>, registration: Registration) {
@@ -111,7 +131,7 @@ fn rolled_back() -> StorageError {
 fn refuse(group: impl IntoIterator<Item = Command>, error: &StorageError) {
     for command in group {
         let answer = match command {
-            Command::Append { reply, .. } => Answer::Append(reply, Err(error.clone())),
+            Command::Project { reply, .. } => Answer::Project(reply, Err(error.clone())),
             Command::Write { reply, .. } => Answer::Write(reply, Err(error.clone())),
             Command::Expire { reply, .. } => Answer::Expire(reply, Err(error.clone())),
             Command::Probe { reply, .. } => Answer::Probe(reply, Err(error.clone())),
@@ -122,7 +142,9 @@ fn refuse(group: impl IntoIterator<Item = Command>, error: &StorageError) {
 
 fn execute(transaction: &mut Transaction<'_>, command: Command, registration: Registration) -> Answer {
     match command {
-        Command::Append { events, reply } => Answer::Append(reply, append(transaction, events, registration)),
+        Command::Project { events, progress, reply } => {
+            Answer::Project(reply, append(transaction, events, progress.as_ref(), registration))
+        }
         Command::Write { statements, reply } => Answer::Write(reply, write(transaction, &statements)),
         Command::Expire { expiry, reply } => Answer::Expire(reply, expire(transaction, expiry)),
         Command::Probe { now, reply } => Answer::Probe(reply, probe(transaction, now)),
@@ -134,19 +156,23 @@ fn write(transaction: &mut Transaction<'_>, statements: &[Statement]) -> Result<
     let savepoint = transaction.savepoint()?;
     let mut done = Vec::with_capacity(statements.len());
     for statement in statements {
-        let mut prepared = savepoint.prepare_cached(&statement.sql)?;
-        let step = if prepared.column_count() == 0 {
-            let changed = prepared.execute(params_from_iter(&statement.values))?;
-            Done { changed: u64::try_from(changed).unwrap_or(u64::MAX), rows: Vec::new() }
-        } else {
-            drop(prepared);
-            let rows = super::read::rows(&savepoint, statement)?;
-            Done { changed: u64::try_from(rows.len()).unwrap_or(u64::MAX), rows }
-        };
-        statement.check(step.changed)?;
-        done.push(step);
+        done.push(execute_one(&savepoint, statement)?);
     }
     savepoint.commit()?;
+    Ok(done)
+}
+
+fn execute_one(savepoint: &Savepoint<'_>, statement: &Statement) -> Result<Done, StorageError> {
+    let mut prepared = savepoint.prepare_cached(&statement.sql)?;
+    let done = if prepared.column_count() == 0 {
+        let changed = prepared.execute(params_from_iter(&statement.values))?;
+        Done { changed: u64::try_from(changed).unwrap_or(u64::MAX), rows: Vec::new() }
+    } else {
+        drop(prepared);
+        let rows = super::read::rows(savepoint, statement)?;
+        Done { changed: u64::try_from(rows.len()).unwrap_or(u64::MAX), rows }
+    };
+    statement.check(done.changed)?;
     Ok(done)
 }
 
@@ -192,9 +218,13 @@ fn expire(transaction: &mut Transaction<'_>, expiry: Expiry) -> Result<u64, Stor
 fn append(
     transaction: &mut Transaction<'_>,
     events: Vec<Event>,
+    progress: Option<&Progress>,
     registration: Registration,
 ) -> Result<Vec<Outcome>, StorageError> {
     let savepoint = transaction.savepoint()?;
+    if let Some(progress) = progress {
+        execute_one(&savepoint, &progress.statement())?;
+    }
     let mut counts = Counts::default();
     let mut outcomes = Vec::with_capacity(events.len());
     for event in events {
