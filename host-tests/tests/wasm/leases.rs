@@ -393,6 +393,45 @@ fn a_body_that_comes_while_its_request_waits_arrives_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_request_whose_body_can_be_kept_no_longer_does_not_wait() {
+    const PIECE: usize = 384 * 1024;
+    let body = "the quick brown fox jumps over the lazy dog, ".repeat(50_000);
+    for (on_error, wanted) in [("allow", 200), ("deny", 503)] {
+        let mut config = hourly(5);
+        config["sanitize"] = json!({"mode": "enforce"});
+        config["rate_limit"]["on_error"] = json!(on_error);
+        let process = Process::new(1);
+        // What is kept, and a piece on top of it.
+        let options = Options { body_bytes: 512 * 1024 + PIECE, ..run::options() };
+        let mut vm = worker_with(&process, &options, &config);
+        let stream = open(&mut vm);
+        let headers = HeaderMap::new()
+            .with(":method", "POST")
+            .with(":path", "/form")
+            .with(":authority", "app.test")
+            .with("x-tenant-id", "acme")
+            .with("content-type", "text/plain");
+        let mut flow = stream.request_headers(&mut vm, headers, false).unwrap();
+        assert_eq!(flow, Flow::Held);
+        for (number, piece) in body.as_bytes().chunks(PIECE).enumerate() {
+            if flow != Flow::Answered {
+                flow = stream.request_body(&mut vm, piece, false).unwrap();
+            }
+            assert_eq!(flow == Flow::Held, number == 0, "{on_error}: piece {number} is {flow:?}");
+        }
+        if flow != Flow::Answered {
+            stream.request_body(&mut vm, b"", true).unwrap();
+            stream.response_headers(&mut vm, HeaderMap::new().with(":status", "200"), true).unwrap();
+        }
+        // Nobody decides on it again.
+        vm.tick().unwrap();
+        let outcome = stream.end(&mut vm).unwrap();
+        assert_eq!(outcome.downstream.headers.and_then(|headers| headers.status()), Some(wanted));
+        assert_eq!(outcome.upstream.body.len(), if wanted == 200 { body.len() } else { 0 });
+    }
+}
+
+#[test]
 fn a_host_that_cannot_call_limits_each_process_and_says_so_once() {
     for profile in [Profile::restricted(), Profile::edge()] {
         let process = Process::new(1);

@@ -10,6 +10,7 @@
 mod bad_input;
 mod cost;
 mod delivery;
+mod flow;
 mod fuzz;
 mod hostile;
 mod leases;

@@ -33,6 +33,12 @@ pub trait Facts {
     fn holds_request(&self) -> bool {
         false
     }
+
+    /// Whether the request may wait ([`crate::Effect::Wait`]): not when the host holds as much of its body already as it
+    /// can. Costs nothing to ask.
+    fn may_wait(&self) -> bool {
+        true
+    }
 }
 
 /// A host that knows nothing.

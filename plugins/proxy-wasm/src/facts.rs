@@ -24,6 +24,8 @@ pub struct Properties<'a> {
     pub dialect: &'a Cell<Dialect>,
     /// All of the request still waits.
     pub holds: bool,
+    /// More of the request can be held.
+    pub may_wait: bool,
 }
 
 impl Properties<'_> {
@@ -72,6 +74,10 @@ impl Facts for Properties<'_> {
 
     fn holds_request(&self) -> bool {
         self.holds
+    }
+
+    fn may_wait(&self) -> bool {
+        self.may_wait
     }
 }
 

@@ -13,6 +13,11 @@ use crate::{
     worker::Worker,
 };
 
+/// Bytes of a body that the host is asked to keep while the chain cannot decide: as much as the largest window of an
+/// inspection. More: the chain decides without what it waits for. The host must be able to keep this, and what it hands
+/// over at once besides.
+const KEPT: usize = 512 * 1024;
+
 /// How far the inspection of the request's body has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Body {
@@ -34,6 +39,8 @@ pub struct Exchange {
     bodiless: bool,
     /// What came of the body while the chain could not decide: so many bytes, and whether they are all.
     kept: Option<(usize, bool)>,
+    /// More came than may be kept: the chain decides without what it waits for.
+    full: bool,
     stream: Stream,
     body: Body,
     /// Bytes at the front of the host's body buffer that the chain has seen already: those that it was asked to keep.
@@ -63,6 +70,7 @@ impl Exchange {
             waits: false,
             bodiless: false,
             kept: None,
+            full: false,
             stream: Stream::default(),
             body: Body::Pass,
             seen: 0,
@@ -82,7 +90,8 @@ impl Exchange {
         let moment = self.worker.clock.moment();
         let holds = self.worker.holds_headers() && !self.released;
         self.worker.with_chain(|chain, shared| {
-            let mut ports = Ports { facts: &mut Properties { dialect: &self.worker.dialect, holds }, shared };
+            let mut facts = Properties { dialect: &self.worker.dialect, holds, may_wait: !self.full };
+            let mut ports = Ports { facts: &mut facts, shared };
             chain.on(&mut self.stream, &mut ports, moment, event, &mut effects);
         });
         for effect in effects {
@@ -275,9 +284,17 @@ impl Exchange {
         if self.refused {
             return Action::Pause;
         }
-        if self.waits {
+        if self.waits && size <= KEPT {
             self.kept = Some((size, end_of_stream));
             return Action::Pause;
+        }
+        if self.waits {
+            self.full = true;
+            let bytes = self.worker.header_map(Map::Request);
+            let action = self.decide(&map::parse(&bytes));
+            if self.waits || self.refused {
+                return action;
+            }
         }
         if self.body == Body::Pass {
             return Action::Continue;
@@ -355,7 +372,7 @@ impl Exchange {
             outcome.total = total.map(Duration::from_nanos);
             self.worker.with_chain(|chain, shared| {
                 let moment = self.worker.clock.moment();
-                let mut facts = Properties { dialect: &self.worker.dialect, holds: false };
+                let mut facts = Properties { dialect: &self.worker.dialect, holds: false, may_wait: false };
                 let mut ports = Ports { facts: &mut facts, shared };
                 chain.recall(&mut self.stream, &mut ports, moment, &headers);
             });

@@ -92,9 +92,9 @@ impl RateLimit {
         let since = *stream.waits_since.get_or_insert(now);
         let can_wait = context.shared.worker().is_some_and(|worker| worker.leases() == Leases::Wait);
         // One that waits already has its place.
-        let waits =
+        let may_wait =
             can_wait || (since < now && context.shared.worker().is_some_and(|w| w.leases() == Leases::Ask));
-        if waits && now.saturating_sub(since) < self.settings.lease_wait {
+        if may_wait && context.facts.may_wait() && now.saturating_sub(since) < self.settings.lease_wait {
             if since == now {
                 effects.push(Effect::Count(&metrics::WAITED, 1));
             }

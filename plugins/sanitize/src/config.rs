@@ -116,8 +116,8 @@ pub struct Wire {
     /// Which parts of a request are inspected.
     pub places: PlacesWire,
     /// Bytes of a body that are inspected at once, decoded: the window, 8192 to 524288. The host holds them back until
-    /// then, so this must be less than the host's own buffer limit (Envoy's default is 1 MiB). A body that fits is held
-    /// until all of it was inspected.
+    /// then (twice as many of UTF-16), and must have room besides for what it reads at once: Envoy answers 413 otherwise,
+    /// see `request_body_buffer_limit` in `envoy/bootstrap.yaml`. A body that fits is held until all of it was inspected.
     pub body_max_bytes: u32,
     /// What becomes of a longer body: `inspect` inspects it window by window as it flows, `allow` inspects the first
     /// window alone, `deny` answers 413. Uploads (multipart, and types that are no text) are inspected window by window

@@ -1,8 +1,15 @@
 //! Uploads that are longer than any buffer on their way: inspected as they flow, held nowhere as a whole.
 
+use std::{thread, time::Duration};
+
 use crate::{
     stages::demonstration,
-    support::{client::Request, fresh_id},
+    support::{
+        client::{Connection, Request},
+        fresh_id,
+        http2::{End, Http2},
+        message::Unframed,
+    },
 };
 
 const SHELL: &[u8] = b"<?php system($_GET['c']); ?>";
@@ -72,4 +79,59 @@ fn a_long_document_is_read_to_its_end() {
     let (status, reason, body) = ask("x' UNION SELECT password FROM users -- ");
     assert_eq!((status, reason.as_deref()), (403, Some("sql-injection")));
     assert!(body.is_none());
+}
+
+/// What the module holds back, and the most that Envoy reads at once, must fit into Envoy's buffer together: otherwise it
+/// answers 413, whoever is faster.
+#[test]
+fn a_flood_behind_a_trickle_is_no_more_than_can_be_held() {
+    let shared = demonstration();
+    let text = "the quick brown fox jumps over the lazy dog, ".repeat(200_000);
+    let wide: Vec<u8> = text[..4 * 1024 * 1024].encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (content_type, body) in
+        [("text/plain", text.as_bytes()), ("text/plain; charset=utf-16le", &wide), ("image/png", &file())]
+    {
+        for trickle in [1, 30_000, 65_536, 120_000] {
+            let id = fresh_id("flood");
+            let request = Request::post("/upload", content_type, body).of(&fresh_id("flood"), &id);
+            let mut connection = Connection::open(shared.stage.envoy());
+            connection.send_bytes(&[&request.head(), &body[..trickle]].concat()).unwrap();
+            // Until Envoy has read that much, and waits for more; were it slower, nothing would be shown.
+            thread::sleep(Duration::from_millis(50));
+            // Whoever refuses early may close before everything is sent; its answer is there all the same.
+            let sent = connection.send_bytes(&body[trickle..]);
+            let answer = connection.receive(Unframed::UntilClose, false).unwrap().unwrap();
+            assert_eq!(
+                (answer.status, sent.is_ok()),
+                (200, true),
+                "{content_type} {trickle}: {}",
+                answer.text()
+            );
+            let arrived = shared.application.seen(&id).map(|message| message.body.len());
+            assert_eq!(arrived, Some(body.len()), "{content_type} {trickle}");
+        }
+    }
+}
+
+#[test]
+fn a_long_body_comes_over_http2_as_well() {
+    let shared = demonstration();
+    let mut bad = file();
+    bad[PLACE..PLACE + SHELL.len()].copy_from_slice(SHELL);
+    for (body, wanted) in [(file(), Some(LENGTH)), (bad, None)] {
+        let (tenant, id) = (fresh_id("upload"), fresh_id("upload"));
+        let headers: [(&[u8], &[u8]); 7] = [
+            (b":method", b"POST"),
+            (b":scheme", b"http"),
+            (b":path", b"/upload"),
+            (b":authority", b"app.test"),
+            (b"x-tenant-id", tenant.as_bytes()),
+            (b"x-request-id", id.as_bytes()),
+            (b"content-type", b"video/mp4"),
+        ];
+        let frames: Vec<&[u8]> = body.chunks(16_000).collect();
+        let end = Http2::open(shared.stage.envoy()).exchange(&headers, &frames);
+        let arrived = shared.application.seen(&id).map(|message| message.body.len());
+        assert_eq!((end == End::Answered, arrived), (true, wanted));
+    }
 }
