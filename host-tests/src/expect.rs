@@ -24,6 +24,8 @@ pub struct Observed {
     pub upstream_body: Vec<u8>,
     /// The audit records of this request. One is usual.
     pub records: Vec<Value>,
+    /// The intents that were stored before it went on; one on a strict route.
+    pub intents: Vec<Value>,
     /// By how much counters grew. One that is left out did not.
     pub metrics: BTreeMap<String, u64>,
 }
@@ -77,6 +79,12 @@ impl Expect {
             match seen.records.as_slice() {
                 [one] => within(record, Some(one), "record", &mut found),
                 several => found.push(format!("record: {} records, expected one", several.len())),
+            }
+        }
+        if let Some(intent) = &self.intent {
+            match seen.intents.as_slice() {
+                [one] => within(intent, Some(one), "intent", &mut found),
+                several => found.push(format!("intent: {} intents, expected one", several.len())),
             }
         }
         for (name, by) in &self.metrics {
@@ -195,6 +203,7 @@ mod tests {
             upstream: Some(HeaderMap::new()),
             upstream_body: b"sent".to_vec(),
             records: vec![json!({"a": {"b": "text", "c": [1, {"d": 2}]}})],
+            intents: Vec::new(),
             metrics: BTreeMap::from([("m".to_owned(), 2)]),
         }
     }

@@ -56,8 +56,9 @@ impl EventType {
     /// Records were lost, and this says how many.
     pub const AUDIT_GAP: &'static str = "AUDIT_GAP";
     /// The types that have a metric of their own; all others are counted as `other`.
-    pub const KNOWN: [&'static str; 7] = [
+    pub const KNOWN: [&'static str; 8] = [
         Self::REQUEST,
+        "REQUEST_INTENT",
         "ATTACK_BLOCKED",
         "ATTACK_DETECTED",
         Self::RATE_LIMIT_EXCEEDED,

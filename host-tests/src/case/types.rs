@@ -201,6 +201,8 @@ pub struct Expect {
     pub upstream: Option<Upstream>,
     /// A part of the one audit record.
     pub record: Option<Value>,
+    /// A part of the one intent, on a strict route.
+    pub intent: Option<Value>,
     /// By how much counters grow.
     pub metrics: BTreeMap<String, u64>,
 }

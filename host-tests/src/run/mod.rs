@@ -9,7 +9,7 @@ mod wasm;
 use std::{net::SocketAddr, time::Duration};
 
 pub use native::Native;
-pub use wasm::{Wasm, options, properties, receipt, records_of};
+pub use wasm::{Wasm, is_intent, options, properties, receipt, records_of};
 
 use crate::{
     case::{Case, RequestWire, UpstreamWire},

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use portcullis_chain::{Chain, Ports, Stream};
 use portcullis_policy::{
-    Effect, Effects, Event, Fact, Facts, Headers, LocalSlots, Metric, Moment, Outcome, Refusal,
+    Effect, Effects, Event, Fact, Facts, Fate, Headers, Journal, LocalSlots, Metric, Moment, Outcome,
+    Refusal, SharedState, SlotValue, StateError, StoreResult, Ticket,
 };
 use serde_json::Value;
 
@@ -18,7 +19,7 @@ use crate::{
 /// A chain that serves.
 pub struct Native {
     chain: Chain,
-    slots: LocalSlots,
+    slots: Slots,
     process: Process,
     facts: case::Facts,
     body_bytes: usize,
@@ -32,14 +33,61 @@ impl Native {
     pub fn start(configuration: &[u8], facts: &case::Facts) -> Result<Self, String> {
         let (chain, _) = Chain::from_json(configuration).map_err(|errors| errors.to_string())?;
         let process = Process::new(1);
+        let reached = chain.companion().cluster == COMPANION;
         Ok(Self {
             chain,
-            slots: LocalSlots::new(process.random()),
+            slots: Slots {
+                local: LocalSlots::new(process.random()),
+                journal: reached.then(Intents::default),
+            },
             process,
             facts: facts.clone(),
             body_bytes: Options::default().body_bytes,
         })
     }
+}
+
+/// The cluster behind which a case's companion is; behind any other name is nobody.
+const COMPANION: &str = "portcullis_ingest";
+
+/// Slots, and a companion that stores every intent at once.
+struct Slots {
+    local: LocalSlots,
+    journal: Option<Intents>,
+}
+
+#[derive(Default)]
+struct Intents(Vec<Vec<u8>>);
+
+impl SharedState for Slots {
+    fn load(&mut self, slot: u32) -> Result<SlotValue, StateError> {
+        self.local.load(slot)
+    }
+
+    fn store(&mut self, slot: u32, bytes: &[u8], version: u32) -> Result<StoreResult, StateError> {
+        self.local.store(slot, bytes, version)
+    }
+
+    fn seed(&mut self) -> u64 {
+        self.local.seed()
+    }
+
+    fn journal(&mut self) -> Option<&mut dyn Journal> {
+        self.journal.as_mut().map(|journal| journal as &mut dyn Journal)
+    }
+}
+
+impl Journal for Intents {
+    fn write(&mut self, line: &[u8]) -> Option<Ticket> {
+        self.0.push(line.to_vec());
+        Some(Ticket(0))
+    }
+
+    fn fate(&mut self, _: Ticket) -> Fate {
+        Fate::Durable
+    }
+
+    fn withdraw(&mut self, _: Ticket) {}
 }
 
 impl CaseHost for Native {
@@ -68,7 +116,14 @@ impl CaseHost for Native {
         exchange.request(&pieces);
         exchange.answer(upstream);
         exchange.done();
-        let Exchange { response, body, mut seen, problem, .. } = exchange;
+        let Exchange { response, body, mut seen, mut problem, .. } = exchange;
+        let intents = self.slots.journal.as_mut().map(|journal| std::mem::take(&mut journal.0));
+        for text in intents.into_iter().flatten() {
+            match serde_json::from_slice(&text) {
+                Ok(intent) => seen.intents.push(intent),
+                Err(error) => problem = Some(format!("an intent is not JSON: {error}")),
+            }
+        }
         seen.status = response.status();
         seen.headers = response;
         seen.body = body;

@@ -8,7 +8,10 @@ use super::{CaseHost, edge_request, upstream_answer};
 use crate::{
     case::{self, RequestWire, UpstreamWire},
     expect::Observed,
-    host::{CallAnswer, HeaderMap, HostError, Message, Module, Options, Process, Properties, Request, Vm},
+    host::{
+        CallAnswer, Flow, HeaderMap, HostError, Message, Module, Options, Outcome, Process, Properties,
+        Request, Vm,
+    },
 };
 
 /// A module that serves, and a companion that takes its records.
@@ -18,7 +21,11 @@ pub struct Wasm {
     properties: Properties,
     source: String,
     counted: BTreeMap<String, u64>,
+    intents: Vec<Value>,
 }
+
+/// For so many rounds a request may wait: its calls are answered in the first.
+const ROUNDS: usize = 8;
 
 /// How `envoy/bootstrap.yaml` loads the module.
 #[must_use]
@@ -70,7 +77,37 @@ impl Wasm {
         }
         let vm = Vm::serve(module, &process, &options, configuration)?;
         let properties = properties(facts);
-        Ok(Self { vm, process, properties, source: facts.source().to_owned(), counted: BTreeMap::new() })
+        Ok(Self {
+            vm,
+            process,
+            properties,
+            source: facts.source().to_owned(),
+            counted: BTreeMap::new(),
+            intents: Vec::new(),
+        })
+    }
+
+    /// One request; while it waits, the companion answers.
+    fn serve(
+        &mut self,
+        request: &Request,
+        answer: &Message,
+        records: &mut Vec<Value>,
+    ) -> Result<Outcome, String> {
+        let failed = |error: HostError| error.to_string();
+        let stream = self.vm.open(request.properties.clone());
+        if stream.send(&mut self.vm, request).map_err(failed)? == Flow::Held {
+            for _ in 0..ROUNDS {
+                if stream.has_arrived(&mut self.vm).map_err(failed)?
+                    || stream.is_answered(&mut self.vm).map_err(failed)?
+                {
+                    break;
+                }
+                records.extend(self.records()?);
+            }
+        }
+        stream.answer(&mut self.vm, answer).map_err(failed)?;
+        stream.end(&mut self.vm).map_err(failed)
     }
 
     /// A tick, after which counters are handed over and records delivered.
@@ -86,7 +123,9 @@ impl Wasm {
                 let answer = if call.headers.first(":path") == Some(b"/v1/ingest") {
                     let lines = records_of(&call.body)?;
                     let receipt = receipt(lines.len());
-                    records.extend(lines);
+                    let (intents, rest): (Vec<Value>, Vec<Value>) = lines.into_iter().partition(is_intent);
+                    self.intents.extend(intents);
+                    records.extend(rest);
                     receipt
                 } else {
                     // No tenant of a case has a policy of its own.
@@ -96,6 +135,12 @@ impl Wasm {
             }
         }
     }
+}
+
+/// Whether a line tells what a request is about to do, and not what came of it.
+#[must_use]
+pub fn is_intent(line: &Value) -> bool {
+    line.pointer("/unmapped/portcullis/event_type").is_some_and(|kind| kind == "REQUEST_INTENT")
 }
 
 /// The records of a delivery.
@@ -140,11 +185,12 @@ impl CaseHost for Wasm {
             trailers: None,
             complete: true,
         };
-        let outcome = self.vm.exchange(&request, &answer).map_err(|error| {
+        let mut records = Vec::new();
+        let outcome = self.serve(&request, &answer, &mut records).map_err(|error| {
             let log: Vec<String> = self.process.log().into_iter().map(|line| line.text).collect();
             format!("{error}\n{}", log.join("\n"))
         })?;
-        let records = self.records()?;
+        records.extend(self.records()?);
         let counted = self.process.metrics();
         let grown = counted.iter().map(|(name, value)| {
             let before = self.counted.get(name).copied().unwrap_or(0);
@@ -160,6 +206,7 @@ impl CaseHost for Wasm {
             upstream: outcome.upstream.headers,
             upstream_body: outcome.upstream.body,
             records,
+            intents: std::mem::take(&mut self.intents),
             metrics,
         })
     }

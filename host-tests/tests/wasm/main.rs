@@ -17,5 +17,6 @@ mod leases;
 mod linear;
 mod profiles;
 mod replay;
+mod strict;
 mod support;
 mod workers;

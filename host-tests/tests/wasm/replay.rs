@@ -167,6 +167,7 @@ struct Comparable {
     body: String,
     upstream: Option<Vec<(String, String)>>,
     records: Vec<Value>,
+    intents: Vec<Value>,
     metrics: BTreeMap<String, u64>,
 }
 
@@ -184,6 +185,7 @@ impl Comparable {
         compare("upstream", format!("{:?}", self.upstream), format!("{:?}", wasm.upstream));
         let shown = |records: &[Value]| Value::from(records.to_vec()).to_string();
         compare("records", shown(&self.records), shown(&wasm.records));
+        compare("intents", shown(&self.intents), shown(&wasm.intents));
         compare("metrics", format!("{:?}", self.metrics), format!("{:?}", wasm.metrics));
         found
     }
@@ -215,6 +217,7 @@ fn comparable(seen: &Observed) -> Comparable {
         body: plain(&lossy(&seen.body)),
         upstream: seen.upstream.as_ref().map(map),
         records: seen.records.iter().map(record).collect(),
+        intents: seen.intents.iter().map(record).collect(),
         metrics: seen.metrics.iter().filter(|(name, _)| ours(name)).map(|(n, v)| (n.clone(), *v)).collect(),
     }
 }

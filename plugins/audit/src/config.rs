@@ -5,7 +5,7 @@ use std::time::Duration;
 use portcullis_policy::{ConfigErrors, Mode, Site, units::Span};
 use serde::Deserialize;
 
-use crate::{Audit, queue::Limits, redact::Redactor};
+use crate::{Audit, intent::Strict, queue::Limits, redact::Redactor};
 
 /// How records reach the companion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -15,6 +15,9 @@ pub enum Delivery {
     /// Queued in the worker, sent in batches, kept until the companion has stored them.
     #[default]
     Batched,
+    /// The same, and before a request goes on, it waits until the companion has stored what it asks for; else it is
+    /// answered 503.
+    Strict,
 }
 
 /// The section `audit`.
@@ -22,10 +25,13 @@ pub enum Delivery {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Wire {
-    /// `off` records nothing. `monitor` and `enforce` are the same here: a record changes no request.
+    /// `off` records nothing. `monitor` and `enforce` differ for `delivery: strict` alone: `monitor` lets a request pass whose
+    /// intent could not be stored.
     pub mode: Mode,
     /// How records reach the companion.
     pub delivery: Delivery,
+    /// How long a request of a strict route waits until its intent is stored, `10ms` to `30s`; then it is answered 503.
+    pub strict_wait: Span,
     /// Room for records that wait, per worker: 64 KiB to 64 MiB. When it is full, new records are dropped and counted.
     pub queue_max_bytes: u64,
     /// The most that one delivery carries: 16 KiB to 1 MiB.
@@ -47,6 +53,7 @@ impl Default for Wire {
         Self {
             mode: Mode::default(),
             delivery: Delivery::default(),
+            strict_wait: Span(Duration::from_secs(2)),
             queue_max_bytes: 1024 * 1024,
             batch_max_bytes: 256 * 1024,
             retry_min: Span(Duration::from_millis(500)),
@@ -83,6 +90,12 @@ pub(crate) fn compile(wire: Wire, site: &Site, errors: &mut ConfigErrors) -> Opt
     if !(retry_min..=Duration::from_secs(600)).contains(&retry_max) {
         errors.error(&site.key("retry_max"), wire.retry_max.to_string(), "must be `retry_min` to 10m");
     }
+    let Span(wait) = wire.strict_wait;
+    if !(Duration::from_millis(10)..=Duration::from_secs(30)).contains(&wait) {
+        errors.error(&site.key("strict_wait"), wire.strict_wait.to_string(), "must be 10ms to 30s");
+    }
+    let strict = Strict { wait, enforce: wire.mode == Mode::Enforce };
+    let strict = (wire.delivery == Delivery::Strict).then_some(strict);
     let redact = names(wire.redact, NAMES, &site.key("redact"), errors);
     let after = names(wire.redact_after, NAMES, &site.key("redact_after"), errors);
     let headers = names(wire.headers, HEADERS, &site.key("headers"), errors);
@@ -93,7 +106,7 @@ pub(crate) fn compile(wire: Wire, site: &Site, errors: &mut ConfigErrors) -> Opt
         }
     }
     let limits = Limits { queue_bytes, batch_bytes, retry_min, retry_max };
-    let audit = Audit { limits, redactor: Redactor::new(redact, after), headers };
+    let audit = Audit { limits, redactor: Redactor::new(redact, after), headers, strict };
     (errors.error_count() == before).then_some(audit)
 }
 

@@ -6,15 +6,18 @@
 //! dropped, or died with its VM ([`ledger`]), is counted and reported as `AUDIT_GAP`. [`trail`] puts these
 //! together for a host, which brings the moments and carries the bytes.
 //!
-//! It deliberately never refuses a request, and does not keep bodies or responses. What it cannot see: a request that
-//! the proxy answers before its filters exist, and what a whole process that is killed had not yet delivered.
+//! It refuses a request only on routes with `delivery: strict`, when its intent could not be stored ([`strict`]). It
+//! deliberately does not keep bodies or responses. What it cannot see: a request that the proxy answers before its filters
+//! exist, and what a whole process that is killed had not yet delivered; of strict routes, the outcome alone.
 //! Limits: 16 KiB a record, fields cut as [`record`] says; 16 recorded headers.
 
 mod config;
+mod intent;
 pub mod ledger;
 pub mod queue;
 mod record;
 mod redact;
+pub mod strict;
 mod text;
 pub mod trail;
 #[cfg(test)]
@@ -27,10 +30,12 @@ use portcullis_policy::{
 };
 
 pub use config::{Delivery, Wire};
+pub use intent::{STORED, UNSTORED};
 pub use queue::Limits;
 pub use record::LINE_BYTES;
 pub use trail::{Tally, Trail};
 
+use intent::{Intent, Strict};
 use record::Account;
 use redact::Redactor;
 use text::Text;
@@ -48,12 +53,19 @@ pub struct Audit {
     pub(crate) redactor: Redactor,
     /// Recorded request headers, lower case.
     pub(crate) headers: Vec<String>,
+    /// Requests wait until their intent is stored.
+    pub(crate) strict: Option<Strict>,
 }
 
 impl Audit {
     /// Bounds of the queue and of its repetitions.
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// Whether requests wait until their intent is stored.
+    pub fn is_strict(&self) -> bool {
+        self.strict.is_some()
     }
 
     /// The recorded headers as the inside of a JSON array (OCSF `http_header` objects).
@@ -82,13 +94,15 @@ impl Audit {
 pub struct Seen {
     headers: Vec<u8>,
     response: Option<Duration>,
+    intent: Option<Intent>,
 }
 
 impl Policy for Audit {
     const NAME: &'static str = "audit";
     const METRICS: &'static [Metric] = {
         let [a, b, c, d, e] = trail::METRICS;
-        &[RECORDS, a, b, c, d, e]
+        let [f, g] = strict::METRICS;
+        &[RECORDS, a, b, c, d, e, STORED, UNSTORED, f, g]
     };
     type Wire = Wire;
     type Stream = Seen;
@@ -99,13 +113,20 @@ impl Policy for Audit {
 
     fn on(&self, context: &mut Context<'_>, seen: &mut Seen, event: &Event<'_>, effects: &mut Effects) {
         match event {
-            Event::RequestHeaders { headers, .. } if !self.headers.is_empty() => {
-                seen.headers = self.write_headers(headers);
+            Event::RequestHeaders { headers, .. } => {
+                if !self.headers.is_empty() && seen.intent.is_none() {
+                    seen.headers = self.write_headers(headers);
+                }
+                if let Some(strict) = self.strict {
+                    self.intend(strict, context, &seen.headers, &mut seen.intent, effects);
+                }
             }
             Event::ResponseHeaders { .. } => {
                 seen.response = Some(context.moment.now.saturating_sub(context.request.started));
             }
             Event::Done { outcome } => {
+                // Its client went while it waited.
+                self.abandon(context, &mut seen.intent);
                 let account = Account {
                     request: context.request,
                     decisions: context.decisions,
@@ -117,7 +138,7 @@ impl Policy for Audit {
                 effects.push(Effect::Count(&RECORDS, 1));
                 effects.push(Effect::Record(record::write(&account, &self.redactor)));
             }
-            _ => {}
+            Event::RequestBody { .. } => {}
         }
     }
 }

@@ -68,10 +68,7 @@ pub(crate) fn write(account: &Account<'_>, redactor: &Redactor) -> Vec<u8> {
         _ => Severity::Info,
     };
     let mut out = Text::with_capacity(1280);
-    out.raw(START);
-    field(&mut out, ",\"correlation_uid\":", request.correlation_id.as_str().as_bytes(), NAME_BYTES);
-    field(&mut out, ",\"tenant_uid\":", request.tenant.as_str().as_bytes(), NAME_BYTES);
-    out.raw("}");
+    begin(&mut out, request);
     activity(&mut out, request, severity, !denied && outcome.status.is_some_and(|status| status < 400));
     let total = outcome.total.unwrap_or_else(|| account.now.saturating_sub(request.started));
     number(&mut out, ",\"duration\":", u64::try_from(total.as_millis()).unwrap_or(u64::MAX));
@@ -93,14 +90,39 @@ pub(crate) fn write(account: &Account<'_>, redactor: &Redactor) -> Vec<u8> {
     out.into_bytes()
 }
 
+/// Writes what a request asks for, before anybody knows what will come of it.
+pub(crate) fn intent(account: &Account<'_>, redactor: &Redactor) -> Vec<u8> {
+    let request = account.request;
+    let mut out = Text::with_capacity(1024);
+    begin(&mut out, request);
+    let activity = activity_id(request);
+    number(&mut out, ",\"activity_id\":", activity);
+    number(&mut out, ",\"type_uid\":", activity.saturating_add(400_200));
+    out.raw(",\"severity_id\":1,\"status_id\":0");
+    number(&mut out, ",\"time\":", request.started_wall_ns / 1_000_000);
+    who(&mut out, request);
+    http_request(&mut out, account, redactor);
+    out.raw(",\"unmapped\":{\"portcullis\":{\"event_type\":\"REQUEST_INTENT\",\"severity\":\"INFO\"");
+    where_to(&mut out, request);
+    out.raw("}}}");
+    out.into_bytes()
+}
+
+fn begin(out: &mut Text, request: &Request) {
+    out.raw(START);
+    field(out, ",\"correlation_uid\":", request.correlation_id.as_str().as_bytes(), NAME_BYTES);
+    field(out, ",\"tenant_uid\":", request.tenant.as_str().as_bytes(), NAME_BYTES);
+    out.raw("}");
+}
+
 /// The first refusal, else the first that would have been one.
 fn decisive(decisions: &[Decision]) -> Option<&Decision> {
     let first = |verdict| decisions.iter().find(|decision| decision.verdict == verdict);
     first(Verdict::Deny).or_else(|| first(Verdict::Monitor))
 }
 
-fn activity(out: &mut Text, request: &Request, severity: Severity, success: bool) {
-    let activity: u64 = match request.method.as_slice() {
+fn activity_id(request: &Request) -> u64 {
+    match request.method.as_slice() {
         b"" => 0,
         b"CONNECT" => 1,
         b"DELETE" => 2,
@@ -112,7 +134,11 @@ fn activity(out: &mut Text, request: &Request, severity: Severity, success: bool
         b"TRACE" => 8,
         b"PATCH" => 9,
         _ => 99,
-    };
+    }
+}
+
+fn activity(out: &mut Text, request: &Request, severity: Severity, success: bool) {
+    let activity = activity_id(request);
     let severity = match severity {
         Severity::Info => 1,
         Severity::Warning => 3,
@@ -210,11 +236,7 @@ fn ours(
     field(out, ",\"unmapped\":{\"portcullis\":{\"event_type\":", event_type.as_bytes(), NAME_BYTES);
     field(out, ",\"severity\":", name.as_bytes(), NAME_BYTES);
     field(out, ",\"decision\":", verdict.as_bytes(), NAME_BYTES);
-    for (name, value) in [(",\"action\":", &request.action), (",\"route\":", &request.route)] {
-        if !value.is_empty() {
-            field(out, name, value.as_bytes(), NAME_BYTES);
-        }
-    }
+    where_to(out, request);
     if let Some(decision) = decision {
         field(out, ",\"policy\":", decision.policy.as_bytes(), NAME_BYTES);
         field(out, ",\"reason\":", decision.reason.as_bytes(), NAME_BYTES);
@@ -224,6 +246,14 @@ fn ours(
     }
     if !account.outcome.details.is_empty() {
         field(out, ",\"response_details\":", &account.outcome.details, NAME_BYTES);
+    }
+}
+
+fn where_to(out: &mut Text, request: &Request) {
+    for (name, value) in [(",\"action\":", &request.action), (",\"route\":", &request.route)] {
+        if !value.is_empty() {
+            field(out, name, value.as_bytes(), NAME_BYTES);
+        }
     }
 }
 

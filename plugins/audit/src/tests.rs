@@ -182,7 +182,11 @@ fn credentials_cannot_be_asked_for_and_bounds_hold() {
             json!({"headers": ["a", "Cookie"]}),
             "audit.headers[1]: `cookie` carries credentials and is never recorded; remove it",
         ),
-        (json!({"delivery": "strict"}), "audit.delivery: `strict` is not known here; known here: batched"),
+        (
+            json!({"delivery": "exact"}),
+            "audit.delivery: `exact` is not known here; known here: batched, strict",
+        ),
+        (json!({"strict_wait": "1ms"}), "audit.strict_wait: 1ms; must be 10ms to 30s"),
         (json!({"queue_max_bytes": 1}), "audit.queue_max_bytes: 1; must be 65536 to 67108864"),
         (json!({"queue_max_bytes": 65536}), "audit.batch_max_bytes: is more than `queue_max_bytes`"),
         (json!({"batch_max_bytes": 2_000_000}), "audit.batch_max_bytes: 2000000; must be 16384 to 1048576"),
@@ -244,5 +248,96 @@ proptest! {
         prop_assert!(whole);
         let record: Value = serde_json::from_slice(&text).unwrap();
         prop_assert!(record["unmapped"]["portcullis"].is_object());
+    }
+}
+
+/// A journal that says what it is told to.
+struct Says(Option<portcullis_policy::Fate>, Vec<Vec<u8>>);
+
+impl portcullis_policy::Journal for Says {
+    fn write(&mut self, line: &[u8]) -> Option<portcullis_policy::Ticket> {
+        self.0?;
+        self.1.push(line.to_vec());
+        Some(portcullis_policy::Ticket(1))
+    }
+
+    fn fate(&mut self, _: portcullis_policy::Ticket) -> portcullis_policy::Fate {
+        self.0.unwrap()
+    }
+
+    fn withdraw(&mut self, _: portcullis_policy::Ticket) {
+        self.1.push(b"withdrawn".to_vec());
+    }
+}
+
+struct Slots(LocalSlots, Says);
+
+impl portcullis_policy::SharedState for Slots {
+    fn load(&mut self, slot: u32) -> Result<portcullis_policy::SlotValue, portcullis_policy::StateError> {
+        self.0.load(slot)
+    }
+
+    fn store(
+        &mut self,
+        slot: u32,
+        bytes: &[u8],
+        version: u32,
+    ) -> Result<portcullis_policy::StoreResult, portcullis_policy::StateError> {
+        self.0.store(slot, bytes, version)
+    }
+
+    fn seed(&mut self) -> u64 {
+        self.0.seed()
+    }
+
+    fn journal(&mut self) -> Option<&mut dyn portcullis_policy::Journal> {
+        Some(&mut self.1)
+    }
+}
+
+#[test]
+fn a_strict_request_waits_passes_or_is_refused() {
+    use portcullis_policy::Fate;
+    let headers = Headers::new(Vec::new());
+    let event = Event::RequestHeaders { headers: &headers, end_of_stream: true };
+    let request = request();
+    for (mode, refuses) in [("enforce", true), ("monitor", false)] {
+        let audit = policy(json!({"mode": mode, "delivery": "strict", "strict_wait": "1s"})).unwrap();
+        let ask = |seen: &mut Seen, slots: &mut Slots, ms: u64| {
+            let moment = Moment { now: Duration::from_millis(ms), ..Moment::default() };
+            let mut effects = Effects::new();
+            let mut context =
+                Context { moment, request: &request, decisions: &[], shared: slots, facts: &mut NoFacts };
+            audit.on(&mut context, seen, &event, &mut effects);
+            let waits = effects.contains(&Effect::Wait);
+            let refused = effects
+                .iter()
+                .any(|effect| matches!(effect, Effect::Refuse(refusal) if refusal.status == 503));
+            let told = effects.iter().any(|effect| matches!(effect, Effect::Decide(_)));
+            (waits, refused, told)
+        };
+        let mut seen = Seen::default();
+        let mut slots = Slots(LocalSlots::new(1), Says(Some(Fate::Pending), Vec::new()));
+        assert_eq!(ask(&mut seen, &mut slots, 0), (true, false, false));
+        assert_eq!(ask(&mut seen, &mut slots, 999), (true, false, false));
+        slots.1.0 = Some(Fate::Durable);
+        assert_eq!(ask(&mut seen, &mut slots, 2000), (false, false, false), "late, but stored");
+        assert_eq!(slots.1.1.len(), 1, "handed over once");
+        let intent: Value = serde_json::from_slice(&slots.1.1[0]).unwrap();
+        assert_eq!(intent["metadata"]["correlation_uid"], "0123456789");
+        assert_eq!(intent["http_request"]["url"]["query_string"], "next=/a&token=***");
+        let ours = json!({"event_type": "REQUEST_INTENT", "severity": "INFO", "action": "login"});
+        assert_eq!(intent["unmapped"]["portcullis"], ours);
+        assert!(slots.1.1[0].ends_with(b"}}}"));
+
+        let (mut seen, mut slots) =
+            (Seen::default(), Slots(LocalSlots::new(1), Says(Some(Fate::Pending), Vec::new())));
+        assert!(ask(&mut seen, &mut slots, 0).0);
+        assert_eq!(ask(&mut seen, &mut slots, 1000), (false, refuses, true), "in time, or not");
+        assert_eq!(slots.1.1[1], b"withdrawn");
+        for fate in [None, Some(Fate::Failed)] {
+            let (mut seen, mut slots) = (Seen::default(), Slots(LocalSlots::new(1), Says(fate, Vec::new())));
+            assert_eq!(ask(&mut seen, &mut slots, 0), (false, refuses, true));
+        }
     }
 }

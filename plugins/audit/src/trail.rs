@@ -48,7 +48,7 @@ const RETRIES: usize = 4;
 
 /// Every record ends with these.
 pub(crate) const BRACES: &[u8] = b"}}}";
-const LINE_END: &[u8] = b"}}}\n";
+pub(crate) const LINE_END: &[u8] = b"}}}\n";
 /// More than a report and a record's number take.
 const REPORT_BYTES: usize = 1024;
 /// Numbers of reports on another life begin here: it will not have handed out so many.
@@ -260,7 +260,7 @@ impl Trail {
 }
 
 /// The members that make a record the same record when it is delivered twice.
-fn numbered(epoch: u64, sequence: u64) -> Vec<u8> {
+pub(crate) fn numbered(epoch: u64, sequence: u64) -> Vec<u8> {
     let mut out = Text::with_capacity(64);
     out.raw(",\"epoch\":\"");
     out.hexadecimal(epoch);

@@ -168,6 +168,13 @@ impl Chain {
         std::iter::once(&self.defaults).chain(&self.routes).find_map(|route| route.set.audit())
     }
 
+    /// Whether requests of some route wait until their intent is stored.
+    #[cfg(feature = "audit")]
+    pub fn is_strict(&self) -> bool {
+        let mut routes = std::iter::once(&self.defaults).chain(&self.routes);
+        routes.any(|route| route.set.audit().is_some_and(|audit| audit.is_strict()))
+    }
+
     /// Whether there is a limit that all proxies share.
     #[cfg(feature = "rate-limit")]
     pub fn has_global_limits(&self) -> bool {

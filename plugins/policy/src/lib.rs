@@ -22,8 +22,8 @@ pub use effect::{Decision, Detail, Effect, Effects, LogLevel, Metric, Refusal, V
 pub use event::{Event, Header, Headers, Moment, Outcome};
 pub use request::{Actions, CorrelationId, Request, Tenant, User};
 pub use state::{
-    Fact, Facts, Held, LeaseAsk, Leases, LocalSlots, NoFacts, SharedState, SlotValue, StateError,
-    StoreResult, WorkerState,
+    Fact, Facts, Fate, Held, Journal, LeaseAsk, Leases, LocalSlots, NoFacts, SharedState, SlotValue,
+    StateError, StoreResult, Ticket, WorkerState,
 };
 pub use units::Mode;
 

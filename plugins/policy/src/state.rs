@@ -95,6 +95,40 @@ pub trait SharedState {
     fn worker(&mut self) -> Option<&mut dyn WorkerState> {
         None
     }
+
+    /// Where something is written down durably while a request waits; `None` where nobody could be asked to.
+    fn journal(&mut self) -> Option<&mut dyn Journal> {
+        None
+    }
+}
+
+/// What a journal calls a line that was handed to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// What has become of a line that was handed to a journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Nobody knows yet: the request waits ([`crate::Effect::Wait`]).
+    Pending,
+    /// It is stored, and survives the death of whoever stored it.
+    Durable,
+    /// It is not, as far as is known.
+    Failed,
+}
+
+/// Writes lines down durably, while the requests that they are about wait.
+pub trait Journal {
+    /// Hands a line over, the text of one JSON object that ends with the three braces of
+    /// `{..., "unmapped": {"portcullis": {...}}}`, like [`crate::Effect::Record`]. `None` when it will not be written: there is
+    /// no room, or nobody answers.
+    fn write(&mut self, line: &[u8]) -> Option<Ticket>;
+
+    /// What has become of it. Asked each time that the request is decided again.
+    fn fate(&mut self, ticket: Ticket) -> Fate;
+
+    /// Nobody waits for it any more: it need not be written, if it was not yet.
+    fn withdraw(&mut self, ticket: Ticket);
 }
 
 /// What a worker keeps beyond one request, and does between requests.

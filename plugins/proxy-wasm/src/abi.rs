@@ -98,7 +98,7 @@ host! { "env"
     fn proxy_done();
 }
 
-#[cfg(feature = "rate-limit")]
+#[cfg(any(feature = "audit", feature = "rate-limit"))]
 host! { "env"
     fn proxy_set_effective_context(context: u32);
     fn proxy_continue_stream(direction: u32);
@@ -309,14 +309,14 @@ pub fn offers_http_calls() -> bool {
 }
 
 /// Whose stream the following calls are about.
-#[cfg(feature = "rate-limit")]
+#[cfg(any(feature = "audit", feature = "rate-limit"))]
 pub fn set_effective_context(context: u32) -> Result<(), Status> {
     // SAFETY: no memory is passed.
     check(unsafe { proxy_set_effective_context(context) })
 }
 
 /// Lets a request go on that was paused.
-#[cfg(feature = "rate-limit")]
+#[cfg(any(feature = "audit", feature = "rate-limit"))]
 pub fn continue_request() -> Result<(), Status> {
     // SAFETY: no memory is passed.
     check(unsafe { proxy_continue_stream(0) })

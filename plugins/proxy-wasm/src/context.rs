@@ -73,7 +73,7 @@ impl Context for Handle {}
 impl HttpContext for Handle {
     fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
         let action = self.with(Action::Continue, |exchange| exchange.request_headers(end_of_stream));
-        #[cfg(feature = "rate-limit")]
+        #[cfg(any(feature = "audit", feature = "rate-limit"))]
         Exchange::enlist(&self.0);
         action
     }

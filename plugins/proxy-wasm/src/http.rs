@@ -31,7 +31,10 @@ enum Body {
 pub struct Exchange {
     worker: Rc<Worker>,
     /// The host's number for it.
-    #[cfg_attr(not(feature = "rate-limit"), allow(dead_code, reason = "no stream waits"))]
+    #[cfg_attr(
+        not(any(feature = "audit", feature = "rate-limit")),
+        allow(dead_code, reason = "no stream waits")
+    )]
     id: u32,
     /// The chain cannot decide on the headers yet.
     waits: bool,
@@ -250,31 +253,31 @@ impl Exchange {
     }
 
     /// Whether the chain cannot decide yet.
-    #[cfg(feature = "rate-limit")]
+    #[cfg(any(feature = "audit", feature = "rate-limit"))]
     pub(crate) fn waits(&self) -> bool {
         self.waits
     }
 
     /// The host's number for it.
-    #[cfg(feature = "rate-limit")]
+    #[cfg(any(feature = "audit", feature = "rate-limit"))]
     pub(crate) fn id(&self) -> u32 {
         self.id
     }
 
     /// Its worker.
-    #[cfg(feature = "rate-limit")]
+    #[cfg(any(feature = "audit", feature = "rate-limit"))]
     pub(crate) fn worker(&self) -> &Rc<Worker> {
         &self.worker
     }
 
     /// Whether it was refused.
-    #[cfg(feature = "rate-limit")]
+    #[cfg(any(feature = "audit", feature = "rate-limit"))]
     pub(crate) fn is_refused(&self) -> bool {
         self.refused
     }
 
     /// What of the body came while it waited.
-    #[cfg(feature = "rate-limit")]
+    #[cfg(any(feature = "audit", feature = "rate-limit"))]
     pub(crate) fn take_kept(&mut self) -> Option<(usize, bool)> {
         self.kept.take()
     }

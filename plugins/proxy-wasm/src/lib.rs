@@ -25,11 +25,15 @@ mod context;
 mod delivery;
 mod facts;
 mod http;
+#[cfg(feature = "audit")]
+mod intents;
 #[cfg(feature = "rate-limit")]
 mod limits;
 mod map;
 mod metrics;
 mod shared;
+#[cfg(any(feature = "audit", feature = "rate-limit"))]
+mod waiting;
 mod worker;
 
 #[allow(missing_docs, reason = "the macro's function is the host's business")]

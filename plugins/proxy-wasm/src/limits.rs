@@ -1,26 +1,17 @@
-//! What a worker does for rate limits between requests, and the requests that wait for it.
-//!
-//! A request for which no tokens are in hand is paused. Its stream's context could not hear the answer to a call of its own
-//! once it is gone, so the root context calls, on a tick that is brought forward; one call serves all that wait. After
-//! each answer, and every few milliseconds, those that wait are decided again: the policy knows for how long one may wait.
+//! What a worker does for rate limits between requests: the calls for tokens and for tenants' policies.
 //!
 //! Limits: one call for tokens and one for policies at a time; see `portcullis_chain::rate_limit::desk` for the rest.
 
 use std::{
     cell::{Cell, RefCell},
-    rc::{Rc, Weak},
     time::Duration,
 };
 
 use portcullis_chain::{Chain, rate_limit::desk::Question};
 use portcullis_policy::{Effect, Effects, LogLevel};
-use proxy_wasm::types::Action;
 
 use crate::{
-    abi::{self, Map},
     companion::{self, Companion},
-    http::Exchange,
-    map,
     shared::Shared,
     worker::Worker,
 };
@@ -30,22 +21,14 @@ const ANSWER_BYTES: usize = 256 * 1024;
 /// How long after its own timeout a call may stay unanswered before it counts as failed.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Calls for limits, and the requests that wait for them.
+/// Calls for limits.
 #[derive(Default)]
 pub struct Limits {
     companion: RefCell<Companion>,
     calls: [Cell<Option<(u32, Duration)>>; 2],
-    waiting: RefCell<Vec<(u32, Weak<RefCell<Exchange>>)>>,
 }
 
 const QUESTIONS: [Question; 2] = [Question::Leases, Question::Policies];
-
-impl Limits {
-    /// Whether requests wait.
-    pub fn is_waited_for(&self) -> bool {
-        self.waiting.try_borrow().is_ok_and(|waiting| !waiting.is_empty())
-    }
-}
 
 impl Worker {
     /// Takes a new configuration; `calls` when the host can call the companion on ticks.
@@ -68,7 +51,7 @@ impl Worker {
     pub fn tend_limits(&self) {
         let now = self.clock.moment().now;
         self.at_desk(|shared, effects| {
-            let Shared { slots, desk } = shared;
+            let Shared { slots, desk, .. } = shared;
             desk.tick(slots, now, effects);
         });
         for (question, call) in QUESTIONS.into_iter().zip(&self.limits.calls) {
@@ -79,19 +62,17 @@ impl Worker {
                 self.answer_limits(question, None);
             }
         }
-        self.resume_waiting();
-        self.ask_companion();
     }
 
     /// Asks what there is to ask. Must run for the root context.
-    fn ask_companion(&self) {
+    pub fn ask_companion(&self) {
         let now = self.clock.moment().now;
         for (question, call) in QUESTIONS.into_iter().zip(&self.limits.calls) {
             if call.get().is_some() {
                 continue;
             }
             let Some(Some(body)) = self.at_desk(|shared, effects| {
-                let Shared { slots, desk } = shared;
+                let Shared { slots, desk, .. } = shared;
                 desk.call(question, slots, now, effects)
             }) else {
                 continue;
@@ -122,7 +103,7 @@ impl Worker {
     fn answer_limits(&self, question: Question, body: Option<&[u8]>) {
         let now = self.clock.moment().now;
         self.at_desk(|shared, effects| {
-            let Shared { slots, desk } = shared;
+            let Shared { slots, desk, .. } = shared;
             desk.answered(question, body, slots, now, effects);
         });
     }
@@ -141,72 +122,5 @@ impl Worker {
     /// Whether the companion should be asked before the next usual tick.
     pub fn limits_press(&self) -> bool {
         self.shared.try_borrow().is_ok_and(|shared| shared.desk.is_pressing())
-    }
-
-    fn resume_waiting(&self) {
-        let Ok(mut list) = self.limits.waiting.try_borrow_mut() else { return };
-        if list.is_empty() {
-            return;
-        }
-        let waiting = std::mem::take(&mut *list);
-        drop(list);
-        let mut rest = Vec::new();
-        for (id, exchange) in waiting {
-            // One that is gone waits no more.
-            let Some(found) = exchange.upgrade() else { continue };
-            if let Err(status) = abi::set_effective_context(id) {
-                self.host_refused(status);
-                continue;
-            }
-            if found.try_borrow_mut().map_or(true, |mut exchange| exchange.resume()) {
-                rest.push((id, exchange));
-            }
-        }
-        if let Err(status) = abi::set_effective_context(self.root) {
-            self.host_refused(status);
-        }
-        self.wait(rest);
-    }
-
-    fn wait(&self, more: Vec<(u32, Weak<RefCell<Exchange>>)>) {
-        let Ok(mut waiting) = self.limits.waiting.try_borrow_mut() else { return };
-        waiting.extend(more);
-        if let Ok(mut shared) = self.shared.try_borrow_mut() {
-            shared.desk.set_waiters(waiting.len());
-        }
-    }
-}
-
-impl Exchange {
-    /// Remembers a stream that waits.
-    pub fn enlist(exchange: &Rc<RefCell<Self>>) {
-        let Ok(this) = exchange.try_borrow() else { return };
-        if this.waits() {
-            let id = this.id();
-            this.worker().wait(vec![(id, Rc::downgrade(exchange))]);
-        }
-    }
-
-    /// Decides again on what waits; true when it still does. The host's calls are about this stream.
-    fn resume(&mut self) -> bool {
-        if !self.waits() {
-            return false;
-        }
-        let bytes = self.worker().header_map(Map::Request);
-        let mut action = self.decide(&map::parse(&bytes));
-        if self.waits() {
-            return true;
-        }
-        if let Some((size, end_of_stream)) = self.take_kept()
-            && !self.is_refused()
-        {
-            action = self.request_body(size, end_of_stream);
-        }
-        if action == Action::Continue
-            && let Err(status) = abi::continue_request()
-        {
-            self.worker().host_refused(status);
-        }
-        false
     }
 }

@@ -79,16 +79,21 @@ pub struct Shared {
     /// What is done for limits between requests.
     #[cfg(feature = "rate-limit")]
     pub desk: portcullis_chain::rate_limit::desk::Desk,
+    /// Intents of requests that wait.
+    #[cfg(feature = "audit")]
+    pub lane: portcullis_chain::audit::strict::Lane,
 }
 
 impl Shared {
-    /// Of a worker that has just started; whether the host can call the companion is not known yet.
-    pub fn new(slots: Slots) -> Self {
+    /// Of a worker that has just started; `epoch` is random. Whether the host can call the companion is not known yet.
+    pub fn new(slots: Slots, #[cfg(feature = "audit")] epoch: u64) -> Self {
         #[cfg(feature = "rate-limit")]
         let (mut slots, desk) = (slots, portcullis_chain::rate_limit::desk::Desk::new);
         Self {
             #[cfg(feature = "rate-limit")]
             desk: desk(slots.seed(), false),
+            #[cfg(feature = "audit")]
+            lane: portcullis_chain::audit::strict::Lane::new(epoch),
             slots,
         }
     }
@@ -110,6 +115,11 @@ impl SharedState for Shared {
     #[cfg(feature = "rate-limit")]
     fn worker(&mut self) -> Option<&mut dyn portcullis_policy::WorkerState> {
         Some(&mut self.desk)
+    }
+
+    #[cfg(feature = "audit")]
+    fn journal(&mut self) -> Option<&mut dyn portcullis_policy::Journal> {
+        Some(&mut self.lane)
     }
 }
 

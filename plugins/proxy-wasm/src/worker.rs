@@ -10,8 +10,12 @@ use portcullis_policy::{Headers, LogLevel, Metric, Moment, SharedState};
 
 #[cfg(feature = "audit")]
 use crate::delivery::{Delivery, Word};
+#[cfg(feature = "audit")]
+use crate::intents::Intents;
 #[cfg(feature = "rate-limit")]
 use crate::limits::Limits;
+#[cfg(any(feature = "audit", feature = "rate-limit"))]
+use crate::waiting::Waiting;
 use crate::{
     abi::{self, Buffer, Map, Status},
     clock::Clock,
@@ -24,10 +28,9 @@ use crate::{
 /// How often counters are handed over, records shipped and the wall clock measured.
 const TICK_MS: u32 = 500;
 /// The same when something should be sent soon: a stream cannot send it, because the answer would find it gone.
-#[cfg(any(feature = "audit", feature = "rate-limit"))]
 const SOON_MS: u32 = 1;
 /// The same while requests wait for the companion.
-#[cfg(feature = "rate-limit")]
+#[cfg(any(feature = "audit", feature = "rate-limit"))]
 const WAITING_MS: u32 = 5;
 /// How long a worker that ends waits for its records to be stored.
 #[cfg(feature = "audit")]
@@ -53,10 +56,17 @@ pub struct Worker {
     chain: RefCell<Option<Rc<Chain>>>,
     pub(crate) shared: RefCell<Shared>,
     /// The host's number for the root context.
-    #[cfg_attr(not(feature = "rate-limit"), allow(dead_code, reason = "no stream waits"))]
+    #[cfg_attr(
+        not(any(feature = "audit", feature = "rate-limit")),
+        allow(dead_code, reason = "no stream waits")
+    )]
     pub(crate) root: u32,
+    #[cfg(any(feature = "audit", feature = "rate-limit"))]
+    pub(crate) waiting: Waiting,
     #[cfg(feature = "rate-limit")]
     pub(crate) limits: Limits,
+    #[cfg(feature = "audit")]
+    pub(crate) intents: Intents,
     /// Time and randomness.
     pub clock: Clock,
     /// Counters.
@@ -79,14 +89,22 @@ impl Worker {
     pub fn start(root: u32) -> Self {
         let (clock, random) = Clock::new();
         let (slots, is_shared) = Slots::open(&instance(), &clock);
-        let shared = Shared::new(slots);
+        let shared = Shared::new(
+            slots,
+            #[cfg(feature = "audit")]
+            clock.random(),
+        );
         let holds = std::env::var("PORTCULLIS_HOLD_HEADERS").is_ok_and(|value| value == "true");
         let worker = Self {
             chain: RefCell::default(),
             shared: RefCell::new(shared),
             root,
+            #[cfg(any(feature = "audit", feature = "rate-limit"))]
+            waiting: Waiting::default(),
             #[cfg(feature = "rate-limit")]
             limits: Limits::default(),
+            #[cfg(feature = "audit")]
+            intents: Intents::default(),
             clock,
             counters: Counters::default(),
             dialect: Cell::default(),
@@ -144,6 +162,8 @@ impl Worker {
         let calls = ticks && abi::offers_http_calls();
         #[cfg(feature = "audit")]
         self.open_delivery(&chain, calls);
+        #[cfg(feature = "audit")]
+        self.configure_intents(&chain, calls);
         #[cfg(feature = "rate-limit")]
         self.configure_limits(&chain, calls);
         *self.chain.borrow_mut() = Some(Rc::new(chain));
@@ -231,16 +251,27 @@ impl Worker {
 
     /// Brings the next tick forward, if there is something to send that cannot wait.
     pub fn hurry(&self) {
-        #[cfg(feature = "rate-limit")]
-        if !self.hurries.get() && self.limits_press() {
+        if !self.hurries.get() && self.is_pressing() {
             self.hurries.set(abi::set_tick_period(SOON_MS).is_ok());
         }
     }
 
+    fn is_pressing(&self) -> bool {
+        #[cfg(feature = "rate-limit")]
+        if self.limits_press() {
+            return true;
+        }
+        #[cfg(feature = "audit")]
+        if self.intents_press() {
+            return true;
+        }
+        false
+    }
+
     /// The period until the next tick.
     fn pace(&self) {
-        #[cfg(feature = "rate-limit")]
-        if self.limits.is_waited_for() {
+        #[cfg(any(feature = "audit", feature = "rate-limit"))]
+        if self.waiting.is_waited() {
             self.hurries.set(abi::set_tick_period(WAITING_MS).is_ok());
             return;
         }
@@ -255,6 +286,12 @@ impl Worker {
         self.log_level.set(abi::log_level());
         #[cfg(feature = "rate-limit")]
         self.tend_limits();
+        #[cfg(any(feature = "audit", feature = "rate-limit"))]
+        self.resume_waiting();
+        #[cfg(feature = "rate-limit")]
+        self.ask_companion();
+        #[cfg(feature = "audit")]
+        self.tend_intents();
         self.pace();
         #[cfg(feature = "audit")]
         {
@@ -289,6 +326,11 @@ impl Worker {
     pub fn answered(&self, token: u32, has_headers: bool, body: usize) {
         #[cfg(feature = "rate-limit")]
         if self.answered_limits(token, has_headers, body) {
+            self.pace();
+            return;
+        }
+        #[cfg(feature = "audit")]
+        if self.answered_intents(token, has_headers, body) {
             self.pace();
             return;
         }

@@ -225,6 +225,7 @@ impl Lane {
             headers: header_map(&message.headers),
             body: message.body,
             upstream: seen.first().map(as_seen),
+            intents: self.capture.intents(&id),
             upstream_body: seen.pop().map(|seen| seen.body).unwrap_or_default(),
             ..Observed::default()
         };

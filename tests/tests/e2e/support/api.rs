@@ -1,6 +1,6 @@
 //! The companion's API, as its users see it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::Value;
 use xtask::{clock::Deadline, stack::Stack};
@@ -28,6 +28,40 @@ impl<'s> Api<'s> {
     pub fn get(&self, path: &str) -> Response {
         let request = Request::get(path).header("authorization", format!("Bearer {}", self.token));
         request.header("connection", "close").send(self.stack.companion())
+    }
+
+    /// Sends JSON; no text, no body.
+    pub fn send(&self, method: &str, path: &str, json: &str) -> Response {
+        let mut request = Request::new(method, path)
+            .header("authorization", format!("Bearer {}", self.token))
+            .header("connection", "close");
+        if !json.is_empty() {
+            request = request
+                .header("content-type", "application/json")
+                .header("content-length", json.len().to_string());
+            request.body = json.as_bytes().to_vec();
+        }
+        request.send(self.stack.companion())
+    }
+
+    /// The correlation IDs of all events of a type, page by page.
+    pub fn all_of_type(&self, tenant: &str, event_type: &str) -> BTreeSet<String> {
+        let (mut ids, mut cursor) = (BTreeSet::new(), String::new());
+        loop {
+            let path = format!("/api/security/events/{tenant}?limit=1000&event_type={event_type}{cursor}");
+            let answer = self.get(&path);
+            if answer.status == 404 {
+                return ids;
+            }
+            let page = answer.json();
+            for event in page["events"].as_array().unwrap() {
+                ids.insert(event["details"]["correlation_id"].as_str().unwrap_or_default().to_owned());
+            }
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return ids,
+            }
+        }
     }
 
     /// The newest events of a tenant, newest first; none when nobody knows the tenant yet.

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use portcullis_host_tests::run::is_intent;
 use serde_json::{Value, json};
 
 use super::message::{Message, Unframed};
@@ -47,12 +48,20 @@ impl Capture {
     pub fn wait_for(&self, id: &str, count: usize) -> Vec<Value> {
         let (state, arrived) = &*self.state;
         let of_id = |records: &[Value]| -> Vec<Value> {
-            records.iter().filter(|record| record["metadata"]["correlation_uid"] == id).cloned().collect()
+            let of_id = records.iter().filter(|record| record["metadata"]["correlation_uid"] == id);
+            of_id.filter(|record| !is_intent(record)).cloned().collect()
         };
         let guard = state.lock().unwrap();
         let (guard, _) =
             arrived.wait_timeout_while(guard, PATIENCE, |records| of_id(records).len() < count).unwrap();
         of_id(&guard)
+    }
+
+    /// The intents with a correlation ID: all of them are here when the request has been answered.
+    pub fn intents(&self, id: &str) -> Vec<Value> {
+        let records = self.state.0.lock().unwrap();
+        let of_id = records.iter().filter(|record| record["metadata"]["correlation_uid"] == id);
+        of_id.filter(|record| is_intent(record)).cloned().collect()
     }
 
     /// The one record with a correlation ID.

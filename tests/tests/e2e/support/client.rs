@@ -152,18 +152,23 @@ pub struct Connection {
 impl Connection {
     /// Opens one.
     pub fn open(to: SocketAddr) -> Self {
-        let stream = TcpStream::connect(to).unwrap_or_else(|error| panic!("{to}: {error}"));
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        let reader = BufReader::new(stream.try_clone().unwrap());
-        Self { to, stream, reader, closing: false }
+        Self::try_open(to).unwrap_or_else(|error| panic!("{to}: {error}"))
+    }
+
+    /// Opens one to somebody who may be gone.
+    pub fn try_open(to: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(to)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let reader = BufReader::new(stream.try_clone()?);
+        Ok(Self { to, stream, reader, closing: false })
     }
 
     /// Sends a request and reads its answer; over a new connection if Envoy has said that it closes this one.
     pub fn exchange(&mut self, request: &Request) -> io::Result<Response> {
         if self.closing {
-            *self = Self::open(self.to);
+            *self = Self::try_open(self.to)?;
         }
         // Whoever refuses early may close before everything is sent; its answer is there all the same.
         let sent = self.send(request);
