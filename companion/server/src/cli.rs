@@ -179,13 +179,25 @@ pub struct ServeArgs {
     /// The store's largest file; what a full store does not take waits in the audit trail
     #[arg(long, env = "DATABASE_MAX_BYTES", default_value_t = 10 * 1024 * 1024 * 1024, value_parser = clap::value_parser!(u64).range(1024 * 1024..), value_name = "BYTES")]
     pub database_max_bytes: u64,
-    /// Connections to a PostgreSQL server at most
+    /// Connections to a PostgreSQL server that are kept
     #[arg(long, env = "DATABASE_POOL_SIZE", default_value_t = 10, value_parser = clap::value_parser!(u16).range(2..=500))]
     pub database_pool_size: u16,
+    /// Further connections while those are busy; they end when they were not used for ten seconds
+    #[arg(long, env = "DATABASE_MAX_OVERFLOW", default_value_t = 20, value_parser = clap::value_parser!(u16).range(0..=500))]
+    pub database_max_overflow: u16,
+    /// Seconds that a request waits for a connection; then it is answered 503: 1 to 300
+    #[arg(long, env = "DATABASE_POOL_TIMEOUT", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=300), value_name = "SECONDS")]
+    pub database_pool_timeout: u16,
+    /// The log's file, rotated at 10 MB, with ten older ones kept; `none` writes to standard error alone [default:
+    /// DATA_DIR/logs/portcullis.log]
+    #[arg(long, env = "LOG_FILE", value_name = "PATH")]
+    pub log_file: Option<PathBuf>,
     /// Chooses the log's level: development debug, staging and production info
     #[arg(long, env = "ENVIRONMENT", value_enum, default_value_t = Environment::Production)]
     pub environment: Environment,
-    /// Told by /api/security/status; it never switches the API's own authentication off
+    /// false: the companion's own limits and checks let everything pass (leases, rate limit checks, the rate limit service,
+    /// passwords), and /api/security/status says so. Tokens, sessions and ext_authz are checked all the same, and modules do
+    /// what their own configuration says
     #[arg(long, env = "SECURITY_ENABLED", default_value = "true", value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set, value_name = "BOOL")]
     pub security_enabled: bool,
     /// Count limits in Redis, for several companions, instead of in this process: redis://HOST:PORT

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::api::{self, Api, Parts};
 use crate::clock::{Clock, Timestamp};
-use crate::http::listener::{ListenError, Listener, serve, tcp};
+use crate::http::listener::{ListenError, Listener, Terms, serve, tcp};
 use crate::http::tls::{TlsError, TlsFiles};
 use crate::ingest::{self, Ingest};
 use crate::limits::{self, Limits};
@@ -23,9 +23,9 @@ use crate::trail::projector::Projector;
 use crate::trail::{Trail, TrailOpenError, retention};
 
 /// Connections to the API at once.
-const API_CONNECTIONS: usize = 512;
+const API: Terms = Terms { connections: 512, http2: false };
 /// Connections of modules at once; a proxy keeps about one a worker.
-const INGEST_CONNECTIONS: usize = 256;
+const INGEST: Terms = Terms { connections: 256, http2: true };
 /// How often expired leases are looked for.
 const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 /// How often old events are looked for.
@@ -99,7 +99,7 @@ impl Companion {
             Some(url) => limits::Store::redis(&url.0, Arc::clone(&storage))?,
             None => limits::Store::memory(&settings.data_dir, Arc::clone(&storage)).await?,
         };
-        let limits = Arc::new(Limits::new(store, of_tenants));
+        let limits = Arc::new(Limits::new(store, of_tenants).enforced(settings.protections.rate_limiting));
         let grpc = match settings.grpc {
             Some(place) => Some(grpc(place, &limits).await?),
             None => None,
@@ -136,8 +136,8 @@ impl Companion {
         });
         let ended_too = ended.clone();
         let mut tasks = vec![
-            tokio::spawn(serve(api_listener, api, API_CONNECTIONS, ended.clone())),
-            tokio::spawn(serve(ingest_listener, ingest, INGEST_CONNECTIONS, ended.clone())),
+            tokio::spawn(serve(api_listener, api, API, ended.clone())),
+            tokio::spawn(serve(ingest_listener, ingest, INGEST, ended.clone())),
             tokio::spawn(sweep(limits, ended.clone())),
             tokio::spawn(retention::run(trail.clone(), trail_rules, clock.clone(), ended.clone())),
             tokio::spawn(expire(Arc::clone(&storage), sessions, clock, settings.retention, metrics, ended)),

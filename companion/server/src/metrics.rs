@@ -11,7 +11,7 @@ use crate::event::{EventType, Severity};
 use crate::storage::{Outcome, QueueState};
 
 /// Routes that have a series of their own; every other path is `other`.
-const ROUTES: [&str; 15] = [
+const ROUTES: [&str; 17] = [
     "/api/security/status",
     "/api/security/events/{tenant_id}",
     "/api/security/metrics/{tenant_id}",
@@ -26,6 +26,8 @@ const ROUTES: [&str; 15] = [
     "/v1/ingest",
     "/v1/leases",
     "/v1/policies",
+    "/v1/ext-authz/{*path}",
+    "/envoy.service.auth.v3.Authorization/Check",
     "other",
 ];
 const STATUS_CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
@@ -199,6 +201,9 @@ impl Metrics {
         put(out, format_args!("portcullis_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")));
         header(out, "portcullis_uptime_seconds", "gauge", "Seconds since the start.");
         put(out, format_args!("portcullis_uptime_seconds {}", uptime.as_secs()));
+        const LOST: &str = "portcullis_log_lines_lost_total";
+        header(out, LOST, "counter", "Lines that the log's file did not take.");
+        put(out, format_args!("{LOST} {}", crate::logging::lost_lines()));
 
         let batches = [&self.batches_stored, &self.batches_refused, &self.batches_failed];
         labelled(

@@ -18,7 +18,6 @@ use crate::cli::{Environment, ServeArgs, StoreArgs};
 use crate::http::access::AllowList;
 use crate::http::tls::TlsFiles;
 use crate::ingest::MIN_TOKEN_BYTES;
-use crate::limits;
 use crate::policies::{RatePolicy, SecurityPolicies};
 use crate::secret::{Secret, SecretError};
 use crate::storage::postgres::{Target, TargetError};
@@ -26,6 +25,7 @@ use crate::storage::{Place, Registration, Shape};
 use crate::token::TokenKey;
 use crate::trail;
 use crate::trail::redact::{RedactionError, Redactor};
+use crate::{limits, logging};
 
 /// The shortest SECRET_KEY and ENCRYPTION_KEY.
 pub const MIN_KEY_BYTES: usize = 32;
@@ -147,6 +147,8 @@ pub struct Settings {
     pub protections: Protections,
     /// Where it runs.
     pub environment: Environment,
+    /// The log's file, if it has one.
+    pub log_file: Option<PathBuf>,
     /// Whether this is a demonstration.
     pub demonstration: bool,
 }
@@ -242,6 +244,8 @@ impl Settings {
                 },
                 max_bytes: args.database_max_bytes,
                 connections: usize::from(args.database_pool_size),
+                overflow: usize::from(args.database_max_overflow),
+                pool_wait: Duration::from_secs(args.database_pool_timeout.into()),
             },
             retention: args.audit_retention,
             trail: trail::Settings {
@@ -276,6 +280,7 @@ impl Settings {
                 audit_logging: true,
             },
             environment: args.environment,
+            log_file: logging::place(args.log_file.as_deref(), &args.store.data_dir),
             demonstration: args.demonstration,
         })
     }

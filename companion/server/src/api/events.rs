@@ -180,6 +180,14 @@ pub async fn report(
         gap: None,
     };
     api.trail.append(vec![event]).await.map_err(|error| Problem::trail(&error))?;
+    tracing::info!(
+        category = "audit",
+        tenant_id = tenant.as_str(),
+        event_type = event_type.as_str(),
+        severity = severity.as_str(),
+        id,
+        "an application reported an event"
+    );
     let stored = Stored {
         id,
         tenant_id: tenant.to_string(),

@@ -22,7 +22,7 @@ pub mod texts;
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use axum::routing::{delete, get, post};
@@ -42,6 +42,8 @@ use crate::token::TokenKey;
 use crate::trail::Trail;
 
 const MAX_BODY_BYTES: u64 = 64 * 1024;
+/// A query of the store that took so long is told of by itself.
+const SLOW_QUERY: Duration = Duration::from_secs(1);
 
 /// What `GET /api/security/status` tells.
 #[derive(Clone, Copy, Debug)]
@@ -137,7 +139,12 @@ impl Api {
     async fn query<T>(&self, pending: impl Future<Output = Result<T, StorageError>>) -> Result<T, Problem> {
         let started = monotonic();
         let answer = pending.await;
-        self.metrics.query_latency.observe(started.elapsed());
+        let elapsed = started.elapsed();
+        self.metrics.query_latency.observe(elapsed);
+        if elapsed >= SLOW_QUERY {
+            let duration_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(category = "performance", duration_ms, "slow query of the companion's own store");
+        }
         answer.map_err(|error| self.storage_problem(&error))
     }
 

@@ -15,7 +15,9 @@ use crate::{logging, settings};
 /// One line with the remedy.
 pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let settings = Settings::new(args, &process_variables)?;
-    logging::start(settings.environment, settings::process_variables("PORTCULLIS_LOG").as_deref());
+    let level = settings::process_variables("PORTCULLIS_LOG");
+    logging::start(settings.environment, level.as_deref(), settings.log_file.clone())
+        .context("LOG_FILE cannot be opened; set it to a file that this user may write, or to none")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -31,6 +33,12 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         tracing::warn!(
             category = "security",
             "demonstration: tenants register themselves; never put real traffic through it"
+        );
+    }
+    if !settings.protections.security {
+        tracing::warn!(
+            category = "security",
+            "SECURITY_ENABLED=false: no rate is limited and every password is good; tokens and sessions are checked all the same"
         );
     }
     if !settings.is_private() {

@@ -2,6 +2,8 @@
 //!
 //! It is the outermost layer, so that no answer leaves without it, whoever made it.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -11,6 +13,7 @@ use portcullis_policy::CorrelationId;
 
 use super::problem::Problem;
 use crate::clock::monotonic;
+use crate::logging;
 use crate::metrics::Metrics;
 use crate::units::bounded;
 
@@ -19,6 +22,8 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest path and query together; more is answered 414.
 const MAX_URI_BYTES: usize = 8 * 1024;
+/// An answer that took so long is told of by itself.
+const SLOW: Duration = Duration::from_secs(1);
 /// How much of a path a log line shows.
 const MAX_LOGGED_PATH: usize = 200;
 
@@ -48,7 +53,7 @@ pub async fn wrap(State(envelope): State<Envelope>, mut request: Request, next: 
 
     let response = match refuse_size(&envelope, &request) {
         Some(problem) => problem.into_response(),
-        None => next.run(request).await,
+        None => logging::correlated(correlation_id.clone(), next.run(request)).await,
     };
     let caller = response.extensions().get::<CallerId>().map(|caller| caller.0.clone());
     let cause = response.extensions().get::<Problem>().and_then(|problem| problem.cause.clone());
@@ -68,6 +73,16 @@ pub async fn wrap(State(envelope): State<Envelope>, mut request: Request, next: 
                 status = status.as_u16(), duration_ms, token_id = caller, cause, "answered"
             )
         };
+    }
+    if elapsed >= SLOW {
+        tracing::warn!(
+            category = "performance",
+            listener = envelope.listener,
+            correlation_id = correlation_id.as_str(),
+            route,
+            duration_ms,
+            "slow answer"
+        );
     }
     match status.as_u16() {
         500.. => line!(error),

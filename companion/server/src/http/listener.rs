@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{Extension, Router};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
@@ -160,14 +160,21 @@ impl Listener {
     }
 }
 
+/// What a listener's connections may speak, and how many there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Connections at once; one more waits in the backlog.
+    pub connections: usize,
+    /// HTTP/2 besides HTTP/1.1: gRPC needs it.
+    pub http2: bool,
+}
+
+/// Requests of one HTTP/2 connection at once.
+const STREAMS: u32 = 1024;
+
 /// Serves `router` until `end` says true, then finishes what is being answered.
-pub async fn serve(
-    listener: Listener,
-    router: Router,
-    max_connections: usize,
-    mut end: watch::Receiver<bool>,
-) {
-    let places = Arc::new(Semaphore::new(max_connections));
+pub async fn serve(listener: Listener, router: Router, terms: Terms, mut end: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(terms.connections));
     let graceful = GracefulShutdown::new();
     loop {
         let next = async {
@@ -196,18 +203,68 @@ pub async fn serve(
         tokio::spawn(async move {
             // A client that breaks off or speaks no TLS or no HTTP is its own trouble.
             if let Some(stream) = handshake(acceptor, stream).await {
-                let connection = hyper::server::conn::http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEAD_TIMEOUT)
-                    .max_buf_size(MAX_HEAD_BYTES)
-                    .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-                let _ = watcher.watch(connection).await;
+                let service = TowerToHyperService::new(router);
+                match protocol(stream, terms.http2).await {
+                    Some((Protocol::Http1, stream)) => {
+                        let connection = http1().serve_connection(TokioIo::new(stream), service);
+                        let _ = watcher.watch(connection).await;
+                    }
+                    Some((Protocol::Http2, stream)) => {
+                        let connection = http2().serve_connection(TokioIo::new(stream), service);
+                        let _ = watcher.watch(connection).await;
+                    }
+                    None => {}
+                }
             }
             drop(place);
         });
     }
     drop(listener);
     let _ = tokio::time::timeout(GRACE, graceful.shutdown()).await;
+}
+
+fn http1() -> hyper::server::conn::http1::Builder {
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
+    builder
+}
+
+fn http2() -> hyper::server::conn::http2::Builder<TokioExecutor> {
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX));
+    builder
+}
+
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// How a connection of HTTP/2 begins (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What a connection speaks, by its first bytes; `None` when they do not come in time.
+async fn protocol(mut stream: AnyStream, http2: bool) -> Option<(Protocol, AnyStream)> {
+    if !http2 {
+        return Some((Protocol::Http1, stream));
+    }
+    let mut first = Vec::with_capacity(PREFACE.len());
+    let read = async {
+        while first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
+            let mut rest = (&mut stream).take(u64::try_from(PREFACE.len() - first.len()).unwrap_or(0));
+            if rest.read_buf(&mut first).await? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+            }
+        }
+        Ok(())
+    };
+    tokio::time::timeout(HEAD_TIMEOUT, read).await.ok()?.ok()?;
+    let protocol = if first == PREFACE { Protocol::Http2 } else { Protocol::Http1 };
+    let (reader, writer) = tokio::io::split(stream);
+    Some((protocol, Box::new(tokio::io::join(io::Cursor::new(first).chain(reader), writer))))
 }
 
 /// A byte stream of either kind.

@@ -27,6 +27,7 @@ use portcullis_policy::CorrelationId;
 use serde::Serialize;
 
 use crate::clock::Clock;
+use crate::event::Severity;
 use crate::http::envelope::{self, Envelope, json};
 use crate::http::problem::Problem;
 use crate::limits::{Limits, leases, policies};
@@ -80,7 +81,10 @@ pub fn router(ingest: Ingest) -> Router {
         .layer(middleware::from_fn_with_state(ingest.clone(), authenticate))
         // Behind the layer: Envoy forwards the client's own Authorization.
         .route("/v1/ext-authz", any(ext_authz::check))
+        // A wildcard stands for at least a character, and a client may ask for `/`.
+        .route("/v1/ext-authz/", any(ext_authz::check))
         .route("/v1/ext-authz/{*path}", any(ext_authz::check))
+        .route(ext_authz::grpc::METHOD, post(ext_authz::grpc::check))
         .layer(middleware::from_fn_with_state(envelope, envelope::wrap))
         .with_state(ingest)
 }
@@ -129,11 +133,20 @@ async fn receive(
         );
     }
 
+    let threats = events.iter().filter(|event| event.severity != Severity::Info).count();
     let Appended { stored, duplicates, .. } = ingest.trail.append(events).await.map_err(|error| {
         ingest.metrics.batches_failed.add(1);
         Problem::trail(&error)
     })?;
     ingest.metrics.duplicates(duplicates);
+    if threats > 0 {
+        // Each stands in the events; the log says that there were any.
+        tracing::info!(
+            category = "security",
+            events = threats,
+            "requests were refused or failed; the events of their tenants tell which"
+        );
+    }
     ingest.metrics.batches_stored.add(1);
     Ok(json(&Receipt { stored, duplicates, rejected, errors }))
 }

@@ -21,6 +21,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -253,14 +254,24 @@ pub struct Shape {
     pub registration: Registration,
     /// The largest file, without its write-ahead log; SQLite only, a server has quotas of its own.
     pub max_bytes: u64,
-    /// Connections to a server.
+    /// Connections to a server that are kept.
     pub connections: usize,
+    /// Further ones while those are busy.
+    pub overflow: usize,
+    /// How long somebody waits for one.
+    pub pool_wait: Duration,
 }
 
 impl Default for Shape {
-    /// Tenants are added by an operator; 10 GiB; 10 connections.
+    /// Tenants are added by an operator; 10 GiB; 10 connections and 20 more; 30 seconds.
     fn default() -> Self {
-        Self { registration: Registration::Operator, max_bytes: 10 * 1024 * 1024 * 1024, connections: 10 }
+        Self {
+            registration: Registration::Operator,
+            max_bytes: 10 * 1024 * 1024 * 1024,
+            connections: 10,
+            overflow: 20,
+            pool_wait: Duration::from_secs(30),
+        }
     }
 }
 

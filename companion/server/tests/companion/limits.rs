@@ -249,3 +249,33 @@ async fn a_journal_that_is_gone_is_noticed_by_the_database() {
     let rest = lease(&running, PROCESS, json!([ask("login", "user=alice", 2, 5)])).await;
     assert!((1..=2).contains(&rest[0]["granted"].as_u64().unwrap()), "{rest}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_security_everything_passes_but_nobody_who_is_not_known() {
+    let running = Running::started_with(Store::Sqlite, |settings| {
+        settings.protections.security = false;
+        settings.protections.rate_limiting = false;
+    })
+    .await;
+    let admin = running.admin();
+    running.add_tenant("acme").await;
+    let question = json!({"tenant": "acme", "user": "alice", "action": "login"});
+    for _ in 0..20 {
+        let answer = running.post("/api/security/rate-limit/check", &question, &admin).await;
+        assert_eq!((answer.status, &answer.json()["allowed"]), (200, &json!(true)));
+    }
+    let password = json!({"password": "x"});
+    let judged = running.post("/api/security/password/check", &password, &admin).await.json();
+    assert_eq!(judged["valid"], true);
+    assert!(
+        judged["rules"].as_array().unwrap().iter().any(|rule| rule["passed"] == false),
+        "what is wrong is still told"
+    );
+    let status = running.get("/api/security/status", Some(&admin)).await.json();
+    assert_eq!(
+        (&status["security_enabled"], &status["rate_limiting_enabled"]),
+        (&json!(false), &json!(false))
+    );
+    assert_eq!(running.get("/api/security/status", None).await.status, 401);
+    assert_eq!(running.ext_authz("").await.status, 401);
+}

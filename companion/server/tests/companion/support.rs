@@ -115,6 +115,7 @@ fn settings(folder: &Path, place: Place, demonstration: bool) -> Settings {
             },
             max_bytes: 1 << 30,
             connections: 4,
+            ..Shape::default()
         },
         retention: Duration::from_secs(90 * 24 * 3600),
         trail: trail_settings(folder),
@@ -131,6 +132,7 @@ fn settings(folder: &Path, place: Place, demonstration: bool) -> Settings {
             audit_logging: true,
         },
         environment: Environment::Development,
+        log_file: None,
         demonstration,
     }
 }

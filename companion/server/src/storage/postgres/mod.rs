@@ -5,8 +5,9 @@
 //! what cursors and live streams rest on. Everything else takes a connection of the pool. The tables of events are
 //! partitioned by day; days are made ahead, and dropped when all of them is too old ([`partitions`]).
 //!
-//! Limits: 64 batches queued; [`Shape::connections`] connections; who finds none within 2 seconds is told `Busy`; a
-//! statement that takes 15 seconds is ended. How large it grows is the server's affair; a full disk there is told as `Full`.
+//! Limits: 64 batches queued; [`Shape::connections`] connections, and [`Shape::overflow`] more while those are busy, which end
+//! when they were not used for ten seconds; who finds none within [`Shape::pool_wait`] is told `Busy`; a statement that takes
+//! 15 seconds is ended. How large it grows is the server's affair; a full disk there is told as `Full`.
 //! A role that may create tables in the database's schema is all it needs.
 
 mod append;
@@ -35,8 +36,10 @@ use value::Utc;
 
 /// Batches that may wait for the writer.
 const QUEUE: usize = 64;
-/// The longest wait for a place in the queue or for a connection of the pool.
+/// The longest wait for a place in the queue.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// A connection beyond those that are kept ends after so long without use.
+const OVERFLOW_LIFE: Duration = Duration::from_secs(10);
 /// The longest wait for the server to take a new connection.
 const CONNECT: Duration = Duration::from_secs(5);
 
@@ -95,9 +98,9 @@ impl PostgresStorage {
         let tls = target.tls().map_err(opened)?;
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let pool = Pool::builder(Manager::from_config(target.config(), tls, recycling))
-            .max_size(shape.connections.max(2))
+            .max_size(shape.connections.max(2).saturating_add(shape.overflow))
             .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(PATIENCE))
+            .wait_timeout(Some(shape.pool_wait))
             .create_timeout(Some(CONNECT))
             .build()
             .map_err(|error| opened(error.to_string()))?;
@@ -106,11 +109,27 @@ impl PostgresStorage {
         drop(client);
         let (commands, queue) = mpsc::channel(QUEUE);
         let writer = tokio::spawn(append::run(pool.clone(), queue, shape.registration));
+        if shape.overflow > 0 {
+            tokio::spawn(shrink(pool.clone(), shape.connections.max(2)));
+        }
         Ok(Self { pool, commands: Mutex::new(Some(commands)), writer: Mutex::new(Some(writer)) })
     }
 
     fn sender(&self) -> Result<mpsc::Sender<append::Batch>, StorageError> {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(StorageError::Closed)
+    }
+}
+
+/// Ends connections beyond `kept` that nobody has used for a while, until the pool closes.
+async fn shrink(pool: Pool, kept: usize) {
+    while !pool.is_closed() {
+        tokio::time::sleep(OVERFLOW_LIFE / 2).await;
+        let mut excess = pool.status().size.saturating_sub(kept);
+        pool.retain(|_, metrics| {
+            let ends = excess > 0 && metrics.last_used() > OVERFLOW_LIFE;
+            excess = excess.saturating_sub(usize::from(ends));
+            !ends
+        });
     }
 }
 

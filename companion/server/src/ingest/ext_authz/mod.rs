@@ -1,4 +1,4 @@
-//! `/v1/ext-authz/...`: Envoy's `ext_authz` over HTTP, answered from the sessions of tenants' users.
+//! Envoy's `ext_authz`, answered from the sessions of tenants' users: over HTTP at `/v1/ext-authz/...`, over gRPC in [`grpc`].
 //!
 //! Envoy sends the head of each request here, with `path_prefix: /v1/ext-authz`. The session's token is in
 //! `Authorization: Bearer pcs1...` or in the cookie `portcullis_session`. 200 lets the request pass and names `x-tenant-id`,
@@ -8,6 +8,9 @@
 //!
 //! It stands on the ingest listener, which only proxies reach, and asks for no ingest token: whoever shows a session's token
 //! learns whose it is, and nothing else. A use is written down at most every half minute.
+
+pub mod grpc;
+pub mod messages;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -20,13 +23,32 @@ use crate::sessions::{Session, Use};
 
 const COOKIE: &str = "portcullis_session";
 
+/// Why a request does not pass.
+pub(super) enum Refused {
+    /// Nothing that it shows opens a session.
+    NoSession(Problem),
+    /// Nobody could look.
+    Away(Problem),
+}
+
 /// Answers for one request of a client.
 pub async fn check(State(ingest): State<Ingest>, headers: HeaderMap) -> Result<Response, Problem> {
-    let refused = || Problem::unauthorized_as("log in: no session goes on for what was shown");
-    let token = token(&headers).ok_or_else(refused)?;
+    match judge(&ingest, &headers).await {
+        Ok(session) => Ok(allow(&session)),
+        Err(Refused::NoSession(problem) | Refused::Away(problem)) => Err(problem),
+    }
+}
+
+/// Whose session a client's headers show.
+pub(super) async fn judge(ingest: &Ingest, headers: &HeaderMap) -> Result<Session, Refused> {
+    let refused =
+        || Refused::NoSession(Problem::unauthorized_as("log in: no session goes on for what was shown"));
+    let token = token(headers).ok_or_else(refused)?;
     let found = ingest.sessions.verify(None, token, Use::Counted, ingest.clock.now()).await;
-    match found.map_err(|error| Problem::storage(&error))? {
-        Ok(session) => allow(&session).ok_or_else(refused),
+    match found.map_err(|error| Refused::Away(Problem::storage(&error)))? {
+        // A user's name that no header can carry lets nobody pass.
+        Ok(session) if HeaderValue::from_str(&session.user_id).is_ok() => Ok(session),
+        Ok(_) => Err(refused()),
         Err(ended) => {
             tracing::info!(category = "security", reason = ended.as_str(), "a session was refused");
             Err(refused())
@@ -48,16 +70,21 @@ fn token(headers: &HeaderMap) -> Option<&str> {
     Some(first.1.trim_matches('"'))
 }
 
-/// A user's name that no header can carry lets nobody pass.
-fn allow(session: &Session) -> Option<Response> {
+/// What an application may trust.
+pub(super) fn names(session: &Session) -> [(&'static str, String); 3] {
+    [
+        ("x-tenant-id", session.tenant.to_string()),
+        ("x-user-id", session.user_id.clone()),
+        ("x-session-id", session.session_id.clone()),
+    ]
+}
+
+fn allow(session: &Session) -> Response {
     let mut response = Body::empty().into_response();
-    for (name, value) in [
-        ("x-tenant-id", session.tenant.as_str()),
-        ("x-user-id", session.user_id.as_str()),
-        ("x-session-id", session.session_id.as_str()),
-    ] {
-        let value = HeaderValue::from_bytes(value.as_bytes()).ok()?;
-        response.headers_mut().insert(HeaderName::from_static(name), value);
+    for (name, value) in names(session) {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
     }
-    Some(response)
+    response
 }
