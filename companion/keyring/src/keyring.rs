@@ -1,4 +1,4 @@
-//! The keyring: seals and opens under tenants' keys, and makes, rotates and shreds them.
+//! The keyring: makes, rotates and shreds tenants' keys; what it seals and opens goes through [`Session`].
 
 use std::sync::Arc;
 
@@ -6,19 +6,25 @@ use portcullis_policy::Tenant;
 use rand_core::TryCryptoRng;
 
 use crate::blind_index::BlindIndex;
-use crate::cache::{Cache, INDEX_VERSION, State, Want};
-use crate::cipher::{self, OVERHEAD, Use};
+use crate::cache::{Cache, Hit, INDEX_VERSION, State, Want};
 use crate::context::Context;
-use crate::envelope::{self, Envelope, MAX_PLAINTEXT_BYTES, SALT_BYTES};
+use crate::envelope::{Envelope, SALT_BYTES};
 use crate::error::{Error, Result};
 use crate::root::{KeyName, KeyService};
 use crate::secret::{Key, Plaintext};
+use crate::session::{self, Session};
 use crate::store::{KeyStore, MAX_VERSIONS, Saved, TenantRecord, WrappedVersion};
 
 /// How often a change is tried anew when somebody else was faster.
 const ATTEMPTS: usize = 16;
 /// What `encrypt_sensitive_data` binds its values to.
 const SENSITIVE: &str = "sensitive data";
+
+/// Whether a change is to be written.
+enum Edit {
+    Save,
+    Leave,
+}
 
 /// Tenants' keys: the wrapped ones in a store, those in use in a bounded cache.
 ///
@@ -38,7 +44,7 @@ impl Keyring {
         Self { service, store, cache: Cache::new(capacity) }
     }
 
-    /// Makes a tenant's first key. `now` is in seconds since the Unix epoch, here and below.
+    /// Makes a tenant's first key. `now` is in milliseconds since the Unix epoch, here and below.
     ///
     /// # Errors
     /// When the tenant has keys or had them shredded; when random source, root key or store fail.
@@ -56,23 +62,60 @@ impl Keyring {
                 Error::Exists(name)
             });
         }
-        let record = TenantRecord {
-            tenant: tenant.clone(),
-            revision: 1,
-            current: 1,
-            min_decrypt: 1,
-            index: self.fresh(KeyName { tenant, version: INDEX_VERSION }, rng)?,
-            versions: vec![WrappedVersion {
-                version: 1,
-                created_at: now,
-                wrapped: self.fresh(KeyName { tenant, version: 1 }, rng)?,
-            }],
-            shredded_at: None,
-        };
+        let record = self.beginning(tenant, (1, 1), now, rng)?;
         match self.store.save(&record)? {
             Saved::Written => Ok(record),
             Saved::Conflict => Err(Error::Exists(tenant.as_str().to_owned())),
         }
+    }
+
+    /// Gives a tenant whose keys were shredded a new key, of a version under which nothing was ever sealed: for one that comes
+    /// back under its name. What was sealed before the shredding stays unreadable.
+    ///
+    /// # Errors
+    /// A tenant that never had keys or has some; when random source, root key or store fail.
+    pub fn renew(&self, tenant: &Tenant, now: i64, rng: &mut impl TryCryptoRng) -> Result<TenantRecord> {
+        let name = || tenant.as_str().to_owned();
+        let before = self.any_record(tenant)?;
+        if before.shredded_at.is_none() {
+            return Err(Error::Exists(name()));
+        }
+        let version = before.current.checked_add(1).ok_or_else(|| Error::TooManyVersions(name()))?;
+        let record = self.beginning(tenant, (before.revision.saturating_add(1), version), now, rng)?;
+        match self.store.save(&record)? {
+            Saved::Written => {
+                self.cache.forget(tenant.as_str());
+                Ok(record)
+            }
+            Saved::Conflict => Err(Error::Exists(name())),
+        }
+    }
+
+    /// A record with one version and a key for blind indexes, both new.
+    fn beginning(
+        &self,
+        tenant: &Tenant,
+        (revision, version): (u64, u32),
+        now: i64,
+        rng: &mut impl TryCryptoRng,
+    ) -> Result<TenantRecord> {
+        let index = self.fresh(KeyName { tenant, version: INDEX_VERSION }, rng)?;
+        let wrapped = self.fresh(KeyName { tenant, version }, rng)?;
+        Ok(TenantRecord {
+            tenant: tenant.clone(),
+            revision,
+            current: version,
+            min_decrypt: version,
+            index,
+            versions: vec![WrappedVersion { version, created_at: now, wrapped }],
+            shredded_at: None,
+        })
+    }
+
+    /// Begins a session: many seals and opens as of one moment.
+    #[must_use]
+    pub fn session(&self) -> Session<'_> {
+        Session::new(self)
     }
 
     /// Seals `message` for the place `context` says, under the tenant's newest key.
@@ -85,16 +128,7 @@ impl Keyring {
         message: &[u8],
         rng: &mut impl TryCryptoRng,
     ) -> Result<Vec<u8>> {
-        if message.len() > MAX_PLAINTEXT_BYTES {
-            return Err(Error::TooLarge(message.len()));
-        }
-        let (version, key) = self.key(context.tenant, Want::Current)?;
-        let mut salt = [0; SALT_BYTES];
-        rng.try_fill_bytes(&mut salt).map_err(|_| Error::Random)?;
-        let room = context.tenant.as_str().len().saturating_add(OVERHEAD).saturating_add(7);
-        let mut bytes = Vec::with_capacity(room.saturating_add(message.len()));
-        envelope::begin(&mut bytes, context.tenant, version, None)?;
-        cipher::seal((&key, Use::Seal), &salt, bytes, Some(context), message)
+        session::seal(context, message, rng, |tenant, want| self.key_now(tenant, want))
     }
 
     /// Opens an envelope that was sealed for `context`.
@@ -102,12 +136,7 @@ impl Keyring {
     /// # Errors
     /// [`Error::Refused`] when it belongs elsewhere or was altered; others say what is missing.
     pub fn open(&self, context: &Context<'_>, envelope: &[u8]) -> Result<Plaintext> {
-        let envelope = Envelope::parse(envelope)?;
-        if envelope.tenant() != context.tenant.as_str() {
-            return Err(Error::Refused);
-        }
-        let (_, key) = self.key(context.tenant, Want::Version(envelope.key_version()))?;
-        cipher::open((&key, Use::Seal), &envelope, Some(context))
+        session::open(context, envelope, |tenant, want| self.key_now(tenant, want))
     }
 
     /// Seals an envelope's content anew under the tenant's newest key; `None` when it is sealed under that already.
@@ -120,10 +149,7 @@ impl Keyring {
         envelope: &[u8],
         rng: &mut impl TryCryptoRng,
     ) -> Result<Option<Vec<u8>>> {
-        let version = Envelope::parse(envelope)?.key_version();
-        let message = self.open(context, envelope)?;
-        let (current, _) = self.key(context.tenant, Want::Current)?;
-        if version == current { Ok(None) } else { self.seal(context, message.expose(), rng).map(Some) }
+        self.session().rewrap(context, envelope, rng)
     }
 
     /// Makes a new version, which seals from now on; the older ones still open. Tells the new record.
@@ -131,17 +157,42 @@ impl Keyring {
     /// # Errors
     /// A tenant without keys or with [`MAX_VERSIONS`]; when random source, root key or store fail.
     pub fn rotate(&self, tenant: &Tenant, now: i64, rng: &mut impl TryCryptoRng) -> Result<TenantRecord> {
-        self.change(tenant, |record| {
-            if record.versions.len() >= MAX_VERSIONS {
-                return Err(Error::TooManyVersions(tenant.as_str().to_owned()));
+        self.change(tenant, |record| self.add_version(record, now, rng).map(|()| Edit::Save))
+    }
+
+    /// Rotates if the sealing version was made at `due` or before; `None` when it is younger. Of several who ask at once one
+    /// rotates: what they see of each other's work counts.
+    ///
+    /// # Errors
+    /// As [`Keyring::rotate`].
+    pub fn rotate_when_due(
+        &self,
+        tenant: &Tenant,
+        due: i64,
+        now: i64,
+        rng: &mut impl TryCryptoRng,
+    ) -> Result<Option<TenantRecord>> {
+        let mut rotated = false;
+        let record = self.change(tenant, |record| {
+            rotated = record.rotated_at().is_none_or(|at| at <= due);
+            if !rotated {
+                return Ok(Edit::Leave);
             }
-            let too_many = || Error::TooManyVersions(tenant.as_str().to_owned());
-            let version = record.current.checked_add(1).ok_or_else(too_many)?;
-            let wrapped = self.fresh(KeyName { tenant, version }, rng)?;
-            record.versions.push(WrappedVersion { version, created_at: now, wrapped });
-            record.current = version;
-            Ok(())
-        })
+            self.add_version(record, now, rng).map(|()| Edit::Save)
+        })?;
+        Ok(rotated.then_some(record))
+    }
+
+    fn add_version(&self, record: &mut TenantRecord, now: i64, rng: &mut impl TryCryptoRng) -> Result<()> {
+        let too_many = || Error::TooManyVersions(record.tenant.as_str().to_owned());
+        if record.versions.len() >= MAX_VERSIONS {
+            return Err(too_many());
+        }
+        let version = record.current.checked_add(1).ok_or_else(too_many)?;
+        let wrapped = self.fresh(KeyName { tenant: &record.tenant, version }, rng)?;
+        record.versions.push(WrappedVersion { version, created_at: now, wrapped });
+        record.current = version;
+        Ok(())
     }
 
     /// From now on only versions from `least` on are opened. It may be lowered again, until [`Keyring::trim`].
@@ -154,7 +205,7 @@ impl Keyring {
                 return Err(Error::UnknownVersion { tenant: tenant.as_str().to_owned(), version: least });
             }
             record.min_decrypt = least;
-            Ok(())
+            Ok(Edit::Save)
         })
     }
 
@@ -166,7 +217,7 @@ impl Keyring {
         self.change(tenant, |record| {
             let least = record.min_decrypt;
             record.versions.retain(|held| held.version >= least);
-            Ok(())
+            Ok(Edit::Save)
         })
     }
 
@@ -186,7 +237,7 @@ impl Keyring {
                 held.wrapped =
                     self.rewrapped(KeyName { tenant, version: held.version }, &held.wrapped, rng)?;
             }
-            Ok(())
+            Ok(Edit::Save)
         })?;
         Ok(true)
     }
@@ -201,7 +252,7 @@ impl Keyring {
             record.versions = Vec::new();
             record.index = Vec::new();
             record.shredded_at = Some(now);
-            Ok(())
+            Ok(Edit::Save)
         });
         match shredded {
             Ok(_) | Err(Error::Shredded(_)) => Ok(()),
@@ -214,7 +265,7 @@ impl Keyring {
     /// # Errors
     /// A tenant without keys, a field that is too long.
     pub fn blind_index(&self, context: &Context<'_>, value: &[u8]) -> Result<BlindIndex> {
-        let (_, key) = self.key(context.tenant, Want::Index)?;
+        let (_, key) = self.key_now(context.tenant, Want::Index)?;
         BlindIndex::new(&key, context, value)
     }
 
@@ -246,9 +297,19 @@ impl Keyring {
     /// # Errors
     /// A tenant without keys, or whose keys were shredded.
     pub fn record(&self, tenant: &Tenant) -> Result<TenantRecord> {
-        let name = || tenant.as_str().to_owned();
-        let record = self.store.load(tenant)?.ok_or_else(|| Error::UnknownTenant(name()))?;
-        if record.shredded_at.is_some() { Err(Error::Shredded(name())) } else { Ok(record) }
+        let record = self.any_record(tenant)?;
+        match record.shredded_at {
+            Some(_) => Err(Error::Shredded(tenant.as_str().to_owned())),
+            None => Ok(record),
+        }
+    }
+
+    /// A tenant's record, also of one whose keys were shredded.
+    ///
+    /// # Errors
+    /// A tenant that never had keys.
+    pub fn any_record(&self, tenant: &Tenant) -> Result<TenantRecord> {
+        self.store.load(tenant)?.ok_or_else(|| Error::UnknownTenant(tenant.as_str().to_owned()))
     }
 
     /// At most `limit` records after the tenant `after`, by name, shredded ones included.
@@ -270,11 +331,16 @@ impl Keyring {
         self.cache.keys()
     }
 
-    /// The wanted key and its version: from the cache as long as the store says that nothing has changed.
-    fn key(&self, tenant: &Tenant, want: Want) -> Result<(u32, Key)> {
+    fn key_now(&self, tenant: &Tenant, want: Want) -> Result<(u32, Key)> {
+        self.key(tenant, want, None).map(|hit| (hit.version, hit.key))
+    }
+
+    /// The wanted key, its version and the revision it was read from: from the cache as long as the store says that nothing
+    /// has changed. Of a tenant whose revision is `checked` already the store is not asked again.
+    pub(crate) fn key(&self, tenant: &Tenant, want: Want, checked: Option<u64>) -> Result<Hit> {
         if let Some(hit) = self.cache.find(tenant.as_str(), want) {
-            if self.store.is_newest(tenant, hit.revision)? {
-                return Ok((hit.version, hit.key));
+            if checked == Some(hit.revision) || self.store.is_newest(tenant, hit.revision)? {
+                return Ok(hit);
             }
             self.cache.forget(tenant.as_str());
         }
@@ -283,27 +349,34 @@ impl Keyring {
         let state =
             State { revision: record.revision, current: record.current, min_decrypt: record.min_decrypt };
         let name = || tenant.as_str().to_owned();
+        let of =
+            |version| record.versions.iter().find(|held| held.version == version).map(|held| &held.wrapped);
         let version = state.version(want).map_err(|least| match want {
-            Want::Version(version) => Error::BelowMinimum { tenant: name(), version, least },
+            Want::Version(version) if of(version).is_some() => {
+                Error::BelowMinimum { tenant: name(), version, least }
+            }
+            Want::Version(version) => Error::UnknownVersion { tenant: name(), version },
             Want::Current | Want::Index => Error::UnknownTenant(name()),
         })?;
-        let held = record.versions.iter().find(|held| held.version == version).map(|held| &held.wrapped);
+        let held = of(version);
         let wrapped = if want == Want::Index { Some(&record.index) } else { held };
         let wrapped = wrapped.ok_or_else(|| Error::UnknownVersion { tenant: name(), version })?;
         let key = self.service.unwrap(KeyName { tenant, version }, wrapped)?;
         self.cache.insert(tenant.as_str(), epoch, state, (version, &key));
-        Ok((version, key))
+        Ok(Hit { revision: record.revision, version, key })
     }
 
     /// Changes a record by compare-and-set, and drops what is in memory of it.
     fn change(
         &self,
         tenant: &Tenant,
-        mut edit: impl FnMut(&mut TenantRecord) -> Result<()>,
+        mut edit: impl FnMut(&mut TenantRecord) -> Result<Edit>,
     ) -> Result<TenantRecord> {
         for _ in 0..ATTEMPTS {
             let mut record = self.record(tenant)?;
-            edit(&mut record)?;
+            if let Edit::Leave = edit(&mut record)? {
+                return Ok(record);
+            }
             record.revision = record.revision.saturating_add(1);
             if self.store.save(&record)? == Saved::Written {
                 self.cache.forget(tenant.as_str());

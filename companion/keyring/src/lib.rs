@@ -27,6 +27,7 @@ mod fernet;
 mod keyring;
 mod root;
 mod secret;
+mod session;
 mod store;
 
 pub use blind_index::BlindIndex;
@@ -36,6 +37,7 @@ pub use error::{Error, Malformed, Result, ServiceError, StoreError};
 pub use fernet::{FernetError, FernetKey, open_fernet};
 pub use keyring::Keyring;
 pub use portcullis_policy::Tenant;
-pub use root::{KeyName, KeyService, RootKey, RootKeys, WeakRoot};
+pub use root::{KeyName, KeyService, MIN_ROOT_BYTES, RootKey, RootKeys, WeakRoot};
 pub use secret::{Key, Plaintext};
+pub use session::Session;
 pub use store::{KeyStore, MAX_VERSIONS, MemoryStore, Saved, TenantRecord, WrappedVersion};

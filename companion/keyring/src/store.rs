@@ -16,7 +16,7 @@ pub const MAX_VERSIONS: usize = 256;
 pub struct WrappedVersion {
     /// From 1 on, never used twice.
     pub version: u32,
-    /// Seconds since the Unix epoch.
+    /// Milliseconds since the Unix epoch.
     pub created_at: i64,
     /// The key under the root key.
     pub wrapped: Vec<u8>,
@@ -37,7 +37,7 @@ pub struct TenantRecord {
     pub index: Vec<u8>,
     /// By version, ascending; empty when shredded.
     pub versions: Vec<WrappedVersion>,
-    /// When the keys were deleted, in seconds since the Unix epoch.
+    /// When the keys were deleted, in milliseconds since the Unix epoch.
     pub shredded_at: Option<i64>,
 }
 

@@ -37,9 +37,11 @@ Secrets come from the environment alone:
   AUDIT_REDACTION_KEY      the hashes of redacted values; at least 32 bytes; left out, made once and kept in
                            DATA_DIR/audit-redaction-key
   LIMITS_GRPC_TOKEN        what a caller of the rate limit service must show; needed beyond the loopback
-  ENCRYPTION_KEY           at least 32 bytes; checked, and told by /api/security/status
-With --demonstration a missing SECRET_KEY or PORTCULLIS_INGEST_TOKEN is made once and kept in
-DATA_DIR/secret-key and DATA_DIR/ingest-token (mode 0600).
+  ENCRYPTION_KEY           the root of all tenants' keys; at least 32 random bytes, made the same way. Keep a copy: without it
+                           nothing that was sealed is ever read again. ENCRYPTION_KEY_FILE names a file (mode 0600) instead
+  ENCRYPTION_KEY_PREVIOUS  the one before, until `portcullis keys rewrap --all` is done; or ENCRYPTION_KEY_PREVIOUS_FILE
+With --demonstration a missing SECRET_KEY, ENCRYPTION_KEY or PORTCULLIS_INGEST_TOKEN is made once and kept in
+DATA_DIR/secret-key, DATA_DIR/encryption-key and DATA_DIR/ingest-token (mode 0600).
 PORTCULLIS_LOG sets the log's level (error, warn, info, debug) against ENVIRONMENT's choice.
 
 Try it:
@@ -67,6 +69,19 @@ Examples:
 
 Exit code: 0 all would pass, 1 at least one would be refused (or would be, if `monitor` were `enforce`),
 2 something could not be read, and nothing would be refused.";
+
+const KEYS_HELP: &str = "\
+The root key is ENCRYPTION_KEY, the file that ENCRYPTION_KEY_FILE names, or DATA_DIR/encryption-key which
+`serve --demonstration` makes. `serve` may run meanwhile, on this machine or others: it sees each change at once.
+
+Examples:
+  portcullis keys list
+  portcullis keys rotate acme
+  portcullis keys rotate --all --older-than 90d
+  echo -n 'DE02 1203' | portcullis keys seal acme --data-type iban > sealed
+  portcullis keys open acme --data-type iban < sealed
+  portcullis keys seal acme --data-type iban --fernet-keys old.key < token   migrates a Fernet token
+  ENCRYPTION_KEY=$NEW ENCRYPTION_KEY_PREVIOUS=$OLD portcullis keys rewrap --all   replaces the root key";
 
 /// The companion of Portcullis: keeps the audit trail, answers for it, checks configurations and tries them on requests.
 #[derive(Debug, Parser)]
@@ -100,6 +115,9 @@ pub enum Command {
     Token(TokenArgs),
     /// Add or list tenants
     Tenant(TenantArgs),
+    /// Make, list, rotate, rewrap and shred tenants' keys; seal and open with them
+    #[command(after_help = KEYS_HELP)]
+    Keys(KeysArgs),
     /// Bring the store's schema up to date, as `serve` does at its start
     Migrate(StoreArgs),
     /// Copy the store into one file, while `serve` may run
@@ -156,6 +174,9 @@ pub struct ServeArgs {
     /// How long events are kept: 1d to 3660d
     #[arg(long, env = "AUDIT_RETENTION", default_value = "90d", value_parser = units::duration, value_name = "DURATION")]
     pub audit_retention: Duration,
+    /// How old a tenant's key may become before a new version is made: 1h to 3660d, as 90d; left out: only by command
+    #[arg(long, env = "KEY_ROTATION", value_parser = units::duration, value_name = "DURATION")]
+    pub key_rotation: Option<Duration>,
     /// Fields of events (columns or details, at any depth) whose value gives way to a keyed hash before anything is written;
     /// those that are known to hold credentials always lose theirs
     #[arg(long, env = "AUDIT_REDACT_FIELDS", value_delimiter = ',', value_name = "NAMES")]
@@ -340,6 +361,98 @@ pub struct TenantArgs {
     /// Where the store is.
     #[command(flatten)]
     pub store: StoreArgs,
+}
+
+/// What `keys` takes.
+#[derive(Debug, Args)]
+pub struct KeysArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: KeysCommand,
+    /// Where the store is.
+    #[command(flatten)]
+    pub store: StoreArgs,
+}
+
+/// One tenant, or all.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Tenants {
+    /// The tenant
+    pub tenant: Option<String>,
+    /// Every tenant that has keys
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a tenant's first key, or a new one after a shredding
+    Create {
+        /// The tenant
+        tenant: String,
+    },
+    /// List keys: versions and ages, never the keys themselves
+    List {
+        /// The tenant; all when left out
+        tenant: Option<String>,
+        /// Print a JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a new version, which seals from now on; older ones still open
+    Rotate {
+        /// Which.
+        #[command(flatten)]
+        tenants: Tenants,
+        /// Only keys that are older: 90d; with --all
+        #[arg(long, value_parser = units::duration, value_name = "DURATION")]
+        older_than: Option<Duration>,
+    },
+    /// Seal kept values anew under the newest version, and wrap keys under the present root key
+    Rewrap {
+        /// Which.
+        #[command(flatten)]
+        tenants: Tenants,
+    },
+    /// Open only versions from this one on
+    Minimum {
+        /// The tenant
+        tenant: String,
+        /// The least version that is opened
+        version: u32,
+        /// Delete the versions below it, for good
+        #[arg(long)]
+        trim: bool,
+    },
+    /// Delete all of a tenant's keys: what they sealed is lost for ever
+    Shred {
+        /// The tenant
+        tenant: String,
+        /// It is meant
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Seal standard input, print the envelope; /api/security/decrypt opens it
+    Seal {
+        /// The tenant
+        tenant: String,
+        /// What kind of value it is
+        #[arg(long, value_name = "TEXT")]
+        data_type: String,
+        /// The input is a Fernet token of one of the keys in this file (mode 0600, one a line); it is sealed anew
+        #[arg(long, value_name = "FILE")]
+        fernet_keys: Option<PathBuf>,
+    },
+    /// Open an envelope on standard input, print what it holds
+    Open {
+        /// The tenant
+        tenant: String,
+        /// What kind of value it was sealed as
+        #[arg(long, value_name = "TEXT")]
+        data_type: String,
+    },
 }
 
 /// What to do with tenants.

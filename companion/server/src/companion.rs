@@ -13,6 +13,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::http::listener::{ListenError, Listener, Terms, serve, tcp};
 use crate::http::tls::{TlsError, TlsFiles};
 use crate::ingest::{self, Ingest};
+use crate::keys::{self, Keys};
 use crate::limits::{self, Limits};
 use crate::metrics::Metrics;
 use crate::policies::Policies;
@@ -67,6 +68,7 @@ pub struct Companion {
     pub grpc_address: Option<SocketAddr>,
     storage: Arc<dyn Storage>,
     trail: Trail,
+    keys: Keys,
     end: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
     /// Ends after all others: it projects what they appended last.
@@ -89,6 +91,7 @@ impl Companion {
         };
         let ingest_listener = ingest_listener.with_tls(acceptor(&settings.ingest_tls)?);
         let storage = storage::open(&settings.database, settings.shape).await?;
+        let keys = Keys::new(Arc::clone(&storage), &settings.root, clock.clone());
         let metrics = Arc::new(Metrics::default());
         let trail = Trail::open(&settings.trail, None, clock.clone())?;
         let trail_rules = settings.trail.retention.clone();
@@ -117,6 +120,7 @@ impl Companion {
             trail: trail.clone(),
             policies,
             sessions: sessions.clone(),
+            keys: keys.clone(),
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
             grpc: grpc.as_ref().map(|(service, _)| service.clone()),
@@ -142,6 +146,9 @@ impl Companion {
             tokio::spawn(retention::run(trail.clone(), trail_rules, clock.clone(), ended.clone())),
             tokio::spawn(expire(Arc::clone(&storage), sessions, clock, settings.retention, metrics, ended)),
         ];
+        if let Some(period) = settings.key_rotation {
+            tasks.push(tokio::spawn(keys::rotate_when_due(keys.clone(), period, ended_too.clone())));
+        }
         if let Some((service, listener)) = grpc {
             let ended = ended_too;
             tasks.push(tokio::spawn(async move {
@@ -157,6 +164,7 @@ impl Companion {
             grpc_address,
             storage,
             trail,
+            keys,
             end,
             tasks,
             projection,
@@ -174,6 +182,12 @@ impl Companion {
     #[must_use]
     pub fn storage(&self) -> Arc<dyn Storage> {
         Arc::clone(&self.storage)
+    }
+
+    /// Its tenants' keys.
+    #[must_use]
+    pub fn keys(&self) -> Keys {
+        self.keys.clone()
     }
 
     /// Stops listening, finishes what is being answered, closes the trail, and the store when it has what the trail has.

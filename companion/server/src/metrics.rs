@@ -11,11 +11,14 @@ use crate::event::{EventType, Severity};
 use crate::storage::{Outcome, QueueState};
 
 /// Routes that have a series of their own; every other path is `other`.
-const ROUTES: [&str; 17] = [
+const ROUTES: [&str; 20] = [
     "/api/security/status",
     "/api/security/events/{tenant_id}",
     "/api/security/metrics/{tenant_id}",
     "/api/security/policies/{tenant_id}",
+    "/api/security/encrypt",
+    "/api/security/decrypt",
+    "/api/security/keys/{tenant_id}",
     "/monitoring/liveness",
     "/monitoring/readiness",
     "/monitoring/version",

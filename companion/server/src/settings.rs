@@ -18,6 +18,7 @@ use crate::cli::{Environment, ServeArgs, StoreArgs};
 use crate::http::access::AllowList;
 use crate::http::tls::TlsFiles;
 use crate::ingest::MIN_TOKEN_BYTES;
+use crate::keys::{Absent, RootError, Service};
 use crate::policies::{RatePolicy, SecurityPolicies};
 use crate::secret::{Secret, SecretError};
 use crate::storage::postgres::{Target, TargetError};
@@ -27,11 +28,13 @@ use crate::trail;
 use crate::trail::redact::{RedactionError, Redactor};
 use crate::{limits, logging};
 
-/// The shortest SECRET_KEY and ENCRYPTION_KEY.
+/// The shortest SECRET_KEY.
 pub const MIN_KEY_BYTES: usize = 32;
 /// The most tenants that register themselves in a demonstration.
 pub const MAX_SELF_REGISTERED: u32 = 10_000;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// How old a tenant's key may become.
+const ROTATION: RangeInclusive<Duration> = Duration::from_secs(3600)..=DAY.saturating_mul(3660);
 /// How long events may be kept.
 const RETENTION: RangeInclusive<Duration> = DAY..=DAY.saturating_mul(3660);
 
@@ -41,6 +44,12 @@ pub enum SettingsError {
     /// A secret is weak, exposed, or cannot be read or made.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// The root key is missing, weak, exposed, or cannot be read or made.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// Keys would be rotated all the time, or hardly ever.
+    #[error("KEY_ROTATION: must be 1h to 3660d, or not set")]
+    Rotation,
     /// No SECRET_KEY.
     #[error(
         "SECRET_KEY: not set; make one with: export SECRET_KEY=$(openssl rand -hex 32); or try out with --demonstration"
@@ -133,6 +142,10 @@ pub struct Settings {
     pub trail: trail::Settings,
     /// Signs tokens.
     pub tokens: TokenKey,
+    /// Keeps the root key of the tenants' keys.
+    pub root: Service,
+    /// How old a tenant's key may become before it is rotated; none: it is not.
+    pub key_rotation: Option<Duration>,
     /// What a module must show.
     pub ingest_token: Option<Secret>,
     /// Where the journal of the limits lies.
@@ -202,6 +215,9 @@ impl Settings {
         if !RETENTION.contains(&args.audit_retention) {
             return Err(SettingsError::Retention);
         }
+        if args.key_rotation.is_some_and(|period| !ROTATION.contains(&period)) {
+            return Err(SettingsError::Rotation);
+        }
         make_data_dir(&args.store.data_dir)?;
         let made = |file: &str, minimum| Secret::read_or_generate(&args.store.data_dir.join(file), minimum);
         let secret_key = match variable(variables, "SECRET_KEY") {
@@ -226,9 +242,8 @@ impl Settings {
             None if args.demonstration => Some(made("ingest-token", MIN_TOKEN_BYTES)?),
             None => return Err(SettingsError::NoIngestToken),
         };
-        let encryption_key = variable(variables, "ENCRYPTION_KEY")
-            .map(|text| Secret::new("ENCRYPTION_KEY", text, MIN_KEY_BYTES))
-            .transpose()?;
+        let absent = if args.demonstration { Absent::Make } else { Absent::Refuse };
+        let root = Service::new(variables, &args.store.data_dir, absent)?;
         let at = |port| SocketAddr::new(args.address, port);
         Ok(Self {
             api: at(args.port),
@@ -260,6 +275,8 @@ impl Settings {
                 ..trail(&args.store.data_dir, variables)?
             },
             tokens: TokenKey::new(secret_key),
+            root,
+            key_rotation: args.key_rotation,
             ingest_token,
             data_dir: args.store.data_dir.clone(),
             redis_url: args.redis_url.clone().filter(|url| !url.is_empty()).map(RedisUrl),
@@ -275,7 +292,7 @@ impl Settings {
             },
             protections: Protections {
                 security: args.security_enabled,
-                encryption: encryption_key.is_some(),
+                encryption: true,
                 rate_limiting: args.security_enabled,
                 audit_logging: true,
             },
@@ -450,6 +467,9 @@ mod tests {
         );
         assert!(error(&["--demonstration"], &[("SECRET_KEY", "short")]).starts_with("SECRET_KEY: 5 bytes"));
         assert!(error(&[], &[KEY]).starts_with("PORTCULLIS_INGEST_TOKEN: not set"));
+        let without_root = error(&["--ingest-socket", "/x"], &[KEY]);
+        assert!(without_root.starts_with("ENCRYPTION_KEY: not set; make one with"), "{without_root}");
+        assert_eq!(error(&["--key-rotation", "5m"], &[KEY]), "KEY_ROTATION: must be 1h to 3660d, or not set");
         assert!(
             error(&["--demonstration"], &[("ENCRYPTION_KEY", "x")]).starts_with("ENCRYPTION_KEY: 1 bytes")
         );
@@ -482,7 +502,7 @@ mod tests {
     #[test]
     fn a_socket_needs_no_token() {
         let folder = tempfile::tempdir().unwrap();
-        let lookup = |name: &str| (name == KEY.0).then(|| KEY.1.to_owned());
+        let lookup = |name: &str| ["SECRET_KEY", "ENCRYPTION_KEY"].contains(&name).then(|| KEY.1.to_owned());
         let settings = Settings::new(&args(folder.path(), &["--ingest-socket", "/x"]), &lookup).unwrap();
         assert!(settings.ingest_token.is_none() && settings.is_private());
     }

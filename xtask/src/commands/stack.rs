@@ -148,8 +148,9 @@ pub fn down(options: Options) -> Result<()> {
 }
 
 /// What a stack leaves in its folder. Nothing else is ever removed, whatever DATA_DIR names.
-const STATE: [&str; 10] = [
+const STATE: [&str; 11] = [
     "secret-key",
+    "encryption-key",
     "ingest-token",
     "companion.db",
     "companion.db-wal",

@@ -258,3 +258,87 @@ fn without_random_bytes_nothing_is_sealed_and_no_key_is_made() {
     assert!(matches!(keyring.rotate(&acme, 0, &mut Broken), Err(Error::Random)));
     assert_eq!(keyring.record(&acme).unwrap().current, 1);
 }
+
+#[test]
+fn of_many_who_rotate_what_is_due_one_does() {
+    let store = Arc::new(SharedStore::default());
+    let keyrings = [(); 4].map(|()| Keyring::new(roots(), store.clone(), 100));
+    let acme = tenant("acme");
+    keyrings[0].generate_tenant_key(&acme, 1000, &mut rng()).unwrap();
+    assert_eq!(keyrings[1].rotate_when_due(&acme, 999, 1500, &mut rng()).unwrap(), None);
+    let rotated: usize = thread::scope(|scope| {
+        let tasks: Vec<_> = keyrings
+            .iter()
+            .map(|keyring| scope.spawn(|| keyring.rotate_when_due(&acme, 1000, 2000, &mut rng()).unwrap()))
+            .collect();
+        tasks.into_iter().filter_map(|task| task.join().unwrap()).count()
+    });
+    let record = keyrings[0].record(&acme).unwrap();
+    assert_eq!((rotated, record.current, record.rotated_at()), (1, 2, Some(2000)));
+}
+
+#[test]
+fn a_tenant_that_comes_back_gets_a_key_that_opens_nothing_of_before() {
+    let store = Arc::new(SharedStore::default());
+    let (here, there) = (Keyring::new(roots(), store.clone(), 100), Keyring::new(roots(), store, 100));
+    let (acme, mut rng) = (tenant("acme"), rng());
+    assert!(matches!(here.renew(&acme, 0, &mut rng), Err(Error::UnknownTenant(_))));
+    here.generate_tenant_key(&acme, 0, &mut rng).unwrap();
+    here.rotate(&acme, 1, &mut rng).unwrap();
+    assert!(matches!(here.renew(&acme, 1, &mut rng), Err(Error::Exists(_))));
+    let before = here.seal(&Context::of(&acme), b"m", &mut rng).unwrap();
+    let index = here.blind_index(&Context::of(&acme), b"m").unwrap();
+    here.shred(&acme, 2).unwrap();
+    let renewed = there.renew(&acme, 3, &mut rng).unwrap();
+    assert_eq!((renewed.current, renewed.min_decrypt, renewed.shredded_at), (3, 3, None));
+    for keyring in [&here, &there] {
+        let refused = keyring.open(&Context::of(&acme), &before);
+        assert!(matches!(refused, Err(Error::UnknownVersion { version: 2, .. })), "{refused:?}");
+        let fresh = keyring.seal(&Context::of(&acme), b"m", &mut rng).unwrap();
+        assert_eq!(keyring.open(&Context::of(&acme), &fresh).unwrap().expose(), b"m");
+        assert_ne!(keyring.blind_index(&Context::of(&acme), b"m").unwrap(), index);
+    }
+}
+
+#[test]
+fn a_session_asks_the_store_once_a_tenant_and_the_next_one_sees_what_changed() {
+    struct Counted(MemoryStore, AtomicUsize);
+    impl KeyStore for Counted {
+        fn load(&self, tenant: &Tenant) -> Result<Option<TenantRecord>, StoreError> {
+            self.0.load(tenant)
+        }
+        fn save(&self, record: &TenantRecord) -> Result<Saved, StoreError> {
+            self.0.save(record)
+        }
+        fn list(&self, after: Option<&Tenant>, limit: usize) -> Result<Vec<TenantRecord>, StoreError> {
+            self.0.list(after, limit)
+        }
+        fn is_newest(&self, tenant: &Tenant, revision: u64) -> Result<bool, StoreError> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            Ok(self.load(tenant)?.is_some_and(|record| record.revision == revision))
+        }
+    }
+    let store = Arc::new(Counted(MemoryStore::default(), AtomicUsize::new(0)));
+    let (here, there) =
+        (Keyring::new(roots(), store.clone(), 100), Keyring::new(roots(), store.clone(), 100));
+    let (acme, globex, mut rng) = (tenant("acme"), tenant("globex"), rng());
+    for tenant in [&acme, &globex] {
+        here.generate_tenant_key(tenant, 0, &mut rng).unwrap();
+        here.seal(&Context::of(tenant), b"warm", &mut rng).unwrap();
+    }
+    store.1.store(0, Ordering::Relaxed);
+    let mut session = here.session();
+    let mut envelopes = Vec::new();
+    for _ in 0..50 {
+        for tenant in [&acme, &globex] {
+            let envelope = session.seal(&Context::of(tenant), b"m", &mut rng).unwrap();
+            assert_eq!(session.open(&Context::of(tenant), &envelope).unwrap().expose(), b"m");
+            envelopes.push(envelope);
+        }
+    }
+    assert_eq!(store.1.load(Ordering::Relaxed), 2);
+    there.shred(&acme, 1).unwrap();
+    let mut later = here.session();
+    assert!(matches!(later.open(&Context::of(&acme), &envelopes[0]), Err(Error::Shredded(_))));
+    assert_eq!(later.open(&Context::of(&globex), &envelopes[1]).unwrap().expose(), b"m");
+}

@@ -6,7 +6,9 @@
 
 pub mod auth;
 mod cursor;
+mod encryption;
 mod events;
+mod keys;
 mod monitoring;
 mod openapi;
 mod parameters;
@@ -33,6 +35,7 @@ use crate::clock::{Clock, monotonic};
 use crate::http::access::{AllowList, Guesses};
 use crate::http::envelope::{self, Envelope};
 use crate::http::problem::Problem;
+use crate::keys::{Keys, KeysError};
 use crate::limits::{Limits, grpc};
 use crate::metrics::Metrics;
 use crate::policies::Policies;
@@ -50,7 +53,7 @@ const SLOW_QUERY: Duration = Duration::from_secs(1);
 pub struct Protections {
     /// SECURITY_ENABLED.
     pub security: bool,
-    /// A valid ENCRYPTION_KEY is there.
+    /// Values are sealed under keys of their tenants.
     pub encryption: bool,
     /// Rate limits are set.
     pub rate_limiting: bool,
@@ -68,6 +71,8 @@ pub struct Parts {
     pub policies: Policies,
     /// Sessions of tenants' users.
     pub sessions: Sessions,
+    /// Seals and opens.
+    pub keys: Keys,
     /// The present.
     pub clock: Clock,
     /// Counted here.
@@ -148,6 +153,19 @@ impl Api {
         answer.map_err(|error| self.storage_problem(&error))
     }
 
+    /// What a client is told when keys were not to be had.
+    fn keys_problem(&self, error: &KeysError) -> Problem {
+        match error {
+            KeysError::Storage(error) => self.storage_problem(error),
+            KeysError::Busy => Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "busy",
+                "many use keys at once; try again in a second",
+            ),
+            KeysError::Keyring(error) => keys::problem(error),
+        }
+    }
+
     /// 503, counted.
     fn storage_problem(&self, error: &StorageError) -> Problem {
         self.metrics.storage_errors.add(1);
@@ -170,6 +188,16 @@ pub fn router(api: Api) -> Router {
         .route("/api/security/rate-limit/check", post(rate_limit::check))
         .route("/api/security/policies/{tenant_id}", get(policies::read).put(policies::change))
         .route("/api/security/password/check", post(passwords::judge))
+        .route("/api/security/encrypt", post(encryption::encrypt))
+        .route("/api/security/decrypt", post(encryption::decrypt))
+        .route("/api/security/encrypted/{tenant_id}/{value_id}", delete(encryption::discard))
+        .route("/api/security/keys", get(keys::list))
+        .route(
+            "/api/security/keys/{tenant_id}",
+            get(keys::read).post(keys::create).put(keys::change).delete(keys::shred),
+        )
+        .route("/api/security/keys/{tenant_id}/rotate", post(keys::rotate))
+        .route("/api/security/keys/{tenant_id}/rewrap", post(keys::rewrap))
         .route(
             "/api/security/sessions/{tenant_id}",
             get(sessions::list).post(sessions::begin).delete(sessions::revoke_all),

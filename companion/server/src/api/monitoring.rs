@@ -188,6 +188,7 @@ pub async fn prometheus(
     let text = api.metrics.render(api.storage.queue(), api.started.elapsed())
         + &api.trail.render()
         + &api.limits.render()
+        + &api.keys.render()
         + &api.grpc.as_ref().map(crate::limits::grpc::Service::render).unwrap_or_default();
     let mut response = text.into_response();
     let value = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::{events, monitoring, passwords, policies, rate_limit, security, sessions, tenants};
+use super::{
+    encryption, events, keys, monitoring, passwords, policies, rate_limit, security, sessions, tenants,
+};
 use crate::http::envelope;
 use crate::http::problem::ProblemBody;
 
@@ -40,7 +42,7 @@ impl Description {
 
     /// Begins an operation that asks for a token.
     fn add(&mut self, method: &'static str, path: &'static str, summary: &str) -> Operation<'_> {
-        let parameters = [("{tenant_id}", tenant()), ("{session_id}", session())];
+        let parameters = [("{tenant_id}", tenant()), ("{session_id}", session()), ("{value_id}", value())];
         let parameters =
             parameters.into_iter().filter(|(name, _)| path.contains(name)).map(|(_, value)| value).collect();
         let value = Map::from_iter([("summary".to_owned(), summary.into())]);
@@ -128,6 +130,10 @@ fn session() -> Value {
     json!({"name": "session_id", "in": "path", "required": true, "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"}})
 }
 
+fn value() -> Value {
+    json!({"name": "value_id", "in": "path", "required": true, "schema": {"type": "integer", "minimum": 1, "format": "int64"}})
+}
+
 fn query(name: &str, required: bool, schema: &Value) -> Value {
     json!({"name": name, "in": "query", "required": required, "schema": schema})
 }
@@ -154,6 +160,7 @@ fn filter(operation: Operation<'_>) -> Operation<'_> {
 fn describe() -> Value {
     let mut all = Description::new();
     describe_security(&mut all);
+    describe_keys(&mut all);
     describe_sessions(&mut all);
     describe_tenants(&mut all);
     describe_monitoring(&mut all);
@@ -210,6 +217,49 @@ fn describe_security(all: &mut Description) {
         .done();
 }
 
+fn describe_keys(all: &mut Description) {
+    all.add("post", "/api/security/encrypt", "Seal a value under its tenant's key")
+        .takes::<encryption::Plain>()
+        .answers::<encryption::SealedBody>("200", "It is sealed, and not kept.")
+        .answers::<encryption::SealedBody>("201", "It is sealed and kept.")
+        .also(&["410"])
+        .done();
+    all.add("post", "/api/security/decrypt", "Open a sealed value")
+        .takes::<encryption::Ciphered>()
+        .answers::<encryption::Opened<'_>>("200", "The value.")
+        .also(&["410"])
+        .done();
+    all.add("delete", "/api/security/encrypted/{tenant_id}/{value_id}", "Remove a kept value")
+        .answers::<encryption::Discarded>("200", "It is gone.")
+        .done();
+    all.add("get", "/api/security/keys", "Tenants' keys (admin)")
+        .parameter(query("after", false, &json!({"type": "string", "pattern": "^[!-~]{1,50}$"})))
+        .answers::<keys::KeyList>("200", "By tenant, 100 at a time.")
+        .done();
+    let one = "/api/security/keys/{tenant_id}";
+    all.add("get", one, "A tenant's keys (admin)").answers::<keys::KeyBody>("200", "Their versions.").done();
+    all.add("post", one, "Make a tenant's key (admin)")
+        .answers::<keys::KeyBody>("201", "It is there.")
+        .also(&["409"])
+        .done();
+    all.add("put", one, "Say which versions of a tenant's key open (admin)")
+        .takes::<keys::KeyChange>()
+        .answers::<keys::KeyBody>("200", "As it is now.")
+        .also(&["410"])
+        .done();
+    all.add("delete", one, "Delete a tenant's keys for good (admin)")
+        .answers::<keys::Shredded>("200", "What they sealed cannot be read again.")
+        .done();
+    all.add("post", "/api/security/keys/{tenant_id}/rotate", "Make a new version of a tenant's key (admin)")
+        .answers::<keys::KeyBody>("200", "It seals from now on.")
+        .also(&["409", "410"])
+        .done();
+    all.add("post", "/api/security/keys/{tenant_id}/rewrap", "Seal a tenant's kept values anew (admin)")
+        .answers::<keys::Rewrapped>("200", "They are sealed under the newest version.")
+        .also(&["410"])
+        .done();
+}
+
 fn describe_sessions(all: &mut Description) {
     let of_tenant = "/api/security/sessions/{tenant_id}";
     let user = json!({"type": "string", "pattern": r"^[^\x00-\x1f\x7f-\x9f]{1,50}$"});
@@ -254,9 +304,13 @@ fn describe_tenants(all: &mut Description) {
         .takes::<tenants::TenantChange>()
         .answers::<tenants::TenantBody>("200", "It was there, and is as asked for now.")
         .answers::<tenants::TenantBody>("201", "It is there now.")
+        .also(&["410"])
         .done();
     all.add("delete", one, "Remove a tenant (admin)")
-        .answers::<tenants::Removed>("200", "It is gone, with its sessions, sealed values and policies.")
+        .answers::<tenants::Removed>(
+            "200",
+            "It is gone, with its keys, sessions, sealed values and policies.",
+        )
         .done();
 }
 

@@ -1,6 +1,6 @@
 //! `/api/tenants`: which tenants there are. For the admin scope alone.
 //!
-//! A tenant that is removed loses its sessions, its sealed values and its policies at once. Its events stay until they are
+//! A tenant that is removed loses its keys, its sessions, its sealed values and its policies at once. Its events stay until they are
 //! old enough, and nobody reads them through the API meanwhile: an audit trail is not something to take back.
 
 use axum::Extension;
@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use portcullis_policy::CorrelationId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::paths::{TenantPath, tenant_name};
 use super::{Api, auth, parameters};
@@ -18,11 +19,13 @@ use crate::clock::rfc3339;
 use crate::http::body;
 use crate::http::envelope::json;
 use crate::http::problem::Problem;
+use crate::storage::postgres::Target;
 use crate::tenant::records::{self, Record, TenancyModel};
 use crate::tenant::{MalformedTenant, TenantId};
 use crate::token::Grant;
 
 const MAX_BODY_BYTES: usize = 4 * 1024;
+const MAX_URL_BYTES: usize = 2000;
 /// Tenants of one page.
 const PAGE: u32 = 1000;
 
@@ -33,6 +36,33 @@ pub struct TenantChange {
     /// How its data lies; `shared` when left out of a new tenant.
     #[serde(default)]
     tenancy_model: Option<TenancyModel>,
+    /// The address of a database of its own, `postgres://USER:PASSWORD@HOST/DATABASE` or `sqlite:PATH`: kept sealed, never told.
+    /// Null forgets it; left out, it stays.
+    #[serde(default, deserialize_with = "told")]
+    #[schemars(with = "Option<String>", length(max = 2000))]
+    database_url: Option<Option<String>>,
+}
+
+/// Null is not the same as left out.
+fn told<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// An address of a database, if it is one.
+fn address(url: String) -> Result<Zeroizing<String>, Problem> {
+    let url = Zeroizing::new(url);
+    let known = match url.split_once(':').map(|(scheme, rest)| (scheme.to_ascii_lowercase(), rest)) {
+        Some((scheme, _)) if matches!(scheme.as_str(), "postgres" | "postgresql") => {
+            Target::new(&url).map(drop).map_err(|error| error.to_string())
+        }
+        Some((scheme, path)) if scheme == "sqlite" && !path.is_empty() => Ok(()),
+        _ => Err("write postgres://USER:PASSWORD@HOST/DATABASE or sqlite:PATH".to_owned()),
+    };
+    let plain = url.len() <= MAX_URL_BYTES && !url.chars().any(char::is_control);
+    known
+        .and(if plain { Ok(()) } else { Err("has more than 2000 bytes, or control characters".to_owned()) })
+        .map_err(|error| Problem::unprocessable(format!("database_url: {error}")))?;
+    Ok(url)
 }
 
 /// A tenant.
@@ -131,10 +161,15 @@ pub async fn put(
     auth::require_admin(&grant)?;
     let tenant = named(path)?;
     let change: TenantChange = body::json(&headers, body, MAX_BODY_BYTES).await?;
+    let url = change.database_url.map(|url| url.map(address).transpose()).transpose()?;
     let now = api.clock.now();
     let before = api.query(records::find(&*api.storage, &tenant)).await?;
     let model = change.tenancy_model.or_else(|| before.as_ref().map(|record| record.tenancy_model));
-    let record = api.query(records::put(&*api.storage, &tenant, model.unwrap_or_default(), now)).await?;
+    let mut record = api.query(records::put(&*api.storage, &tenant, model.unwrap_or_default(), now)).await?;
+    if let Some(url) = url {
+        record.database_configured = url.is_some();
+        api.keys.set_database_url(&tenant, url, now).await.map_err(|error| api.keys_problem(&error))?;
+    }
     let status = if before.is_some() { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, answer(&api, &tenant, record)).into_response())
 }
@@ -149,9 +184,16 @@ pub async fn remove(
     auth::require_admin(&grant)?;
     let tenant = named(path)?;
     let now = api.clock.now();
+    if !api.query(records::exists(&*api.storage, &tenant)).await? {
+        return Err(auth::unknown_tenant());
+    }
+    // First, so that a removal that breaks off leaves nothing that can be read and is repeated; and again, in case a first key
+    // was made in between.
+    shred(&api, &tenant).await?;
     if !api.query(records::remove(&*api.storage, &tenant)).await? {
         return Err(auth::unknown_tenant());
     }
+    shred(&api, &tenant).await?;
     api.query(api.policies.forget(&tenant, now)).await?;
     tracing::warn!(
         category = "audit",
@@ -161,4 +203,10 @@ pub async fn remove(
         "tenant removed"
     );
     Ok(json(&Removed { tenant_id: tenant.to_string(), removed: true, timestamp: rfc3339(now) }))
+}
+
+async fn shred(api: &Api, tenant: &TenantId) -> Result<(), Problem> {
+    let tenant = tenant.clone();
+    let done = api.keys.run(move |keys| keys.shred(tenant.as_tenant())).await;
+    done.map_err(|error| api.keys_problem(&error))
 }

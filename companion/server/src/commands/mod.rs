@@ -4,6 +4,7 @@ pub mod audit;
 pub mod backup;
 pub mod check;
 pub mod inspect;
+pub mod keys;
 pub mod migrate;
 pub mod serve;
 pub mod tenant;
@@ -23,6 +24,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Schema => schema(),
         Command::Token(args) => token::run(&args),
         Command::Tenant(args) => tenant::run(&args),
+        Command::Keys(args) => keys::run(&args),
         Command::Migrate(args) => migrate::run(&args),
         Command::Backup(args) => backup::backup(&args),
         Command::Restore(args) => backup::restore(&args),

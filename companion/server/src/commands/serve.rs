@@ -7,17 +7,22 @@ use crate::cli::ServeArgs;
 use crate::clock::Clock;
 use crate::companion::Companion;
 use crate::settings::{Settings, process_variables};
-use crate::{logging, settings};
+use crate::{hardening, logging, settings};
 
 /// Serves until SIGINT or SIGTERM.
 ///
 /// # Errors
 /// One line with the remedy.
 pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
+    // Before the first key is read.
+    let forbidden = hardening::forbid_dumps();
     let settings = Settings::new(args, &process_variables)?;
     let level = settings::process_variables("PORTCULLIS_LOG");
     logging::start(settings.environment, level.as_deref(), settings.log_file.clone())
         .context("LOG_FILE cannot be opened; set it to a file that this user may write, or to none")?;
+    if let Err(error) = forbidden {
+        tracing::warn!(category = "security", %error, "the system does not forbid core dumps; they would hold keys");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -39,7 +39,7 @@ pub async fn bytes(body: Body, most: usize) -> Result<Bytes, Problem> {
 ///
 /// # Errors
 /// 400 with line and column for what is no JSON, 415 for another media type, 422 with the field for what is JSON and not
-/// what is asked for.
+/// the object that is asked for.
 pub async fn json<T: DeserializeOwned>(headers: &HeaderMap, body: Body, most: usize) -> Result<T, Problem> {
     let media_type =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -71,7 +71,11 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         Err((_, error)) => return Err(not_json(&error)),
     };
     reader.end().map_err(|error| not_json(&error))?;
-    Ok(value)
+    // The reader would take an array for an object whose fields come in order.
+    match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'{') => Ok(value),
+        _ => Err(Problem::unprocessable("body: must be an object")),
+    }
 }
 
 fn not_json(error: &serde_json::Error) -> Problem {
@@ -104,6 +108,7 @@ mod tests {
             ("{\"inner\": {\"count\": 256}}", 422, "inner.count: "),
             ("{\"other\": 1}", 422, "other: unknown field `other`"),
             ("[]", 422, "body: "),
+            ("[[1]]", 422, "body: must be an object"),
         ] {
             let problem = parse::<Outer>(body.as_bytes()).unwrap_err();
             assert_eq!(problem.status.as_u16(), status, "{body}: {}", problem.detail);

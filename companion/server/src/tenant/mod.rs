@@ -33,6 +33,12 @@ impl TenantId {
         Self(Tenant::public())
     }
 
+    /// The same as the other crates know it.
+    #[must_use]
+    pub fn as_tenant(&self) -> &Tenant {
+        &self.0
+    }
+
     /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -43,6 +49,12 @@ impl TenantId {
     #[must_use]
     pub fn may_register_itself(&self) -> bool {
         self.as_str().bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
+    }
+}
+
+impl From<Tenant> for TenantId {
+    fn from(tenant: Tenant) -> Self {
+        Self(tenant)
     }
 }
 

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use portcullis_server::storage::Place;
 use serde_json::{Value, json};
 
-use crate::support::{Running, Store, new_place, record, send, try_send};
+use crate::support::{Running, Store, json_request, new_place, record, send, try_send};
 
 pub fn portcullis(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
@@ -113,12 +113,21 @@ async fn a_demonstration_from_start_to_end() {
     let folder = tempfile::tempdir().unwrap();
     let serve = ["serve", "--demonstration", "--port", "0", "--ingest-port", "0"];
     let serving = Serving::start(&mut portcullis(folder.path(), &serve));
-    for file in ["secret-key", "ingest-token", "companion.db", "companion.db-wal"] {
+    for file in ["secret-key", "encryption-key", "ingest-token", "companion.db", "companion.db-wal"] {
         let mode = std::fs::metadata(folder.path().join(file)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{file}");
     }
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", serving.child.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "a core dump would hold keys: {core}");
     let api = serving.ready["api"].as_str().unwrap().parse().unwrap();
     let token = text(&output(folder.path(), &["token"]).stdout).trim().to_owned();
+    let secret = json!({"data": "DE02 1203 0000", "data_type": "iban"});
+    let tenant = text(&output(folder.path(), &["tenant", "add", "acme"]).stdout);
+    assert_eq!(tenant, "acme: added\n");
+    let own = text(&output(folder.path(), &["token", "--tenant", "acme"]).stdout);
+    let sealed = send(api, &json_request("POST", "/api/security/encrypt", &secret, own.trim())).await;
+    assert_eq!(sealed.status, 201, "{}", sealed.body);
     let get = |path: &str, token: &str| {
         format!(
             "GET {path} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {token}\r\nx-request-id: find-me-in-the-log\r\nConnection: close\r\n\r\n"
@@ -138,7 +147,8 @@ async fn a_demonstration_from_start_to_end() {
         assert!(line["category"].is_string() && line["level"].is_string(), "{line}");
     }
     assert!(log.contains("\"correlation_id\":\"find-me-in-the-log\""), "{log}");
-    for secret in [token.as_str(), of_tenant.trim()] {
+    let root = std::fs::read_to_string(folder.path().join("encryption-key")).unwrap();
+    for secret in [token.as_str(), of_tenant.trim(), root.trim(), "DE02"] {
         assert!(!log.contains(secret));
     }
 }
@@ -230,6 +240,74 @@ fn an_operator_adds_tenants() {
     assert_eq!(run(&["tenant", "add", "acme"]), "acme: exists already\n");
     assert_eq!(run(&["tenant", "list"]), "acme\nglobex\n");
     assert_eq!(output(folder.path(), &["tenant", "add", "a b"]).status.code(), Some(1));
+}
+
+#[test]
+fn an_operator_handles_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = ("0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210");
+    let run = |root: &[(&str, &str)], arguments: &[&str], input: &[u8]| {
+        let mut command = portcullis(folder.path(), &[&["keys"], arguments].concat());
+        command
+            .envs(root.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // Who refuses at once reads nothing.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        let output = child.wait_with_output().unwrap();
+        let said = text(&output.stderr);
+        assert!(!said.contains(old) && !said.contains(new) && !said.contains("DE02"), "{said}");
+        (output.status.code(), text(&output.stdout), said)
+    };
+    let root = [("ENCRYPTION_KEY", old)];
+    output(folder.path(), &["tenant", "add", "acme"]);
+    let (code, _, said) = run(&[], &["list"], b"");
+    assert!(
+        code == Some(1) && said.starts_with("portcullis: ENCRYPTION_KEY: not set; make one with"),
+        "{said}"
+    );
+    assert!(run(&root, &["create", "acme"], b"").1.starts_with("acme: version 1 of "));
+    let (code, _, said) = run(&root, &["create", "acme"], b"");
+    assert!(code == Some(1) && said.contains("rotate it instead"), "{said}");
+    let sealed = run(&root, &["seal", "acme", "--data-type", "iban"], b"DE02 1203").1;
+    let open = |root: &[(&str, &str)], kind: &str| {
+        run(root, &["open", "acme", "--data-type", kind], sealed.as_bytes())
+    };
+    assert_eq!(open(&root, "iban").1, "DE02 1203");
+    assert_eq!(open(&root, "phone").0, Some(1));
+    assert!(run(&root, &["rotate", "acme"], b"").1.starts_with("acme: version 2 of "));
+    assert_eq!(run(&root, &["rotate", "--all"], b"").1, "1 tenants rotated\n");
+    assert_eq!(run(&root, &["rotate", "--all", "--older-than", "1h"], b"").1, "0 rotated\n");
+    assert_eq!(run(&root, &["rotate"], b"").0, Some(2));
+    assert_eq!(open(&root, "iban").1, "DE02 1203");
+    let list: Value = serde_json::from_str(&run(&root, &["list", "--json"], b"").1).unwrap();
+    assert_eq!((&list["current_version"], list["versions"].as_array().unwrap().len()), (&json!(3), 3));
+
+    // A Fernet token of another program: the example of the format's specification.
+    let file = folder.path().join("fernet");
+    std::fs::write(&file, "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=\n").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let token = b"gAAAAAAdwJ6wAAECAwQFBgcICQoLDA0ODy021cpGVWKZ_eEwCGM4BLLF_5CV9dOPmrhuVUPgJobwOz7JcbmrR64jVmpU4IwqDA==";
+    let migrate = ["seal", "acme", "--data-type", "greeting", "--fernet-keys", "fernet"];
+    let migrated = run(&root, &migrate, token).1;
+    assert_eq!(run(&root, &["open", "acme", "--data-type", "greeting"], migrated.as_bytes()).1, "hello");
+
+    let both = [("ENCRYPTION_KEY", new), ("ENCRYPTION_KEY_PREVIOUS", old)];
+    assert_eq!(open(&[("ENCRYPTION_KEY", new)], "iban").0, Some(1));
+    assert_eq!(run(&both, &["rewrap", "--all"], b"").1, "1 tenants rewrapped\n");
+    assert_eq!(open(&[("ENCRYPTION_KEY", new)], "iban").1, "DE02 1203");
+    assert_eq!(open(&root, "iban").0, Some(1));
+
+    let root = [("ENCRYPTION_KEY", new)];
+    assert!(run(&root, &["minimum", "acme", "3", "--trim"], b"").1.ends_with("opens from version 3 on\n"));
+    assert_eq!(open(&root, "iban").0, Some(1));
+    let (code, _, said) = run(&root, &["shred", "acme"], b"");
+    assert!(code == Some(1) && said.contains("--yes"), "{said}");
+    assert_eq!(run(&root, &["shred", "acme", "--yes"], b"").1, "acme: shredded\n");
+    assert!(run(&root, &["list"], b"").1.starts_with("acme: shredded 2"));
+    assert!(open(&root, "iban").2.contains("shredded"));
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod ext_authz;
 mod grpc;
 mod ingest;
 mod inspect;
+mod keys;
 mod limits;
 mod logs;
 mod outage;

@@ -11,6 +11,7 @@ use portcullis_server::api::Protections;
 use portcullis_server::cli::Environment;
 use portcullis_server::clock::{Clock, Timestamp};
 use portcullis_server::companion::Companion;
+use portcullis_server::keys::{Absent, Service};
 use portcullis_server::policies::SecurityPolicies;
 use portcullis_server::secret::Secret;
 use portcullis_server::settings::{IngestPlace, Settings};
@@ -100,6 +101,19 @@ pub fn trail_settings(folder: &Path) -> trail::Settings {
     }
 }
 
+/// What wraps the tenants' keys in a test.
+pub const ROOT_KEY: &str = "0123456789abcdef0123456789abcdef";
+
+/// A root key, and the one before it.
+pub fn root(current: &str, previous: Option<&str>) -> Service {
+    let of = |name: &str| match name {
+        "ENCRYPTION_KEY" => Some(current.to_owned()),
+        "ENCRYPTION_KEY_PREVIOUS" => previous.map(str::to_owned),
+        _ => None,
+    };
+    Service::new(&of, Path::new("unused"), Absent::Refuse).unwrap()
+}
+
 fn settings(folder: &Path, place: Place, demonstration: bool) -> Settings {
     Settings {
         api: ([127, 0, 0, 1], 0).into(),
@@ -120,6 +134,8 @@ fn settings(folder: &Path, place: Place, demonstration: bool) -> Settings {
         retention: Duration::from_secs(90 * 24 * 3600),
         trail: trail_settings(folder),
         tokens: token_key(),
+        root: root(ROOT_KEY, None),
+        key_rotation: None,
         ingest_token: Some(Secret::new("t", INGEST_TOKEN.to_owned(), 16).unwrap()),
         data_dir: folder.to_owned(),
         redis_url: None,
@@ -127,7 +143,7 @@ fn settings(folder: &Path, place: Place, demonstration: bool) -> Settings {
         policies: SecurityPolicies::default(),
         protections: Protections {
             security: true,
-            encryption: false,
+            encryption: true,
             rate_limiting: true,
             audit_logging: true,
         },
@@ -156,6 +172,14 @@ impl Running {
         let mut settings = settings(folder.path(), place.clone(), true);
         change(&mut settings);
         Self::with(folder, place, Clock::manual(start_time()), settings).await
+    }
+
+    /// On a store that another companion may have open.
+    pub async fn on(place: Place, clock: Clock, change: impl FnOnce(&mut Settings)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = settings(folder.path(), place.clone(), false);
+        change(&mut settings);
+        Self::with(folder, place, clock, settings).await
     }
 
     async fn with(folder: tempfile::TempDir, place: Place, clock: Clock, settings: Settings) -> Self {

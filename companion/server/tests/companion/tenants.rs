@@ -1,6 +1,7 @@
 //! Tenants through the API: added, changed, listed, removed, by the admin scope alone.
 
-use serde_json::json;
+use portcullis_server::tenant::TenantId;
+use serde_json::{Value, json};
 
 use crate::support::{Running, Store, on_each_store, record};
 
@@ -24,6 +25,52 @@ async fn an_admin_adds_changes_lists_and_removes(store: Store) {
     assert_eq!((&listed["tenants"], &listed["next_after"]), (&json!(["acme", "globex"]), &json!(null)));
     let listed = running.get("/api/tenants?after=acme", Some(&admin)).await.json();
     assert_eq!(listed["tenants"], json!(["globex"]));
+}
+
+async fn the_address_of_a_database_is_kept_sealed_and_never_told(store: Store) {
+    let running = Running::start(store, false).await;
+    let (admin, path) = (running.admin(), "/api/tenants/acme");
+    let url = "postgres://shop:hunter2@db.example/acme";
+    let put = async |url: Value| {
+        running.send_json("PUT", path, &admin, &json!({"database_url": url}).to_string()).await
+    };
+    let answer = put(json!(url)).await;
+    assert_eq!((answer.status, &answer.json()["database_configured"]), (201, &json!(true)));
+    assert!(!answer.body.contains("hunter2"));
+    let kept = running.get(path, Some(&admin)).await;
+    assert!(kept.json()["database_configured"] == true && !kept.body.contains("hunter2"));
+    let sealed = running.rows("SELECT database_url_sealed FROM tenants").await;
+    assert!(!sealed[0].text(0).unwrap().contains("hunter2"));
+
+    let keys = running.companion.keys();
+    let acme = TenantId::new("acme").unwrap();
+    let known = async || keys.database_url(&acme).await.unwrap().map(|url| url.to_string());
+    assert_eq!(known().await.as_deref(), Some(url));
+    // Sealed anew with everything else, and left as it is by a change of something else.
+    let step = async |step: &str| {
+        running.send_json("POST", &format!("/api/security/keys/acme/{step}"), &admin, "").await
+    };
+    assert_eq!(step("rotate").await.status, 200);
+    assert_eq!(step("rewrap").await.json()["values_resealed"], 1);
+    assert_eq!(running.send_json("PUT", path, &admin, "{\"tenancy_model\": \"schema\"}").await.status, 200);
+    assert_eq!(known().await.as_deref(), Some(url));
+    // What somebody copies to another tenant's row does not open there.
+    running.add_tenant("globex").await;
+    running
+        .execute("UPDATE tenants SET database_url_sealed = (SELECT database_url_sealed FROM tenants WHERE tenant_id = 'acme') WHERE tenant_id = 'globex'")
+        .await;
+    assert!(keys.database_url(&TenantId::new("globex").unwrap()).await.is_err());
+
+    for wrong in
+        ["postgres://shop:hunter2@h:port/x", "mysql://hunter2@h/x", "hunter2", "sqlite:", "sqlite:a\u{0}"]
+    {
+        let answer = put(json!(wrong)).await;
+        assert_eq!(answer.status, 422, "{wrong}: {}", answer.body);
+        assert!(answer.body.contains("database_url") && !answer.body.contains("hunter2"), "{}", answer.body);
+    }
+    assert_eq!(known().await.as_deref(), Some(url));
+    assert_eq!(put(Value::Null).await.json()["database_configured"], false);
+    assert_eq!(known().await, None);
 }
 
 async fn what_a_removed_tenant_had_is_gone_but_its_events(store: Store) {
@@ -82,6 +129,7 @@ async fn others_may_not_and_nonsense_is_named(store: Store) {
 
 on_each_store![
     an_admin_adds_changes_lists_and_removes,
+    the_address_of_a_database_is_kept_sealed_and_never_told,
     what_a_removed_tenant_had_is_gone_but_its_events,
     others_may_not_and_nonsense_is_named,
 ];

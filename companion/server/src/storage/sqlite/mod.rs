@@ -73,7 +73,8 @@ impl SqliteStorage {
         tune(&connection).map_err(|error| opened(&error))?;
         connection
             .execute_batch(
-                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 67108864;",
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 67108864; \
+                 PRAGMA secure_delete = ON;",
             )
             .map_err(|error| opened(&error))?;
         migrate::run(&mut connection, path)?;

@@ -1,0 +1,108 @@
+//! Many seals and opens as of one moment.
+
+use std::collections::HashMap;
+
+use portcullis_policy::Tenant;
+use rand_core::TryCryptoRng;
+
+use crate::cache::Want;
+use crate::cipher::{self, OVERHEAD, Use};
+use crate::context::Context;
+use crate::envelope::{self, Envelope, MAX_PLAINTEXT_BYTES, SALT_BYTES};
+use crate::error::{Error, Result};
+use crate::keyring::Keyring;
+use crate::secret::{Key, Plaintext};
+
+/// Seals and opens; the store is asked once a tenant whether its keys have changed, and that answer holds for the whole
+/// session. So a session is as old as its first use of a tenant: begin one for each batch or page, and end it with that. What is
+/// shredded meanwhile is opened until the session ends.
+pub struct Session<'a> {
+    keyring: &'a Keyring,
+    /// Tenants by revision that the store has confirmed.
+    checked: HashMap<Box<str>, u64>,
+}
+
+impl<'a> Session<'a> {
+    pub(crate) fn new(keyring: &'a Keyring) -> Self {
+        Self { keyring, checked: HashMap::new() }
+    }
+
+    /// As [`Keyring::seal`].
+    ///
+    /// # Errors
+    /// A tenant without keys, a message or a field that is too long, a random source that fails.
+    pub fn seal(
+        &mut self,
+        context: &Context<'_>,
+        message: &[u8],
+        rng: &mut impl TryCryptoRng,
+    ) -> Result<Vec<u8>> {
+        seal(context, message, rng, |tenant, want| self.key(tenant, want))
+    }
+
+    /// As [`Keyring::open`].
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when it belongs elsewhere or was altered; others say what is missing.
+    pub fn open(&mut self, context: &Context<'_>, envelope: &[u8]) -> Result<Plaintext> {
+        open(context, envelope, |tenant, want| self.key(tenant, want))
+    }
+
+    /// As [`Keyring::rewrap`].
+    ///
+    /// # Errors
+    /// As [`Session::open`] and [`Session::seal`].
+    pub fn rewrap(
+        &mut self,
+        context: &Context<'_>,
+        envelope: &[u8],
+        rng: &mut impl TryCryptoRng,
+    ) -> Result<Option<Vec<u8>>> {
+        let version = Envelope::parse(envelope)?.key_version();
+        let message = self.open(context, envelope)?;
+        let (current, _) = self.key(context.tenant, Want::Current)?;
+        if version == current { Ok(None) } else { self.seal(context, message.expose(), rng).map(Some) }
+    }
+
+    fn key(&mut self, tenant: &Tenant, want: Want) -> Result<(u32, Key)> {
+        let checked = self.checked.get(tenant.as_str()).copied();
+        let hit = self.keyring.key(tenant, want, checked)?;
+        if checked != Some(hit.revision) {
+            self.checked.insert(tenant.as_str().into(), hit.revision);
+        }
+        Ok((hit.version, hit.key))
+    }
+}
+
+/// Seals with the key that `find` finds.
+pub(crate) fn seal(
+    context: &Context<'_>,
+    message: &[u8],
+    rng: &mut impl TryCryptoRng,
+    find: impl FnOnce(&Tenant, Want) -> Result<(u32, Key)>,
+) -> Result<Vec<u8>> {
+    if message.len() > MAX_PLAINTEXT_BYTES {
+        return Err(Error::TooLarge(message.len()));
+    }
+    let (version, key) = find(context.tenant, Want::Current)?;
+    let mut salt = [0; SALT_BYTES];
+    rng.try_fill_bytes(&mut salt).map_err(|_| Error::Random)?;
+    let room = context.tenant.as_str().len().saturating_add(OVERHEAD).saturating_add(7);
+    let mut bytes = Vec::with_capacity(room.saturating_add(message.len()));
+    envelope::begin(&mut bytes, context.tenant, version, None)?;
+    cipher::seal((&key, Use::Seal), &salt, bytes, Some(context), message)
+}
+
+/// Opens with the key that `find` finds.
+pub(crate) fn open(
+    context: &Context<'_>,
+    envelope: &[u8],
+    find: impl FnOnce(&Tenant, Want) -> Result<(u32, Key)>,
+) -> Result<Plaintext> {
+    let envelope = Envelope::parse(envelope)?;
+    if envelope.tenant() != context.tenant.as_str() {
+        return Err(Error::Refused);
+    }
+    let (_, key) = find(context.tenant, Want::Version(envelope.key_version()))?;
+    cipher::open((&key, Use::Seal), &envelope, Some(context))
+}
