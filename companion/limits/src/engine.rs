@@ -6,6 +6,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use smallvec::SmallVec;
+
 use crate::{
     key::{Key, Secret},
     quota::{Quota, Time, longest_remembered},
@@ -92,8 +94,11 @@ struct Held<'a> {
     /// A bit for each.
     wanted: u64,
     /// In the order of the bits.
-    guards: Vec<Guard<'a, Shard>>,
+    guards: Few<Guard<'a, Shard>>,
 }
+
+/// A list that mostly needs no memory of its own: a question has few levels.
+type Few<T> = SmallVec<[T; 8]>;
 
 impl Held<'_> {
     fn shard(&mut self, number: usize) -> Option<&mut Shard> {
@@ -186,13 +191,14 @@ impl<P: Promises> Engine<P> {
         let entry = shard.table.entry(key, now_ns, quota);
         let (Some(entry), Some(mut known)) = (entry, out.take()) else { return nothing(FULL_WAIT_NS) };
         read_by(entry, quota);
-        let (tat, grant) = step::ask(entry.tat, &mut known.leases, now_ns, quota, ask, &mut shard.flow);
-        entry.tat = tat;
-        entry.leased = !known.leases.is_empty();
+        let (tat, grant) = step::ask(entry.tat(), &mut known.leases, now_ns, quota, ask, &mut shard.flow);
+        entry.set_tat(tat);
+        let leased = !known.leases.is_empty();
+        entry.set_leased(leased);
         known.quota = if quota.is_nothing() { known.quota } else { *quota };
         let pause_ns = pause(&known.leases, now_ns);
-        let batch = self.cover(entry, quota, pause_ns);
-        if entry.leased {
+        let batch = self.cover(key, entry, quota, pause_ns);
+        if leased {
             shard.table.out.insert(key, known);
         }
         Answer { value: grant, batch }
@@ -203,13 +209,18 @@ impl<P: Promises> Engine<P> {
         answers.clear();
         let wanted = levels.iter().fold(0_u64, |set, level| set | 1 << Self::number(level.key));
         // In the order of their numbers: so no two questions wait for each other.
-        let mut held = Held { wanted, guards: Vec::with_capacity(levels.len()) };
+        let mut held = Held { wanted, guards: Few::new() };
         let mut rest = wanted;
         while rest != 0 {
             held.guards.extend(self.lock(usize::try_from(rest.trailing_zeros()).unwrap_or(0)));
             rest &= rest - 1;
         }
-        let mut before: Vec<Time> = Vec::with_capacity(levels.len());
+        // All places are read before any is used: so the waits for memory overlap.
+        for level in levels {
+            let shard = held.shard(Self::number(level.key));
+            std::hint::black_box(shard.and_then(|shard| shard.table.find(level.key)).map(Entry::tat));
+        }
+        let mut before: Few<Time> = Few::new();
         let mut allowed = true;
         for level in levels {
             let (was, spent) = self.spend_one(held.shard(Self::number(level.key)), level, now_ns);
@@ -227,7 +238,7 @@ impl<P: Promises> Engine<P> {
                 if let (Some(entry), Some(was)) =
                     (shard.table.entry(level.key, now_ns, &level.quota), before.get(index))
                 {
-                    entry.tat = *was;
+                    entry.set_tat(*was);
                 }
             } else if allowed && level.hits > 0 {
                 shard.direct = shard.direct.saturating_add(u64::from(level.hits));
@@ -236,7 +247,7 @@ impl<P: Promises> Engine<P> {
                     false => shard.table.out.get(&level.key).map_or(0, |out| pause(&out.leases, now_ns)),
                 };
                 if let Some(entry) = shard.table.entry(level.key, now_ns, &level.quota) {
-                    batch = batch.max(self.cover(entry, &level.quota, pause_ns));
+                    batch = batch.max(self.cover(level.key, entry, &level.quota, pause_ns));
                 }
             }
         }
@@ -254,30 +265,30 @@ impl<P: Promises> Engine<P> {
             return (Time::default(), refused(FULL_WAIT_NS));
         };
         read_by(entry, &level.quota);
-        let (key, was) = (entry.key, entry.tat);
-        if !entry.leased {
+        let (key, was) = (level.key, entry.tat());
+        if !entry.is_leased() {
             let mut none = Leases::default();
             let (tat, spent) = step::spend(was, &mut none, now_ns, &level.quota, level.hits, &mut shard.flow);
-            entry.tat = tat;
+            entry.set_tat(tat);
             return (was, spent);
         }
         let mut none = Leases::default();
         let leases = shard.table.out.get_mut(&key).map_or(&mut none, |out| &mut out.leases);
         let (tat, spent) = step::spend(was, leases, now_ns, &level.quota, level.hits, &mut shard.flow);
         if let Some(entry) = shard.table.entry(key, now_ns, &level.quota) {
-            entry.tat = tat;
+            entry.set_tat(tat);
         }
         (was, spent)
     }
 
     /// Makes sure that the promise covers the entry. After a restart its leases are not known any more, but may still be
     /// spent for `pause_ns`; for so long nothing refills.
-    fn cover(&self, entry: &mut Entry, quota: &Quota, pause_ns: u64) -> u64 {
-        let needed = entry.tat.ceil().saturating_add(pause_ns);
+    fn cover(&self, key: Key, entry: &mut Entry, quota: &Quota, pause_ns: u64) -> u64 {
+        let needed = entry.tat().ceil().saturating_add(pause_ns);
         if needed > entry.ceiling_ns {
             let ahead = (quota.refill_ns() / 32).clamp(AHEAD_NS.0, AHEAD_NS.1);
             entry.ceiling_ns = needed.saturating_add(ahead);
-            entry.batch = self.promises.promise(entry.key, entry.ceiling_ns);
+            entry.batch = self.promises.promise(key, entry.ceiling_ns);
         }
         if entry.batch > self.promises.kept() { entry.batch } else { 0 }
     }
@@ -293,9 +304,12 @@ impl<P: Promises> Engine<P> {
             let quota = out.quota;
             let Some(entry) = table.entry(key, now_ns, &quota) else { continue };
             read_by(entry, &quota);
-            add(flow, step::expire(&mut entry.tat, &mut out.leases, now_ns, &quota));
-            entry.leased = !out.leases.is_empty();
-            if entry.leased {
+            let mut tat = entry.tat();
+            add(flow, step::expire(&mut tat, &mut out.leases, now_ns, &quota));
+            entry.set_tat(tat);
+            let leased = !out.leases.is_empty();
+            entry.set_leased(leased);
+            if leased {
                 table.out.insert(key, out);
             }
         }
@@ -309,7 +323,7 @@ impl<P: Promises> Engine<P> {
     /// What a shard has promised and what still matters of it.
     pub fn snapshot(&self, number: usize, now_ns: u64) -> (Vec<(Key, u64)>, Vec<Floor>) {
         let Some(shard) = self.lock(number) else { return Default::default() };
-        let live = shard.table.live(now_ns).map(|entry| (entry.key, entry.ceiling_ns)).collect();
+        let live = shard.table.live(now_ns).map(|(key, entry)| (key, entry.ceiling_ns)).collect();
         (live, shard.table.floors(now_ns).collect())
     }
 
@@ -355,9 +369,9 @@ fn pause(leases: &Leases, now_ns: u64) -> u64 {
 
 /// Parts that another limit wrote are rounded up to whole nanoseconds.
 fn read_by(entry: &mut Entry, quota: &Quota) {
-    if entry.limit != quota.limit() && !quota.is_nothing() {
-        entry.tat = Time { ns: entry.tat.ceil(), parts: 0 };
-        entry.limit = quota.limit();
+    if entry.limit() != quota.limit() && !quota.is_nothing() {
+        entry.set_tat(Time { ns: entry.tat().ceil(), parts: 0 });
+        entry.set_limit(quota.limit());
     }
 }
 

@@ -16,45 +16,107 @@ use crate::{
 /// Entries of a set.
 pub const WAYS: usize = 8;
 
-/// One key's state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// One key's state, in 40 bytes: what is looked at together lies together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Entry {
-    /// `tag` of 0: free.
-    pub key: Key,
-    /// The theoretical arrival time.
-    pub tat: Time,
-    /// The limit whose parts `tat` counts.
-    pub limit: u32,
-    /// Whether tokens are out: then it never gives way.
-    pub leased: bool,
+    tat_ns: u64,
+    place: u64,
     /// The arrival time that the journal promises never to be exceeded without another record.
     pub ceiling_ns: u64,
     /// The journal's batch with that promise.
     pub batch: u64,
+    parts: u32,
+    /// In the low bits the limit whose parts the arrival time counts; in the highest, whether tokens are out.
+    limit: u32,
 }
 
-impl Entry {
-    const FREE: Self = Self {
-        key: Key { place: 0, tag: 0 },
-        tat: Time { ns: 0, parts: 0 },
-        limit: 0,
-        leased: false,
-        ceiling_ns: 0,
-        batch: 0,
-    };
+const LEASED: u32 = 1 << 31;
+const _: () = assert!(crate::quota::MOST_REQUESTS < LEASED);
 
-    fn is_fresh(&self, now_ns: u64) -> bool {
-        self.key.tag == 0 || (!self.leased && self.tat.ceil() <= now_ns)
+impl Entry {
+    /// The theoretical arrival time.
+    #[must_use]
+    pub fn tat(&self) -> Time {
+        Time { ns: self.tat_ns, parts: self.parts }
+    }
+
+    /// Sets it.
+    pub fn set_tat(&mut self, tat: Time) {
+        (self.tat_ns, self.parts) = (tat.ns, tat.parts);
+    }
+
+    /// The limit whose parts the arrival time counts.
+    #[must_use]
+    pub fn limit(&self) -> u32 {
+        self.limit & !LEASED
+    }
+
+    /// Sets it.
+    pub fn set_limit(&mut self, limit: u32) {
+        self.limit = self.limit & LEASED | limit & !LEASED;
+    }
+
+    /// Whether tokens are out: then it never gives way.
+    #[must_use]
+    pub fn is_leased(&self) -> bool {
+        self.limit & LEASED != 0
+    }
+
+    /// Notes it.
+    pub fn set_leased(&mut self, leased: bool) {
+        self.limit = self.limit() | if leased { LEASED } else { 0 };
+    }
+
+    fn is_over(&self, now_ns: u64) -> bool {
+        !self.is_leased() && self.tat().ceil() <= now_ns
     }
 }
 
+/// Eight entries. Their keys' tags fill one line of the processor's cache, so that a key is found, or known not to be
+/// there, by reading that alone.
 #[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
 struct Set {
+    /// 0: free.
+    tags: [u64; WAYS],
     entries: [Entry; WAYS],
     floor_ns: u64,
 }
 
-const EMPTY: Set = Set { entries: [Entry::FREE; WAYS], floor_ns: 0 };
+impl Set {
+    const EMPTY: Self = Self {
+        tags: [0; WAYS],
+        entries: [Entry { tat_ns: 0, place: 0, ceiling_ns: 0, batch: 0, parts: 0, limit: 0 }; WAYS],
+        floor_ns: 0,
+    };
+
+    /// Where a key is. Without a branch for each, so that several sets can be searched at the same time.
+    fn way(&self, tag: u64) -> Option<usize> {
+        let found = self
+            .tags
+            .iter()
+            .enumerate()
+            .fold(0_u32, |all, (way, known)| all | u32::from(*known == tag) << way);
+        (found != 0).then(|| found.trailing_zeros() as usize)
+    }
+
+    /// A place whose key equals a fresh one.
+    fn fresh(&self, now_ns: u64) -> Option<usize> {
+        self.tags.iter().zip(&self.entries).position(|(tag, entry)| *tag == 0 || entry.is_over(now_ns))
+    }
+
+    /// The key nearest to fresh among those that may give way.
+    fn victim(&self) -> Option<usize> {
+        let usable = self.entries.iter().enumerate().filter(|(_, entry)| !entry.is_leased());
+        usable.min_by_key(|(_, entry)| entry.tat()).map(|(way, _)| way)
+    }
+
+    fn clear(&mut self, way: usize) {
+        if let (Some(tag), Some(entry)) = (self.tags.get_mut(way), self.entries.get_mut(way)) {
+            (*tag, *entry) = (0, Entry::default());
+        }
+    }
+}
 
 /// What is out of a key, and by which quota it went.
 #[derive(Debug, Clone)]
@@ -94,7 +156,7 @@ impl Table {
     #[must_use]
     pub fn new(keys: usize) -> Self {
         let most = keys.div_ceil(WAYS).max(1).next_power_of_two();
-        Self { sets: vec![EMPTY; 1], most, out: HashMap::new(), folded: 0, refused: 0 }
+        Self { sets: vec![Set::EMPTY; 1], most, out: HashMap::new(), folded: 0, refused: 0 }
     }
 
     /// Bytes of the entries.
@@ -108,11 +170,17 @@ impl Table {
         usize::try_from(key.place).unwrap_or(0) & (self.sets.len() - 1)
     }
 
+    /// The entry of `key`, if there is one.
+    #[must_use]
+    pub fn find(&self, key: Key) -> Option<&Entry> {
+        let set = self.sets.get(self.number(key))?;
+        set.entries.get(set.way(key.tag)?)
+    }
+
     /// The entry of `key`, made if there is none; `None` when every place is taken by keys with tokens out.
     pub fn entry(&mut self, key: Key, now_ns: u64, quota: &Quota) -> Option<&mut Entry> {
         let number = self.number(key);
-        let known = self.sets.get(number)?.entries.iter().position(|entry| entry.key == key);
-        if let Some(at) = known {
+        if let Some(at) = self.sets.get(number)?.way(key.tag) {
             return self.sets.get_mut(number)?.entries.get_mut(at);
         }
         while self.sets.len() < self.most && !self.has_room(key, now_ns) {
@@ -122,31 +190,30 @@ impl Table {
     }
 
     fn has_room(&self, key: Key, now_ns: u64) -> bool {
-        let set = self.sets.get(self.number(key));
-        set.is_some_and(|set| set.entries.iter().any(|entry| entry.is_fresh(now_ns)))
+        self.sets.get(self.number(key)).is_some_and(|set| set.fresh(now_ns).is_some())
     }
 
     fn make(&mut self, key: Key, now_ns: u64, quota: &Quota) -> Option<&mut Entry> {
         let number = self.number(key);
         let set = self.sets.get_mut(number)?;
-        let free = set.entries.iter().position(|entry| entry.is_fresh(now_ns));
-        let at = match free {
+        let at = match set.fresh(now_ns) {
             Some(at) => at,
             None => {
-                let usable = set.entries.iter().enumerate().filter(|(_, entry)| !entry.leased);
-                let Some((at, victim)) = usable.min_by_key(|(_, entry)| entry.tat) else {
+                let Some(at) = set.victim() else {
                     self.refused = self.refused.saturating_add(1);
                     return None;
                 };
-                set.floor_ns = set.floor_ns.max(victim.tat.ceil());
+                set.floor_ns = set.floor_ns.max(set.entries.get(at)?.tat().ceil());
                 self.folded = self.folded.saturating_add(1);
                 at
             }
         };
         let start = set.floor_ns.min(now_ns.saturating_add(quota.refill_ns()));
+        *set.tags.get_mut(at)? = key.tag;
         let entry = set.entries.get_mut(at)?;
-        let tat = Time { ns: if start > now_ns { start } else { 0 }, parts: 0 };
-        *entry = Entry { key, tat, limit: quota.limit(), ..Entry::FREE };
+        let tat_ns = if start > now_ns { start } else { 0 };
+        *entry = Entry { tat_ns, place: key.place, ..Entry::default() };
+        entry.set_limit(quota.limit());
         Some(entry)
     }
 
@@ -156,11 +223,9 @@ impl Table {
         let (lower, upper) = self.sets.split_at_mut(old);
         let bit = u64::try_from(old).unwrap_or(0);
         for (lower, upper) in lower.iter_mut().zip(upper) {
-            for (low, high) in lower.entries.iter_mut().zip(&mut upper.entries) {
-                match low.key.place & bit {
-                    0 => *high = Entry::FREE,
-                    _ => *low = Entry::FREE,
-                }
+            for way in 0..WAYS {
+                let goes_up = lower.entries.get(way).is_some_and(|entry| entry.place & bit != 0);
+                if goes_up { lower.clear(way) } else { upper.clear(way) }
             }
         }
     }
@@ -170,7 +235,7 @@ impl Table {
         // A quota that a whole floor fits in: nothing is cut off.
         let Ok(any) = Quota::new(1, crate::quota::LONGEST_WINDOW, 1) else { return };
         if let Some(entry) = self.entry(key, now_ns, &any) {
-            entry.tat = entry.tat.max(Time { ns: ceiling_ns, parts: 0 });
+            entry.set_tat(entry.tat().max(Time { ns: ceiling_ns, parts: 0 }));
             entry.ceiling_ns = entry.ceiling_ns.max(ceiling_ns);
         }
     }
@@ -188,9 +253,11 @@ impl Table {
     }
 
     /// Everything that still matters at `now_ns`.
-    pub fn live(&self, now_ns: u64) -> impl Iterator<Item = &Entry> {
-        let entries = self.sets.iter().flat_map(|set| &set.entries);
-        entries.filter(move |entry| entry.key.tag != 0 && (entry.ceiling_ns > now_ns || entry.leased))
+    pub fn live(&self, now_ns: u64) -> impl Iterator<Item = (Key, &Entry)> {
+        let entries = self.sets.iter().flat_map(|set| set.tags.iter().zip(&set.entries));
+        let matters = move |entry: &Entry| entry.ceiling_ns > now_ns || entry.is_leased();
+        let used = entries.filter(move |(tag, entry)| **tag != 0 && matters(entry));
+        used.map(|(tag, entry)| (Key { place: entry.place, tag: *tag }, entry))
     }
 
     /// Floors that still matter at `now_ns`.

@@ -72,7 +72,7 @@ fn main() {
             let policies =
                 portcullis_server::policies::Policies::new(Arc::clone(&storage), SecurityPolicies::default());
             let store = Store::memory(&path, storage).await.unwrap();
-            let limits = Arc::new(Limits::new(store, Policies::new(policies)));
+            let limits = Arc::new(Limits::new(store, Policies::new(policies, Default::default())));
             let mut config = Config::default();
             config.add(CONFIG).unwrap();
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

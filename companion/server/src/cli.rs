@@ -224,6 +224,9 @@ pub struct ServeArgs {
     /// Count limits in Redis, for several companions, instead of in this process: redis://HOST:PORT
     #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL")]
     pub redis_url: Option<String>,
+    /// The part of each limit that modules with `on_error: local_share` spend without tokens: their `share`
+    #[arg(long, env = "LIMITS_SHARE", default_value = "0%", value_name = "PERCENT")]
+    pub limits_share: crate::limits::LocalShare,
     /// Serve Envoy's own rate limit service (gRPC) on this port; 0 takes a free one. Left out: it is not served
     #[arg(long, env = "LIMITS_GRPC_PORT", value_name = "PORT")]
     pub limits_grpc_port: Option<u16>,

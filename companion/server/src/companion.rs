@@ -97,7 +97,7 @@ impl Companion {
         let trail_rules = settings.trail.retention.clone();
         opened(&trail);
         let policies = Policies::new(Arc::clone(&storage), settings.policies);
-        let of_tenants = limits::Policies::new(policies.clone());
+        let of_tenants = limits::Policies::new(policies.clone(), settings.limits_share);
         let store = match &settings.redis_url {
             Some(url) => limits::Store::redis(&url.0, Arc::clone(&storage))?,
             None => limits::Store::memory(&settings.data_dir, Arc::clone(&storage)).await?,

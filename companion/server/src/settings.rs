@@ -19,6 +19,7 @@ use crate::http::access::AllowList;
 use crate::http::tls::TlsFiles;
 use crate::ingest::MIN_TOKEN_BYTES;
 use crate::keys::{Absent, RootError, Service};
+use crate::limits::store::RedisUrl;
 use crate::policies::{RatePolicy, SecurityPolicies};
 use crate::secret::{Secret, SecretError};
 use crate::storage::postgres::{Target, TargetError};
@@ -152,6 +153,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Redis, where limits are counted instead; it may hold a password.
     pub redis_url: Option<RedisUrl>,
+    /// What modules spend of each limit without tokens.
+    pub limits_share: limits::LocalShare,
     /// Where Envoy's rate limit service listens, if it does.
     pub grpc: Option<limits::grpc::Place>,
     /// What a tenant has that set nothing.
@@ -164,16 +167,6 @@ pub struct Settings {
     pub log_file: Option<PathBuf>,
     /// Whether this is a demonstration.
     pub demonstration: bool,
-}
-
-/// An address of Redis that shows nothing of itself.
-#[derive(Clone)]
-pub struct RedisUrl(pub String);
-
-impl std::fmt::Debug for RedisUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
 }
 
 /// Where Envoy's rate limit service listens.
@@ -280,6 +273,7 @@ impl Settings {
             ingest_token,
             data_dir: args.store.data_dir.clone(),
             redis_url: args.redis_url.clone().filter(|url| !url.is_empty()).map(RedisUrl),
+            limits_share: args.limits_share,
             grpc: grpc(args, variables)?,
             policies: SecurityPolicies {
                 rate: RatePolicy {

@@ -42,10 +42,10 @@ impl RateLimit {
             let request = context.request;
             let of_tenant = rule.counted.is_per_tenant();
             // What needs no tokens is not the companion's to give.
-            let proxies = rule.proxies;
-            let without = |whole: u32, part: u32| whole.saturating_sub(part.saturating_mul(proxies)).max(1);
-            let (limit, burst) = match share {
-                Some(share) => (without(quota.limit(), share.limit()), without(quota.burst(), share.burst())),
+            let (limit, burst) = match rule.share.zip(*share) {
+                Some((all, part)) => {
+                    (all.rest(quota.limit(), part.limit()), all.rest(quota.burst(), part.burst()))
+                }
                 None => (quota.limit(), quota.burst()),
             };
             let ask = LeaseAsk {
@@ -78,9 +78,11 @@ impl RateLimit {
         self.ask(claims, context, headers);
         let on_error = |claim: &Claim| self.rules.get(claim.rule).map(|rule| rule.on_error);
         let dry = |claim: &Claim| claim.enforce && claim.step == Step::Dry;
+        // A limit too small to be shared out has no share: its requests wait.
+        let shared = |claim: &Claim| matches!(claim.asks, Asks::Rate { share: Some(_), .. });
         let mut refused = false;
         for claim in claims.iter_mut() {
-            if dry(claim) && on_error(claim) == Some(OnError::LocalShare) {
+            if dry(claim) && shared(claim) {
                 claim.step = Step::Refuse { wait_ns: 1_000_000_000 };
                 refused = true;
             }

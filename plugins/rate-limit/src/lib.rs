@@ -149,7 +149,7 @@ impl RateLimit {
             last = Some((&rule.counted, place));
             let own =
                 rule.policy.as_ref().zip(worker.as_mut()).and_then(|(rate, w)| w.rate(&request.tenant, rate));
-            let (asks, refill_ns) = match rule.kind.with_rate(own) {
+            let (asks, refill_ns) = match rule.kind.with_rate(own, rule.share) {
                 Kind::Rate { quota, share } => {
                     let (cost, reserve) = (rule.price(headers), rule.awaits_response());
                     let leased = leased && rule.global && cost > 0;

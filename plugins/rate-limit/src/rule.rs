@@ -35,12 +35,33 @@ pub struct Rule {
     pub policy: Option<String>,
     /// Tokens are leased from the companion.
     pub global: bool,
-    /// Among so many proxies the share is divided that needs no tokens.
-    pub proxies: u32,
+    /// Which part of it needs no tokens.
+    pub share: Option<Share>,
     /// What becomes of a request that cannot be counted.
     pub on_error: OnError,
     /// Counters of its own.
     pub counters: Counters,
+}
+
+/// A part of a limit that needs no tokens, divided among proxies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Percent of the limit.
+    pub percent: u32,
+    /// Among so many.
+    pub proxies: u32,
+}
+
+impl Share {
+    /// One proxy's part; `None` when that is less than one.
+    pub fn of(&self, quota: &Quota) -> Option<Quota> {
+        quota.part(self.percent, self.proxies)
+    }
+
+    /// What all parts together leave of a number.
+    pub fn rest(&self, whole: u32, part: u32) -> u32 {
+        whole.saturating_sub(part.saturating_mul(self.proxies)).max(1)
+    }
 }
 
 /// What a rule limits.
@@ -60,18 +81,17 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// With a tenant's own rate in place of limit and burst.
-    pub fn with_rate(&self, own: Option<u32>) -> Self {
+    /// With a tenant's own rate in place of limit and burst, and the same part of it without tokens.
+    pub fn with_rate(&self, own: Option<u32>, share: Option<Share>) -> Self {
         match (*self, own) {
             (kind, None) => kind,
             (kind, Some(own)) if u64::from(own) == kind.limit() => kind,
             (Self::Concurrent(most), _) => Self::Concurrent(most),
             (kind, Some(own)) => {
                 let seconds = kind.window_s();
-                // A tenant's own rate has no share: what there is, is the companion's to give.
-                match Quota::new(own.min(MOST_REQUESTS), Duration::from_secs(seconds), own.min(MOST_REQUESTS))
-                {
-                    Some(quota) => Self::Rate { quota, share: None },
+                let own = own.min(MOST_REQUESTS);
+                match Quota::new(own, Duration::from_secs(seconds), own) {
+                    Some(quota) => Self::Rate { quota, share: share.and_then(|share| share.of(&quota)) },
                     None => Self::Nothing(seconds),
                 }
             }

@@ -13,6 +13,7 @@ mod ext_authz;
 mod headers;
 mod identity;
 mod limits;
+mod proxies;
 mod stages;
 mod strict;
 mod support;

@@ -94,12 +94,9 @@ pub async fn check(
         let known = Rule::ALL.map(Rule::name).join(", ");
         Problem::malformed(format!("action: must be one of {known}"))
     })?;
-    let rates =
-        api.limits.policies.rates(std::slice::from_ref(&tenant)).await.map_err(|error| away(&error))?;
-    let quota = rates
-        .first()
-        .and_then(|rates| rule.quota(rates))
-        .ok_or_else(|| Problem::malformed("the tenant's policy has a rate that cannot be counted"))?;
+    let quota = api.limits.policies.quota(&tenant, rule).await.map_err(|error| away(&error))?;
+    let quota =
+        quota.ok_or_else(|| Problem::malformed("the tenant's policy has a rate that cannot be counted"))?;
     let subject = rule.subject(user.as_str());
     let name = Name::new(tenant.as_str(), rule.name(), &subject)
         .map_err(|error| Problem::malformed(error.to_string()))?;

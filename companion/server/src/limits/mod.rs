@@ -23,7 +23,7 @@ use portcullis_limits::wire::{Checked, Grant};
 
 use crate::metrics::Counter;
 pub use policies::{Policies, Policy};
-pub use rates::{Rates, Rule};
+pub use rates::{LocalShare, Rates, Rule};
 pub use store::{OpenError, Store};
 
 /// Why nothing could be counted.

@@ -15,11 +15,12 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
+use portcullis_limits::quota::Quota;
 use portcullis_limits::wire::process;
 use serde::{Deserialize, Serialize};
 
 use super::leases::read_json;
-use super::{LimitsError, Rates};
+use super::{LimitsError, LocalShare, Rates, Rule};
 use crate::http::envelope::json;
 use crate::http::problem::Problem;
 use crate::ingest::Ingest;
@@ -32,13 +33,23 @@ pub const TENANTS: usize = 1000;
 #[derive(Clone)]
 pub struct Policies {
     of_tenants: crate::policies::Policies,
+    share: LocalShare,
 }
 
 impl Policies {
-    /// What each tenant has set, over the defaults.
+    /// What each tenant has set, over the defaults; `share` of it the modules spend without tokens.
     #[must_use]
-    pub fn new(of_tenants: crate::policies::Policies) -> Self {
-        Self { of_tenants }
+    pub fn new(of_tenants: crate::policies::Policies, share: LocalShare) -> Self {
+        Self { of_tenants, share }
+    }
+
+    /// What may be spent of a tenant's limit without a lease.
+    ///
+    /// # Errors
+    /// When the store does not answer. `Ok(None)`: the rate cannot be counted.
+    pub async fn quota(&self, tenant: &TenantId, rule: Rule) -> Result<Option<Quota>, LimitsError> {
+        let rates = self.rates(std::slice::from_ref(tenant)).await?;
+        Ok(rates.first().and_then(|rates| rule.quota(rates, self.share)))
     }
 
     /// The rates in force for each tenant, in order.

@@ -107,16 +107,44 @@ impl Rule {
         }
     }
 
-    /// Its numbers under `rates`.
+    /// Its numbers under `rates`, less what modules spend without tokens.
     #[must_use]
-    pub fn quota(self, rates: &Rates) -> Option<Quota> {
+    pub fn quota(self, rates: &Rates, share: LocalShare) -> Option<Quota> {
         let limit = match self {
             Self::ApiCall => rates.api_calls_per_minute,
             Self::Login => rates.login_attempts_per_minute,
             Self::FileUpload => rates.file_uploads_per_minute,
             Self::ReportGeneration => rates.report_generation_per_minute,
         };
+        let limit = share.rest(limit);
         Quota::new(limit, Duration::from_secs(60), limit).ok()
+    }
+}
+
+/// The part of each limit, in percent, that modules spend without tokens (`on_error: local_share` with this `share`). It
+/// is not the companion's to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct LocalShare(u32);
+
+/// Why a text is no share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be 0% to 50%, as `rate_limit.share` of the modules says")]
+pub struct NoShare;
+
+impl std::str::FromStr for LocalShare {
+    type Err = NoShare;
+
+    fn from_str(text: &str) -> Result<Self, NoShare> {
+        let percent = text.strip_suffix('%').and_then(|digits| digits.parse().ok());
+        percent.filter(|percent| *percent <= 50).map(Self).ok_or(NoShare)
+    }
+}
+
+impl LocalShare {
+    /// What is left of a limit, at least one; no more than what the modules ask tokens of.
+    fn rest(self, limit: u32) -> u32 {
+        let part = u64::from(limit) * u64::from(self.0) / 100;
+        limit.saturating_sub(u32::try_from(part).unwrap_or(limit))
     }
 }
 
@@ -141,7 +169,20 @@ mod tests {
                 file_uploads_per_minute: number,
                 report_generation_per_minute: number,
             };
-            assert!(Rule::ALL.into_iter().all(|rule| rule.quota(&rates).is_some()));
+            let share = LocalShare::default();
+            assert!(Rule::ALL.into_iter().all(|rule| rule.quota(&rates, share).is_some()));
+        }
+    }
+
+    #[test]
+    fn a_share_is_not_the_companions_to_give() {
+        for (text, limit, rest) in
+            [("0%", 100, 100), ("10%", 100, 90), ("10%", 5, 5), ("50%", 1, 1), ("50%", 0, 0)]
+        {
+            assert_eq!(text.parse::<LocalShare>().unwrap().rest(limit), rest, "{text} of {limit}");
+        }
+        for text in ["", "10", "51%", "-1%", "1.5%", "%"] {
+            assert_eq!(text.parse::<LocalShare>(), Err(NoShare), "{text}");
         }
     }
 }

@@ -51,6 +51,16 @@ pub enum OpenError {
     Journal(#[from] JournalError),
 }
 
+/// An address of Redis that shows nothing of itself.
+#[derive(Clone)]
+pub struct RedisUrl(pub String);
+
+impl std::fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
 /// See the module's page.
 pub enum Store {
     /// In this process.

@@ -139,6 +139,7 @@ fn settings(folder: &Path, place: Place, demonstration: bool) -> Settings {
         ingest_token: Some(Secret::new("t", INGEST_TOKEN.to_owned(), 16).unwrap()),
         data_dir: folder.to_owned(),
         redis_url: None,
+        limits_share: Default::default(),
         grpc: None,
         policies: SecurityPolicies::default(),
         protections: Protections {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use portcullis_policy::{ConfigErrors, Mode, Site, Vocabulary, units::Span};
 use serde::Deserialize;
 
-use crate::{RateLimit, Settings, fields::Style};
+use crate::{RateLimit, Settings, fields::Style, rule::Share};
 
 pub use ban::{Attacks, BANS, BanWire, Limited};
 pub use rule::{ActionNames, CostWire, CountWire, CountWord, NAME_BYTES, RuleWire, StatusWire, TENANT_RATES};
@@ -119,7 +119,7 @@ pub enum OnError {
     #[default]
     Deny,
     /// Of a global limit: it is served from a part of the limit that needs no tokens, so that no request waits for the
-    /// companion. Else as `deny`.
+    /// companion. Else, and where a tenant's own rate is too small to be shared out, as `deny`.
     LocalShare,
 }
 
@@ -153,8 +153,8 @@ struct Common<'a> {
     mode: Mode,
     scope: Scope,
     on_error: OnError,
-    /// Percent, and among how many.
-    share: (u32, u32),
+    /// What needs no tokens where a rule serves from a share.
+    share: Share,
 }
 
 pub(crate) fn compile(
@@ -179,7 +179,7 @@ pub(crate) fn compile(
         mode: wire.mode,
         scope: wire.scope,
         on_error: wire.on_error,
-        share: (percent.unwrap_or(1), wire.proxies.max(1)),
+        share: Share { percent: percent.unwrap_or(1), proxies: wire.proxies.max(1) },
     };
     let (rules, names) =
         rule::compile(wire.rules, !wire.bans.is_empty(), &common, &site.key("rules"), errors);

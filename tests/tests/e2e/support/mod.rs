@@ -5,8 +5,10 @@ pub mod application;
 pub mod capture;
 pub mod client;
 pub mod http2;
+pub mod link;
 pub mod listeners;
 pub mod message;
+pub mod redis;
 pub mod stage;
 pub mod statistics;
 

@@ -252,9 +252,7 @@ impl Inner {
         if user.is_none() && rule != Rule::ApiCall {
             return Err(wrong("an entry `user` must name who"));
         }
-        let rates = self.limits.policies.rates(std::slice::from_ref(&tenant)).await;
-        let rates = rates.map_err(|error| away(&error))?;
-        let quota = rates.first().and_then(|rates| rule.quota(rates));
+        let quota = self.limits.policies.quota(&tenant, rule).await.map_err(|error| away(&error))?;
         let quota = quota.ok_or_else(|| wrong("the tenant's policy has a rate that cannot be counted"))?;
         let shown = CurrentLimit {
             requests_per_unit: quota.limit(),

@@ -1,22 +1,25 @@
 //! Rules.
 
+mod amount;
+mod wire;
+
 use std::{fmt::Write as _, time::Duration};
 
 use portcullis_policy::{ConfigErrors, Mode, Site, config::nearest_hint, units::Span};
-use serde::Deserialize;
 
 use super::{Common, OnError, RULES, Scope};
 use crate::{
     gcra::{LONGEST_REFILL, LONGEST_WINDOW, MOST_REQUESTS, Quota},
     held,
     key::{Counted, Per},
-    rule::{Count, Counters, Kind, Price, Rule, Told},
+    rule::{Counters, Kind, Price, Rule, Share},
 };
+
+pub(super) use amount::statuses;
+pub use wire::{ActionNames, CostWire, CountWire, CountWord, RuleWire, StatusWire};
 
 /// A rule's name, in bytes. Longer: a configuration error.
 pub const NAME_BYTES: usize = 64;
-/// Statuses or classes of `on_status`. More: a configuration error.
-const STATUSES: usize = 32;
 /// The rates of a tenant's own policy that a rule may name; all are per minute.
 pub const TENANT_RATES: [&str; 4] = [
     "api_calls_per_minute",
@@ -25,143 +28,6 @@ pub const TENANT_RATES: [&str; 4] = [
     "report_generation_per_minute",
 ];
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// One limit.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct RuleWire {
-    /// The rule's name, in `RateLimit` fields, counters and records: 1 to 64 of `A-Z a-z 0-9 . _ -`.
-    pub name: String,
-    /// The actions that count: a name or a list. Left out: every request counts.
-    #[serde(default)]
-    pub action: Option<ActionNames>,
-    /// Who has a quota of their own: any of `tenant`, `user`, `client_ip` and up to four of `{header: name}`; `[]` is one
-    /// quota for all. A user is one of the tenant's only if `tenant` is named too. A request without a user counts for
-    /// its client address.
-    #[serde(default = "per_tenant")]
-    pub per: Vec<Per>,
-    /// Units per window, a unit being a request unless `cost` says otherwise: 0 to 1000000000. 0: nothing is allowed.
-    #[serde(default)]
-    pub limit: Option<u64>,
-    /// The window: whole seconds, `"1s"` to `"24h"`.
-    #[serde(default)]
-    pub window: Option<Span>,
-    /// Units that may come at once; left out: `limit`.
-    #[serde(default)]
-    pub burst: Option<u64>,
-    /// In place of `limit` and `window`: how many requests may be under way at the same time, 1 to 65535.
-    #[serde(default)]
-    pub concurrent: Option<u64>,
-    /// Units that a request costs: a number, or the header that tells it. Left out: 1.
-    #[serde(default)]
-    pub cost: Option<CostWire>,
-    /// Which requests count: `always`, `on_failure` (the response's status is 400 to 599) or `{on_status: [...]}`. A request
-    /// holds its units until its response; one without a response counts.
-    #[serde(default)]
-    pub count: Option<CountWire>,
-    /// A rate of the tenant's own policy, like `login_attempts_per_minute`: where the companion knows one, it replaces
-    /// `limit` and `burst`. Wants a window of `1m`, and `tenant` in `per`.
-    #[serde(default)]
-    pub policy: Option<String>,
-    /// `process` or `global`; left out: the section's.
-    #[serde(default)]
-    pub scope: Option<Scope>,
-    /// What becomes of a request that cannot be counted; left out: the section's.
-    #[serde(default)]
-    pub on_error: Option<OnError>,
-    /// `monitor` reports and lets pass, `off` takes the rule out; the section's mode if that is milder.
-    #[serde(default)]
-    pub mode: Mode,
-}
-
-/// A name or a list of names.
-#[derive(Debug, Clone, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(untagged)]
-pub enum ActionNames {
-    /// One name.
-    One(String),
-    /// Several.
-    Many(Vec<String>),
-}
-
-/// What a request costs.
-#[derive(Debug, Clone, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(untagged)]
-pub enum CostWire {
-    /// So many units, 1 to the burst.
-    Fixed(u64),
-    /// What a header tells.
-    Told(ToldWire),
-}
-
-/// A cost that a header tells. A value that is no whole number, or negative, costs `most`; one above `most` too.
-#[derive(Debug, Clone, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct ToldWire {
-    /// A header of the request. A client that can write it chooses what it pays: name one that something in front sets.
-    #[serde(default)]
-    pub request_header: Option<String>,
-    /// A header of the response. The request is admitted for `default`; what its response costs beyond is spent
-    /// afterwards, even if there is no room, and waited for by those who come later.
-    #[serde(default)]
-    pub response_header: Option<String>,
-    /// Without the header. Left out: 1.
-    #[serde(default)]
-    pub default: Option<u64>,
-    /// The most; left out: the burst.
-    #[serde(default)]
-    pub most: Option<u64>,
-}
-
-/// Which requests count.
-#[derive(Debug, Clone, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(untagged)]
-pub enum CountWire {
-    /// By word.
-    Word(CountWord),
-    /// By the response's status.
-    Status(StatusesWire),
-}
-
-/// Which requests count, by word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum CountWord {
-    /// All.
-    Always,
-    /// Those answered with 400 to 599.
-    OnFailure,
-}
-
-/// Which requests count, by status.
-#[derive(Debug, Clone, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct StatusesWire {
-    /// Statuses like `401`, or classes like `"4xx"`.
-    pub on_status: Vec<StatusWire>,
-}
-
-/// A status or a class of them.
-#[derive(Debug, Clone, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(untagged)]
-pub enum StatusWire {
-    /// One.
-    One(u16),
-    /// Like `"4xx"`.
-    Class(String),
-}
-
-fn per_tenant() -> Vec<Per> {
-    vec![Per::Tenant]
-}
 
 /// The limits that every tenant starts with; those whose action is not configured do not apply.
 fn defaults(common: &Common<'_>) -> Vec<RuleWire> {
@@ -276,8 +142,8 @@ fn compile_rule(
         Kind::Rate { quota, .. } => quota.burst(),
         Kind::Concurrent(_) | Kind::Nothing(_) => MOST_REQUESTS,
     };
-    let cost = price(wire.cost.take(), burst, &site.key("cost"), errors);
-    let count = count(wire.count.take(), &site.key("count"), errors);
+    let cost = amount::price(wire.cost.take(), burst, &site.key("cost"), errors);
+    let count = amount::count(wire.count.take(), &site.key("count"), errors);
     let global = scope == Scope::Global && matches!(kind, Kind::Rate { .. });
     if global && matches!(cost, Price::Response(_)) {
         let remedy = "a cost that is known only afterwards cannot be leased: set `scope` to process";
@@ -318,7 +184,7 @@ fn compile_rule(
         count,
         policy: wire.policy,
         global,
-        proxies: common.share.1,
+        share,
         on_error,
     })
 }
@@ -342,7 +208,7 @@ fn concurrent(most: u64, wire: &RuleWire, site: &Site, errors: &mut ConfigErrors
     number.map(Kind::Concurrent)
 }
 
-fn rate(wire: &RuleWire, share: Option<(u32, u32)>, site: &Site, errors: &mut ConfigErrors) -> Option<Kind> {
+fn rate(wire: &RuleWire, share: Option<Share>, site: &Site, errors: &mut ConfigErrors) -> Option<Kind> {
     let before = errors.error_count();
     let number = |value: u64, least: u32, key: &str, errors: &mut ConfigErrors| {
         let number = u32::try_from(value).ok().filter(|number| (least..=MOST_REQUESTS).contains(number));
@@ -382,89 +248,15 @@ fn rate(wire: &RuleWire, share: Option<(u32, u32)>, site: &Site, errors: &mut Co
         errors.error(&site.key("burst"), problem, "choose a smaller burst, or a higher limit");
         return None;
     };
-    let Some((percent, proxies)) = share else { return Some(Kind::Rate { quota, share: None }) };
-    let share = quota.part(percent, proxies);
+    let Some(whole) = share else { return Some(Kind::Rate { quota, share: None }) };
+    let share = whole.of(&quota);
     if share.is_none() {
+        let Share { percent, proxies } = whole;
         let problem = format!("{percent}% of {limit} among {proxies} are less than one each");
         errors.error(&site.key("on_error"), problem, "choose deny or allow, or a larger `share`");
         return None;
     }
     Some(Kind::Rate { quota, share })
-}
-
-fn price(wire: Option<CostWire>, burst: u32, site: &Site, errors: &mut ConfigErrors) -> Price {
-    let told = match wire {
-        None => return Price::Fixed(1),
-        Some(CostWire::Fixed(cost)) => {
-            let number = u32::try_from(cost).ok().filter(|cost| (1..=burst).contains(cost));
-            if number.is_none() {
-                let remedy = format!("must be 1 to the burst of {burst}: more would never be admitted");
-                errors.error(site, cost.to_string(), remedy);
-            }
-            return Price::Fixed(number.unwrap_or(1));
-        }
-        Some(CostWire::Told(told)) => told,
-    };
-    let mut bounded = |value: Option<u64>, key: &str, otherwise: u32| {
-        let value = value.unwrap_or(u64::from(otherwise));
-        let number = u32::try_from(value).ok().filter(|value| *value <= burst);
-        if number.is_none() {
-            let remedy = format!("must be 0 to the burst of {burst}: more would never be admitted");
-            errors.error(&site.key(key), value.to_string(), remedy);
-        }
-        number.unwrap_or(otherwise)
-    };
-    let (default, most) = (bounded(told.default, "default", 1), bounded(told.most, "most", burst));
-    let read = |header: String| Told { header: header.to_ascii_lowercase(), default, most };
-    match (told.request_header, told.response_header) {
-        (Some(header), None) if !header.is_empty() => Price::Request(read(header)),
-        (None, Some(header)) if !header.is_empty() => Price::Response(read(header)),
-        _ => {
-            let remedy = "write either `request_header` or `response_header`";
-            errors.error(site, "must name one header", remedy);
-            Price::Fixed(1)
-        }
-    }
-}
-
-fn count(wire: Option<CountWire>, site: &Site, errors: &mut ConfigErrors) -> Count {
-    match wire {
-        None | Some(CountWire::Word(CountWord::Always)) => Count::Always,
-        Some(CountWire::Word(CountWord::OnFailure)) => Count::On(vec![(400, 599)]),
-        Some(CountWire::Status(wire)) => Count::On(statuses(&wire.on_status, &site.key("on_status"), errors)),
-    }
-}
-
-/// Statuses and classes of them as ranges.
-pub(super) fn statuses(wires: &[StatusWire], site: &Site, errors: &mut ConfigErrors) -> Vec<(u16, u16)> {
-    if wires.is_empty() || wires.len() > STATUSES {
-        errors.error(site, format!("has {} statuses", wires.len()), format!("1 to {STATUSES}"));
-        return Vec::new();
-    }
-    let mut ranges = Vec::new();
-    for (index, wire) in wires.iter().enumerate() {
-        let range = match wire {
-            StatusWire::One(status) => (100..=599).contains(status).then_some((*status, *status)),
-            StatusWire::Class(class) => match class.as_bytes() {
-                [digit @ b'1'..=b'5', b'x', b'x'] => {
-                    let first = u16::from(digit - b'0') * 100;
-                    Some((first, first + 99))
-                }
-                _ => None,
-            },
-        };
-        match range {
-            Some(range) => ranges.push(range),
-            None => {
-                let problem = match wire {
-                    StatusWire::One(status) => format!("{status} is not a status"),
-                    StatusWire::Class(class) => format!("{class:?} is not a class of statuses"),
-                };
-                errors.error(&site.index(index), problem, "write one like 401, or a class like \"4xx\"");
-            }
-        }
-    }
-    ranges
 }
 
 /// The numbers of the actions, and their names.

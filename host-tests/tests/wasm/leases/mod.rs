@@ -1,6 +1,8 @@
 //! Limits that all proxies share: several processes, and a companion that answers, is late, or is away. The companion's
 //! own engine counts.
 
+mod share;
+
 use std::time::Duration;
 
 use portcullis_host_tests::{
@@ -334,29 +336,6 @@ fn without_the_companion_on_error_decides_and_the_wait_is_short() {
 fn process_metric(proxy: &mut Proxy, name: &str) -> u64 {
     proxy.workers.iter_mut().for_each(|vm| vm.tick().unwrap());
     proxy.process.metric(name)
-}
-
-#[test]
-fn a_share_of_the_limit_needs_no_tokens_and_nobody_waits() {
-    let mut config = hourly(20);
-    config["rate_limit"]["on_error"] = json!("local_share");
-    config["rate_limit"]["proxies"] = json!(2);
-    let mut companion = Companion::new();
-    let mut proxies = [Proxy::new(1, 1, &config), Proxy::new(2, 1, &config)];
-    for proxy in &mut proxies {
-        let statuses: Vec<u16> = (0..3).map(|_| proxy.ask(&mut companion, Fate::LostOnTheWay)).collect();
-        assert_eq!(statuses, [200, 429, 429], "a tenth of twenty, for two");
-        assert!(proxy.process.time() < Duration::from_millis(1));
-    }
-    let mut admitted = 2;
-    for round in 0..120 {
-        let proxy = &mut proxies[round % 2];
-        admitted += usize::from(proxy.ask(&mut companion, Fate::Answered) == 200);
-        proxy.idle(&mut companion, Duration::from_millis(500));
-        together(&mut proxies);
-    }
-    // In the minute that this took nothing comes back.
-    assert!((18..=20).contains(&admitted), "{admitted}");
 }
 
 #[test]
