@@ -9,7 +9,7 @@ BUILT = $(or $(CARGO_TARGET_DIR),target)/release/xtask
 BUILT_XTASK = $(if $(wildcard $(BUILT)),$(BUILT),$(XTASK))
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down token check test e2e bench corpus fuzz wasm build tools lint docs fmt clean-run cargo
+.PHONY: help run up down token check test soak e2e bench corpus fuzz wasm build tools lint docs fmt clean-run cargo
 .NOTPARALLEL:
 
 help: ## Print this
@@ -36,6 +36,11 @@ check: build ## Check the module configuration CONFIG=path.json
 
 test: cargo ## Install and build what the tests need, run all of them, print the count
 	@$(XTASK) test
+
+soak: cargo ## Outages at full scale, for hours: 1,000 kills, ten minutes without a store, a million changed trails
+	@$(XTASK) install
+	@PORTCULLIS_SOAK=1 cargo test --release --package portcullis-audit-log --test log -- --nocapture
+	@PORTCULLIS_SOAK=1 cargo test --release --package portcullis-server --test companion -- --nocapture --test-threads 1 outage
 
 e2e: build ## Run the end-to-end tests alone
 	@$(XTASK) wasm --for-tests

@@ -120,10 +120,10 @@ pub enum Command {
     Keys(KeysArgs),
     /// Bring the store's schema up to date, as `serve` does at its start
     Migrate(StoreArgs),
-    /// Copy the store into one file, while `serve` may run
+    /// Copy the store into one file and the audit trail beside it, while `serve` may run
     #[command(
         after_help = "Of PostgreSQL with pg_dump, which must be on the PATH. Secrets of DATA_DIR and the variables are not in it: \
-                      keep SECRET_KEY and ENCRYPTION_KEY elsewhere."
+                      keep SECRET_KEY, ENCRYPTION_KEY and AUDIT_SIGNING_KEY elsewhere."
     )]
     Backup(BackupArgs),
     /// Fill an empty store with a backup

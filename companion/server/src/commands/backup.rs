@@ -4,7 +4,10 @@
 //! `pg_restore`, which must be on the PATH and as new as the server; the password goes to them in the environment, not on their
 //! command line. A backup holds what the store holds: names and addresses, the hashes of session tokens, sealed values,
 //! and wrapped keys, which open nothing without the root key. The file is for its owner alone (0600), and is never written
-//! over. Secrets of DATA_DIR and the variables are not in it.
+//! over. Secrets of DATA_DIR and the variables are not in it. The audit trail is copied beside it, after the store: what the
+//! store has of it is in the copy ([`trail`]).
+
+mod trail;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -14,7 +17,7 @@ use std::process::Command;
 use anyhow::{Context, bail};
 
 use crate::cli::{BackupArgs, RestoreArgs};
-use crate::settings::{database, make_data_dir};
+use crate::settings::{SIGNING_KEY_FILE, TRAIL_FOLDER, database, make_data_dir};
 use crate::storage::postgres::Target;
 use crate::storage::sqlite::copy;
 use crate::storage::{self, Place, Shape};
@@ -40,12 +43,23 @@ pub fn backup(args: &BackupArgs) -> anyhow::Result<()> {
             run(command)
         }
     };
-    if let Err(error) = done {
-        // Half a backup must not look like one.
-        let _ = std::fs::remove_file(&args.file);
-        return Err(error);
+    let beside = trail::beside(&args.file);
+    let copied = done.and_then(|()| trail::copy(&args.store.data_dir.join(TRAIL_FOLDER), &beside));
+    let records = match copied {
+        Ok(records) => records,
+        Err(error) => {
+            // Half a backup must not look like one.
+            let _ = std::fs::remove_file(&args.file);
+            return Err(error);
+        }
+    };
+    super::print(&format!("{place}: backed up to {}", args.file.display()))?;
+    match records {
+        Some(records) => {
+            super::print(&format!("{records} records of the audit trail, verified: {}", beside.display()))
+        }
+        None => super::print("DATA_DIR has no audit trail"),
     }
-    super::print(&format!("{place}: backed up to {}", args.file.display()))
 }
 
 /// Fills a store that is empty or absent with a backup, and brings its schema up to date.
@@ -58,7 +72,27 @@ pub fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
     if !args.file.is_file() {
         bail!("{}: there is no such file", args.file.display());
     }
-    match &place {
+    let (beside, folder) = (trail::beside(&args.file), args.store.data_dir.join(TRAIL_FOLDER));
+    // Before the store, so that a trail that is there already is not joined with another one's tables.
+    let records = trail::copy(&beside, &folder)?;
+    let restored = restore_store(args, &place);
+    if restored.is_err() && records.is_some() {
+        // It was made here a moment ago, and its source is whole.
+        let _ = std::fs::remove_dir_all(&folder);
+    }
+    restored?;
+    super::print(&format!("{place}: restored from {}", args.file.display()))?;
+    match records {
+        Some(records) => super::print(&format!(
+            "{records} records of the audit trail, verified; `serve` goes on with the key that signed it \
+             (AUDIT_SIGNING_KEY or DATA_DIR/{SIGNING_KEY_FILE})"
+        )),
+        None => super::print(&format!("{}: is missing; a new audit trail will begin", beside.display())),
+    }
+}
+
+fn restore_store(args: &RestoreArgs, place: &Place) -> anyhow::Result<()> {
+    match place {
         Place::Sqlite(path) => restore_file(&args.file, path)?,
         Place::Postgres(target) => {
             let mut command = program("pg_restore", target)?;
@@ -71,11 +105,10 @@ pub fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // Opening it brings it up to date, and refuses what no release of ours has made.
-        let storage = storage::open(&place, Shape::default()).await?;
+        let storage = storage::open(place, Shape::default()).await?;
         storage.close().await?;
         anyhow::Ok(())
-    })?;
-    super::print(&format!("{place}: restored from {}", args.file.display()))
+    })
 }
 
 fn restore_file(backup: &Path, path: &Path) -> anyhow::Result<()> {

@@ -390,13 +390,22 @@ async fn a_backup_of_a_running_companion_is_restored_whole() {
         let new = new_place(store, folder.path());
         let path = std::env::var("PATH").unwrap();
         let run = |arguments: &[&str], place: &Place| {
+            // The state that is copied lies elsewhere than what is restored.
+            let data =
+                if std::ptr::eq(place, &running.place) { running.folder.path() } else { folder.path() };
             let mut command = portcullis(folder.path(), arguments);
+            command.env("DATA_DIR", data);
             command.env("DATABASE_URL", url(place)).env("PATH", &path).output().unwrap()
         };
         let done = run(&["backup", "state.backup"], &running.place);
         assert!(done.status.success(), "{store:?}: {}", text(&done.stderr));
         let mode = std::fs::metadata(folder.path().join("state.backup")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+        assert!(
+            text(&done.stdout).contains("2 records of the audit trail, verified"),
+            "{}",
+            text(&done.stdout)
+        );
         let again = run(&["backup", "state.backup"], &running.place);
         assert!(text(&again.stderr).contains("a file that does not exist"), "{}", text(&again.stderr));
         // What happens after it is not in it.
@@ -414,8 +423,13 @@ async fn a_backup_of_a_running_companion_is_restored_whole() {
         let verified =
             restored.post("/api/security/sessions/acme/verify", &token, &restored.admin()).await.json();
         assert_eq!(verified["valid"], true);
-        restored.ingest(&[record("acme", 2, "REQUEST", "INFO")]).await;
-        assert_eq!(restored.events("acme", "").await.len(), 2, "it is there already");
+        assert_eq!(restored.companion.trail().size(), 2, "the trail goes on");
+        restored.ingest(&[record("acme", 2, "REQUEST", "INFO"), record("acme", 3, "REQUEST", "INFO")]).await;
+        assert_eq!(restored.events("acme", "").await.len(), 3, "one was there already");
+        let Running { companion, folder, .. } = restored;
+        companion.stop().await.unwrap();
+        let verified = output(folder.path(), &["audit", "verify"]);
+        assert_eq!(verified.status.code(), Some(0), "{}", text(&verified.stdout));
     }
 }
 
