@@ -21,6 +21,15 @@ use super::Variant;
 /// How long an Envoy may take to listen.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// CPU time.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cpu {
+    /// Of the worker thread, in nanoseconds.
+    pub serving_ns: u64,
+    /// Of the threads on which V8 compiles what is called often, in nanoseconds.
+    pub compiling_ns: u64,
+}
+
 /// A running Envoy; killed when dropped, and when this process ends.
 pub struct Envoy {
     process: Process,
@@ -74,14 +83,25 @@ impl Envoy {
         self.port
     }
 
-    /// CPU time of all its threads so far.
-    pub fn cpu_ns(&self) -> Result<u64> {
-        let mut sum = 0;
+    /// CPU time so far of its worker thread, which serves the requests, and of V8's threads, which compile.
+    pub fn cpu(&self) -> Result<Cpu> {
+        let mut cpu = Cpu::default();
         for task in fs::read_dir(format!("/proc/{}/task", self.process.identity().pid))? {
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
-            sum += text.split(' ').next().unwrap_or_default().parse::<u64>().context("schedstat")?;
+            let path = task?.path();
+            // A thread may end while it is looked at.
+            let (Ok(name), Ok(text)) =
+                (fs::read_to_string(path.join("comm")), fs::read_to_string(path.join("schedstat")))
+            else {
+                continue;
+            };
+            let spent = text.split(' ').next().unwrap_or_default().parse::<u64>().context("schedstat")?;
+            match &name {
+                name if name.starts_with("wrk:worker") => cpu.serving_ns += spent,
+                name if name.starts_with("V8 ") => cpu.compiling_ns += spent,
+                _ => {}
+            }
         }
-        Ok(sum)
+        Ok(cpu)
     }
 
     /// Resident memory.

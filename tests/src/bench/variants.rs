@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use anyhow::Result;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
+
+use super::noop;
 
 /// A filter chain and the request that goes through it.
 #[derive(Debug, Clone)]
@@ -16,19 +19,19 @@ pub struct Variant {
     pub request: Vec<u8>,
     /// The name of the variant that it is compared with.
     pub baseline: &'static str,
-    /// The name of the variant whose module runs no policy, for the same request.
-    pub empty: &'static str,
+    /// The name of the variant whose module does nothing, for the same request.
+    pub noop: &'static str,
     /// What sanitize may add to Envoy alone, in microseconds.
     pub goal_us: Option<f64>,
 }
 
 const GET_ALONE: &str = "Envoy alone";
-const GET_EMPTY: &str = "portcullis, no policy";
+const GET_NOOP: &str = "a no-op module";
 const POST_ALONE: &str = "POST 2 KB: Envoy alone";
-const POST_EMPTY: &str = "POST 2 KB: portcullis, no policy";
+const POST_NOOP: &str = "POST 2 KB: a no-op module";
 const ALL: &[&str] = &["headers", "rate_limit", "sanitize", "audit"];
 
-/// Envoy alone, native filters, each policy, the chain; and what a body costs.
+/// Envoy alone, native filters, a module that does nothing, each policy, the chain; and what a body costs.
 ///
 /// # Errors
 /// When the demonstration's configuration is no JSON object.
@@ -37,20 +40,22 @@ pub fn variants(dist: &Path) -> Result<Vec<Variant>> {
     let chain = |policies: &[&str]| {
         let mut configuration = configuration.clone();
         configuration.insert("policies".to_owned(), json!(policies));
-        vec![wasm(dist, &Value::Object(configuration))]
+        let code = json!({"filename": dist.join("portcullis.wasm")});
+        vec![wasm(&code, &Value::Object(configuration))]
     };
+    let noop = || vec![wasm(&json!({"inline_bytes": STANDARD.encode(noop::module())}), &json!({}))];
     let get = |name: &str, filters| Variant {
         name: name.to_owned(),
         filters,
         request: small_get(),
         baseline: GET_ALONE,
-        empty: GET_EMPTY,
+        noop: GET_NOOP,
         goal_us: None,
     };
     let post = |name: &str, filters| Variant {
         request: json_post(),
         baseline: POST_ALONE,
-        empty: POST_EMPTY,
+        noop: POST_NOOP,
         ..get(name, filters)
     };
     Ok(vec![
@@ -58,14 +63,16 @@ pub fn variants(dist: &Path) -> Result<Vec<Variant>> {
         get("native header_mutation, 11 headers", vec![header_mutation()]),
         get("native local_ratelimit", vec![local_ratelimit()]),
         get("native both", vec![header_mutation(), local_ratelimit()]),
-        get(GET_EMPTY, chain(&[])),
+        get(GET_NOOP, noop()),
+        get("portcullis, no policy", chain(&[])),
         get("portcullis, headers", chain(&["headers"])),
         get("portcullis, rate_limit", chain(&["rate_limit"])),
         Variant { goal_us: Some(15.0), ..get("portcullis, sanitize", chain(&["sanitize"])) },
         get("portcullis, audit", chain(&["audit"])),
         get("portcullis, the chain", chain(ALL)),
         post(POST_ALONE, vec![]),
-        post(POST_EMPTY, chain(&[])),
+        post(POST_NOOP, noop()),
+        post("POST 2 KB: portcullis, no policy", chain(&[])),
         Variant { goal_us: Some(60.0), ..post("POST 2 KB: portcullis, sanitize", chain(&["sanitize"])) },
         post("POST 2 KB: portcullis, the chain", chain(ALL)),
     ])
@@ -126,7 +133,7 @@ fn demonstration() -> Result<Map<String, Value>> {
     Ok(configuration)
 }
 
-fn wasm(dist: &Path, configuration: &Value) -> Value {
+fn wasm(code: &Value, configuration: &Value) -> Value {
     json!({
         "name": "portcullis",
         "typed_config": {
@@ -137,7 +144,7 @@ fn wasm(dist: &Path, configuration: &Value) -> Value {
                 "vm_config": {
                     "vm_id": "portcullis", "runtime": "envoy.wasm.runtime.v8",
                     "environment_variables": {"key_values": {"PORTCULLIS_HOLD_HEADERS": "true"}},
-                    "code": {"local": {"filename": dist.join("portcullis.wasm")}}
+                    "code": {"local": code}
                 },
                 "configuration": {
                     "@type": "type.googleapis.com/google.protobuf.StringValue",

@@ -7,6 +7,7 @@
 
 mod audit;
 mod bad_input;
+mod bans;
 mod cases;
 mod config;
 mod ext_authz;

@@ -11,7 +11,7 @@ use xtask::{
 };
 
 use crate::{
-    config, headers, identity,
+    bans, config, headers, identity,
     support::{
         application::Application,
         capture::Capture,
@@ -77,7 +77,8 @@ pub fn configurations() -> &'static Configurations {
     static SHARED: OnceLock<Configurations> = OnceLock::new();
     let shared = SHARED.get_or_init(|| {
         let (application, capture) = (Application::start(), Capture::start());
-        let all = [identity::listeners(), headers::listeners(), config::listeners()].concat();
+        let all =
+            [identity::listeners(), headers::listeners(), config::listeners(), bans::listeners()].concat();
         let added = all.clone();
         let (upstream, ingest, closed) = (application.host_port(), capture.port(), ports::free().unwrap());
         let stage = Stage::start("configurations", |options| {
