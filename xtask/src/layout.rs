@@ -97,6 +97,15 @@ impl Layout {
         built(self.dist().join("test/portcullis-panic.wasm"), "the module that panics", "make test")
     }
 
+    /// A NATS server, which tests start for themselves: what the variable `NATS_SERVER` names, else what was installed here.
+    ///
+    /// # Errors
+    /// When there is none; says how to get it.
+    pub fn nats_server(&self) -> Result<PathBuf> {
+        let own = std::env::var_os("NATS_SERVER").filter(|value| !value.is_empty()).map(PathBuf::from);
+        built(own.unwrap_or_else(|| self.tools().join("venv/bin/nats-server")), "a NATS server", "make test")
+    }
+
     /// Where [`crate::commands::install`] leaves Envoy.
     pub fn installed_envoy(&self) -> PathBuf {
         self.tools().join(format!("envoy-{ENVOY_VERSION}"))

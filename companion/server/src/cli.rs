@@ -37,6 +37,7 @@ Secrets come from the environment alone:
   AUDIT_REDACTION_KEY      the hashes of redacted values; at least 32 bytes; left out, made once and kept in
                            DATA_DIR/audit-redaction-key
   LIMITS_GRPC_TOKEN        what a caller of the rate limit service must show; needed beyond the loopback
+  EXPORT_OTLP_HEADERS      for the collector, like an API key's: name=value, with commas between them
   ENCRYPTION_KEY           the root of all tenants' keys; at least 32 random bytes, made the same way. Keep a copy: without it
                            nothing that was sealed is ever read again. ENCRYPTION_KEY_FILE names a file (mode 0600) instead
   ENCRYPTION_KEY_PREVIOUS  the one before, until `portcullis keys rewrap --all` is done; or ENCRYPTION_KEY_PREVIOUS_FILE
@@ -209,6 +210,19 @@ pub struct ServeArgs {
     /// Seconds that a request waits for a connection; then it is answered 503: 1 to 300
     #[arg(long, env = "DATABASE_POOL_TIMEOUT", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=300), value_name = "SECONDS")]
     pub database_pool_timeout: u16,
+    /// Export the audit trail to a collector over OTLP (logs): http(s)://HOST[:4318]
+    #[arg(long, env = "EXPORT_OTLP_URL", hide_env_values = true, value_name = "URL")]
+    pub export_otlp_url: Option<String>,
+    /// Export the audit trail to NATS JetStream: nats://[USER:PASSWORD@]HOST[:4222], tls:// for TLS
+    #[arg(long, env = "EXPORT_NATS_URL", hide_env_values = true, value_name = "URL")]
+    pub export_nats_url: Option<String>,
+    /// Its stream; made if there is none
+    #[arg(long, env = "EXPORT_NATS_STREAM", default_value = "PORTCULLIS_AUDIT", value_name = "NAME")]
+    pub export_nats_stream: String,
+    /// The server's monitoring address, http://HOST:8222: only when it confirms `sync_interval: always` may what was exported
+    /// be removed here
+    #[arg(long, env = "EXPORT_NATS_MONITOR_URL", value_name = "URL")]
+    pub export_nats_monitor_url: Option<String>,
     /// The log's file, rotated at 10 MB, with ten older ones kept; `none` writes to standard error alone [default:
     /// DATA_DIR/logs/portcullis.log]
     #[arg(long, env = "LOG_FILE", value_name = "PATH")]

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::api::{self, Api, Parts};
 use crate::clock::{Clock, Timestamp};
+use crate::export::{self, Export};
 use crate::http::listener::{ListenError, Listener, Terms, serve, tcp};
 use crate::http::tls::{TlsError, TlsFiles};
 use crate::ingest::{self, Ingest};
@@ -53,6 +54,12 @@ pub enum CompanionError {
     /// The configuration of the rate limit service.
     #[error(transparent)]
     LimitsConfig(#[from] limits::grpc::config::ConfigError),
+    /// A place to export to.
+    #[error(transparent)]
+    Export(export::PlaceError),
+    /// Where an export stands.
+    #[error("the audit trail's folder cannot be written: {0}; check DATA_DIR/audit")]
+    Cursor(std::io::Error),
     /// The limits.
     #[error(transparent)]
     Limits(#[from] limits::OpenError),
@@ -115,7 +122,11 @@ impl Companion {
         let (end, ended) = watch::channel(false);
         let (end_of_trail, trail_ended) = watch::channel(false);
         let projector = Projector::new(trail.clone(), Arc::clone(&storage), Arc::clone(&metrics));
+        let exports = settings.exports.collectors().map_err(CompanionError::Export)?;
+        let exporting: Vec<Export> = exports.iter().map(|(export, _)| export.clone()).collect();
+        export::prepare(&trail, &exporting).map_err(CompanionError::Cursor)?;
         let api = api::router(Api::new(Parts {
+            exports: exporting,
             storage: Arc::clone(&storage),
             trail: trail.clone(),
             policies,
@@ -156,6 +167,9 @@ impl Companion {
                     tracing::error!(category = "application", %error, "the rate limit service ended");
                 }
             }));
+        }
+        for (export, collector) in exports {
+            tasks.push(tokio::spawn(export.run(trail.clone(), collector, end.subscribe())));
         }
         let projection = tokio::spawn(projector.run(trail_ended));
         Ok(Self {

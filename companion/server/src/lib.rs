@@ -10,6 +10,7 @@ pub mod clock;
 pub mod commands;
 pub mod companion;
 pub mod event;
+pub mod export;
 pub mod hardening;
 pub mod http;
 pub mod ingest;

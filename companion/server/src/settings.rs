@@ -15,6 +15,7 @@ use portcullis_audit_log::retention::Retention;
 
 use crate::api::Protections;
 use crate::cli::{Environment, ServeArgs, StoreArgs};
+use crate::export::{PlaceError, Places};
 use crate::http::access::AllowList;
 use crate::http::tls::TlsFiles;
 use crate::ingest::MIN_TOKEN_BYTES;
@@ -101,6 +102,9 @@ pub enum SettingsError {
     /// A configuration that nobody reads.
     #[error("LIMITS_CONFIG: is set, but LIMITS_GRPC_PORT is not; set the port, or leave both out")]
     NoGrpcPort,
+    /// A place to export to that is none.
+    #[error(transparent)]
+    Export(#[from] PlaceError),
     /// DATA_DIR cannot be made.
     #[error("DATA_DIR: {}: {source}; set it to a folder that this user may write", path.display())]
     DataDir {
@@ -163,6 +167,8 @@ pub struct Settings {
     pub protections: Protections,
     /// Where it runs.
     pub environment: Environment,
+    /// Where the audit trail is exported to.
+    pub exports: Places,
     /// The log's file, if it has one.
     pub log_file: Option<PathBuf>,
     /// Whether this is a demonstration.
@@ -183,6 +189,25 @@ fn grpc(args: &ServeArgs, variables: Variables<'_>) -> Result<Option<limits::grp
     }
     let address = SocketAddr::new(args.limits_grpc_address, port);
     Ok(Some(limits::grpc::Place { address, token, config, headers: args.limit_response_headers_enabled }))
+}
+
+/// Where the audit trail is exported to.
+fn exports(args: &ServeArgs, variables: Variables<'_>) -> Result<Places, SettingsError> {
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let pair = |pair: &str| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (name.trim().to_owned(), value.trim().to_owned())
+    };
+    let headers = variable(variables, "EXPORT_OTLP_HEADERS").unwrap_or_default();
+    let places = Places {
+        otlp_url: given(&args.export_otlp_url),
+        otlp_headers: headers.split(',').filter(|text| !text.trim().is_empty()).map(pair).collect(),
+        nats_url: given(&args.export_nats_url),
+        nats_stream: args.export_nats_stream.clone(),
+        nats_monitor_url: given(&args.export_nats_monitor_url),
+    };
+    places.collectors()?;
+    Ok(places)
 }
 
 /// Reads a variable; an empty one counts as not set, because scripts export what they do not fill.
@@ -291,6 +316,7 @@ impl Settings {
                 audit_logging: true,
             },
             environment: args.environment,
+            exports: exports(args, variables)?,
             log_file: logging::place(args.log_file.as_deref(), &args.store.data_dir),
             demonstration: args.demonstration,
         })

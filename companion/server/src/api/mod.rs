@@ -32,6 +32,7 @@ use axum::{Router, middleware};
 use tokio::sync::{Semaphore, watch};
 
 use crate::clock::{Clock, monotonic};
+use crate::export::Export;
 use crate::http::access::{AllowList, Guesses};
 use crate::http::envelope::{self, Envelope};
 use crate::http::problem::Problem;
@@ -79,6 +80,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Tells its counts, if it is served.
     pub grpc: Option<grpc::Service>,
+    /// Tell their counts.
+    pub exports: Vec<Export>,
     /// Asked by checks.
     pub limits: Arc<Limits>,
     /// Verifies tokens.

@@ -187,6 +187,7 @@ pub async fn prometheus(
     auth::require_admin(&grant)?;
     let text = api.metrics.render(api.storage.queue(), api.started.elapsed())
         + &api.trail.render()
+        + &crate::export::render(&api.exports, api.trail.size())
         + &api.limits.render()
         + &api.keys.render()
         + &api.grpc.as_ref().map(crate::limits::grpc::Service::render).unwrap_or_default();

@@ -6,6 +6,7 @@ mod api;
 mod commands;
 mod description;
 mod events;
+mod export;
 mod ext_authz;
 mod grpc;
 mod ingest;

@@ -150,6 +150,7 @@ fn settings(folder: &Path, place: Place, demonstration: bool) -> Settings {
         },
         environment: Environment::Development,
         log_file: None,
+        exports: Default::default(),
         demonstration,
     }
 }

@@ -1,0 +1,178 @@
+//! The trail to a collector, as it grows: through outages, refusals and kills, everything arrives.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use portcullis_export::proto::{Any, AnyValue, ExportRequest, KeyValue, LogRecord};
+use portcullis_server::export::Places;
+use prost::Message;
+
+use crate::commands::{Serving, portcullis};
+use crate::support::{Running, Store, eventually, record, try_send};
+
+/// A collector that remembers records by their uid, and how often each came.
+#[derive(Clone, Default)]
+struct Collector {
+    seen: Arc<Mutex<BTreeMap<String, (usize, LogRecord)>>>,
+    /// What it answers instead of 200.
+    status: Arc<AtomicU16>,
+    /// A record of this path makes it refuse the whole request.
+    poison: Arc<Mutex<Option<String>>>,
+}
+
+impl Collector {
+    async fn start() -> (Self, String) {
+        let collector = Self::default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = axum::Router::new().route("/v1/logs", post(Self::take)).with_state(collector.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        (collector, url)
+    }
+
+    async fn take(State(collector): State<Self>, body: Bytes) -> StatusCode {
+        let request = ExportRequest::decode(body).unwrap();
+        let records = request.resource_logs.into_iter().flat_map(|logs| logs.scope_logs);
+        let records: Vec<LogRecord> = records.flat_map(|logs| logs.log_records).collect();
+        if let status @ 400..=599 = collector.status.load(Ordering::Relaxed) {
+            return StatusCode::from_u16(status).unwrap();
+        }
+        let poison = collector.poison.lock().unwrap().clone();
+        if poison.is_some_and(|poison| records.iter().any(|record| uid(record) == poison)) {
+            return StatusCode::BAD_REQUEST;
+        }
+        let mut seen = collector.seen.lock().unwrap();
+        for record in records {
+            seen.entry(uid(&record)).or_insert((0, record)).0 += 1;
+        }
+        StatusCode::OK
+    }
+
+    fn answer(&self, status: u16) {
+        self.status.store(status, Ordering::Relaxed);
+    }
+
+    fn uids(&self) -> BTreeSet<String> {
+        self.seen.lock().unwrap().keys().cloned().collect()
+    }
+}
+
+fn attribute<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a Any> {
+    attributes.iter().find(|pair| pair.key == key)?.value.as_ref()?.value.as_ref()
+}
+
+fn uid(record: &LogRecord) -> String {
+    match attribute(&record.attributes, "log.record.uid") {
+        Some(Any::String(uid)) => uid.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Down a path of names.
+fn at<'a>(value: &'a AnyValue, path: &[&str]) -> Option<&'a Any> {
+    let any = value.value.as_ref()?;
+    let Some((first, rest)) = path.split_first() else { return Some(any) };
+    let Any::Object(object) = any else { return None };
+    at(object.values.iter().find(|pair| pair.key == *first)?.value.as_ref()?, rest)
+}
+
+async fn started(url: &str) -> Running {
+    let places = Places { otlp_url: Some(url.to_owned()), ..Places::default() };
+    Running::started_with(Store::Sqlite, |settings| settings.exports = places).await
+}
+
+async fn metric(running: &Running, name: &str) -> u64 {
+    let text = running.get("/metrics", Some(&running.admin())).await.body;
+    let line =
+        text.lines().find(|line| line.starts_with(&format!("portcullis_export_{name}{{export=\"otlp\"}}")));
+    line.unwrap_or_else(|| panic!("{name}\n{text}")).rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_reach_a_collector_through_its_outage_and_the_lag_is_told() {
+    let (collector, url) = Collector::start().await;
+    collector.answer(503);
+    let running = started(&url).await;
+    let batch: Vec<_> = (0..50).map(|n| record("acme", n, "ATTACK_BLOCKED", "WARNING")).collect();
+    assert_eq!(running.ingest(&batch).await.status, 200);
+    eventually(async || metric(&running, "failures_total").await > 1).await;
+    assert!(metric(&running, "lag_records").await >= 50 && metric(&running, "held_records").await >= 50);
+    collector.answer(0);
+    eventually(async || collector.uids().len() >= 50).await;
+    eventually(async || metric(&running, "lag_records").await == 0).await;
+    assert_eq!((metric(&running, "held_records").await, metric(&running, "rejected_total").await), (0, 0));
+    let seen = collector.seen.lock().unwrap();
+    let (_, first) = seen.values().find(|(_, record)| record.severity_number == 13).unwrap();
+    let body = first.body.as_ref().unwrap();
+    let text = |path: &[&str]| match at(body, path) {
+        Some(Any::String(text)) => text.clone(),
+        other => panic!("{path:?}: {other:?}"),
+    };
+    assert_eq!(at(body, &["class_uid"]), Some(&Any::Int(4002)));
+    assert_eq!(at(body, &["http_response", "code"]), Some(&Any::Int(403)));
+    assert_eq!(text(&["metadata", "tenant_uid"]), "acme");
+    assert!(text(&["metadata", "correlation_uid"]).starts_with("corr-"));
+    assert_eq!(text(&["http_request", "url", "path"]), "/login");
+    assert_eq!(text(&["unmapped", "portcullis", "event_type"]), "ATTACK_BLOCKED");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_is_refused_is_passed_over_and_the_others_are_not() {
+    let (collector, url) = Collector::start().await;
+    let batch: Vec<_> = (0..40).map(|n| record("acme", n, "REQUEST", "INFO")).collect();
+    let poison = format!("{}-17", crate::support::EPOCH);
+    *collector.poison.lock().unwrap() = Some(poison.clone());
+    let running = started(&url).await;
+    running.ingest(&batch).await;
+    eventually(async || metric(&running, "rejected_total").await == 1).await;
+    eventually(async || metric(&running, "lag_records").await == 0).await;
+    let uids = collector.uids();
+    assert_eq!((uids.len(), uids.contains(&poison)), (39, false));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_companion_that_is_killed_goes_on_where_it_was() {
+    let (collector, url) = Collector::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let serve = ["serve", "--demonstration", "--port", "0", "--ingest-port", "0"];
+    let (mut acknowledged, mut next) = (BTreeSet::new(), 0_u64);
+    for kill in 0..6_u64 {
+        // Every other time the collector is away when the companion dies.
+        collector.answer(if kill % 2 == 0 { 503 } else { 0 });
+        let serving = Serving::start(portcullis(folder.path(), &serve).env("EXPORT_OTLP_URL", &url));
+        let ingest = serving.ready["ingest"].as_str().unwrap().parse().unwrap();
+        let token = std::fs::read_to_string(folder.path().join("ingest-token")).unwrap();
+        for _ in 0..10 {
+            let lines: Vec<String> =
+                (next..next + 20).map(|n| record("acme", n, "REQUEST", "INFO").to_string()).collect();
+            let body = lines.join("\n");
+            let request = format!(
+                "POST /v1/ingest HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {token}\r\nContent-Type: application/x-ndjson\r\n\
+                 Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            assert_eq!(try_send(ingest, request.as_bytes()).await.unwrap().status, 200);
+            acknowledged.extend((next..next + 20).map(|n| format!("{}-{n}", crate::support::EPOCH)));
+            next += 20;
+        }
+        tokio::time::sleep(Duration::from_millis(kill * 53 % 200)).await;
+        drop(serving);
+    }
+    collector.answer(0);
+    let serving = Serving::start(portcullis(folder.path(), &serve).env("EXPORT_OTLP_URL", &url));
+    eventually(async || acknowledged.is_subset(&collector.uids())).await;
+    drop(serving);
+    let seen = collector.seen.lock().unwrap();
+    let repeated = seen.values().filter(|(times, _)| *times > 1).count();
+    println!(
+        "{} records acknowledged, {} arrived, {repeated} more than once",
+        acknowledged.len(),
+        seen.len()
+    );
+}
