@@ -10,6 +10,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 pub use audit::{AuditArgs, AuditCommand};
+pub use export::ExportArgs;
 
 use crate::http::access::Network;
 use crate::inspect::source::Format;
@@ -17,6 +18,7 @@ use crate::trail::retention::TenantRule;
 use crate::units;
 
 mod audit;
+mod export;
 
 use audit::AUDIT_HELP;
 
@@ -210,19 +212,9 @@ pub struct ServeArgs {
     /// Seconds that a request waits for a connection; then it is answered 503: 1 to 300
     #[arg(long, env = "DATABASE_POOL_TIMEOUT", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=300), value_name = "SECONDS")]
     pub database_pool_timeout: u16,
-    /// Export the audit trail to a collector over OTLP (logs): http(s)://HOST[:4318]
-    #[arg(long, env = "EXPORT_OTLP_URL", hide_env_values = true, value_name = "URL")]
-    pub export_otlp_url: Option<String>,
-    /// Export the audit trail to NATS JetStream: nats://[USER:PASSWORD@]HOST[:4222], tls:// for TLS
-    #[arg(long, env = "EXPORT_NATS_URL", hide_env_values = true, value_name = "URL")]
-    pub export_nats_url: Option<String>,
-    /// Its stream; made if there is none
-    #[arg(long, env = "EXPORT_NATS_STREAM", default_value = "PORTCULLIS_AUDIT", value_name = "NAME")]
-    pub export_nats_stream: String,
-    /// The server's monitoring address, http://HOST:8222: only when it confirms `sync_interval: always` may what was exported
-    /// be removed here
-    #[arg(long, env = "EXPORT_NATS_MONITOR_URL", value_name = "URL")]
-    pub export_nats_monitor_url: Option<String>,
+    /// Where the audit trail is exported to.
+    #[command(flatten)]
+    pub exports: ExportArgs,
     /// The log's file, rotated at 10 MB, with ten older ones kept; `none` writes to standard error alone [default:
     /// DATA_DIR/logs/portcullis.log]
     #[arg(long, env = "LOG_FILE", value_name = "PATH")]

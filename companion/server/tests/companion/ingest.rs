@@ -181,6 +181,8 @@ async fn an_exceeded_limit_leaves_a_row_in_its_own_table(store: Store) {
 async fn what_was_acknowledged_is_there_after_a_new_start(store: Store) {
     let running = Running::start(store, true).await;
     running.ingest(&[record("acme", 1, "REQUEST", "INFO")]).await;
+    // The tables are all that the next one has of it.
+    assert_eq!(running.events("acme", "").await.len(), 1);
     let Running { companion, folder, place, .. } = running;
     // No graceful end: the listeners' tasks and the writer are simply left behind, as a kill would. They keep what else is
     // in the folder to themselves.
