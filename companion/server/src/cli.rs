@@ -12,6 +12,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 pub use audit::{AuditArgs, AuditCommand};
 pub use export::ExportArgs;
 
+use crate::commands::database;
 use crate::http::access::Network;
 use crate::inspect::source::Format;
 use crate::trail::retention::TenantRule;
@@ -109,6 +110,8 @@ pub enum Command {
     /// Explain what a configuration would do with recorded requests: a file, a curl command, a HAR file, a log
     #[command(after_help = INSPECT_HELP)]
     Inspect(InspectArgs),
+    /// Find what a PostgreSQL database lacks: indexes for its workload, within a budget, with reasons and proof
+    Database(database::DatabaseArgs),
     /// Print the JSON Schema of the module configuration, for editors and other tools
     Schema,
     /// Print a bearer token for the API

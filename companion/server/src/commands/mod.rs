@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod backup;
 pub mod check;
+pub mod database;
 pub mod inspect;
 pub mod keys;
 pub mod migrate;
@@ -22,6 +23,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Check(args) => return check::run(&args),
         Command::Inspect(args) => return inspect::run(&args),
         Command::Schema => schema(),
+        Command::Database(args) => return database::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Tenant(args) => tenant::run(&args),
         Command::Keys(args) => keys::run(&args),

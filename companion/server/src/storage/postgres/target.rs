@@ -100,12 +100,12 @@ impl Target {
     }
 
     /// What the driver takes.
-    pub(super) fn config(&self) -> tokio_postgres::Config {
+    pub(crate) fn config(&self) -> tokio_postgres::Config {
         self.config.clone()
     }
 
     /// How TLS is spoken where it is.
-    pub(super) fn tls(&self) -> Result<MakeRustlsConnect, String> {
+    pub(crate) fn tls(&self) -> Result<MakeRustlsConnect, String> {
         let mut roots = RootCertStore::empty();
         if !matches!(self.config.get_ssl_mode(), SslMode::Disable) {
             let system = || SYSTEM_ROOTS.into_iter().map(Path::new).find(|path| path.exists());

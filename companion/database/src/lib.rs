@@ -1,0 +1,42 @@
+//! The tenants' databases: what they lack is found, proven and applied.
+//!
+//! [`advise`] reads a database's catalog and statistics ([`catalog`]) and a workload ([`workload`]), works out what each statement asks of each
+//! table ([`sql`]), which indexes could serve it ([`candidate`]) and how large they would be ([`size`]), asks the planner what they would
+//! save ([`planner`]), and chooses within a storage budget ([`search`]).
+//!
+//! Every function takes a connection; how it is made and secured is the caller's affair.
+
+pub mod advise;
+pub mod candidate;
+pub mod catalog;
+pub mod findings;
+pub mod plan;
+pub mod planner;
+pub mod proof;
+pub mod search;
+pub mod size;
+pub mod sql;
+pub mod workload;
+
+/// Why something could not be done. It names what, and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The server refused, or was lost.
+    #[error("{}", database(.0))]
+    Database(#[from] tokio_postgres::Error),
+    /// The server answered something that is not understood.
+    #[error("{0} gave an answer that is not understood; is this PostgreSQL 13 to 18?")]
+    Unexpected(&'static str),
+}
+
+/// What the server said: the code, the message, its hint. The detail may quote values and is left out.
+fn database(error: &tokio_postgres::Error) -> String {
+    let Some(said) = error.as_db_error() else {
+        return match std::error::Error::source(error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        };
+    };
+    let hint = said.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+    format!("{}: {}{hint}", said.code().code(), said.message())
+}

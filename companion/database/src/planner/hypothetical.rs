@@ -1,0 +1,169 @@
+//! Indexes that exist for this session alone: hypopg.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use super::{Outcome, Planned, explain};
+use crate::Error;
+use crate::candidate::Candidate;
+
+pub(super) struct Session<'c> {
+    client: &'c Client,
+    version: u32,
+    /// Candidates that exist now, with their numbers at the server.
+    live: HashMap<usize, u32>,
+}
+
+impl<'c> Session<'c> {
+    pub fn new(client: &'c Client, version: u32) -> Self {
+        Self { client, version, live: HashMap::new() }
+    }
+
+    /// Tries each candidate, in batches that are halved where one is refused.
+    pub async fn admissible(&mut self, candidates: Vec<Candidate>) -> Result<Vec<Candidate>, Error> {
+        self.reset().await?;
+        let mut good = Vec::new();
+        let mut batches = vec![candidates];
+        while let Some(batch) = batches.pop() {
+            let mut statement = String::new();
+            for candidate in &batch {
+                let _ = write!(statement, "{};", create(candidate));
+            }
+            statement.push_str("SELECT hypopg_reset()");
+            match self.client.simple_query(&statement).await {
+                Ok(_) => good.extend(batch),
+                Err(error) if error.is_closed() => return Err(error.into()),
+                Err(error) if batch.len() <= 1 => {
+                    for candidate in &batch {
+                        tracing::debug!(index = candidate.definition(), %error, "the server would not build it");
+                    }
+                    self.reset().await?;
+                }
+                Err(_) => {
+                    self.reset().await?;
+                    let mut first = batch;
+                    let second = first.split_off(first.len() / 2);
+                    batches.extend([first, second]);
+                }
+            }
+        }
+        Ok(good)
+    }
+
+    pub async fn reset(&mut self) -> Result<(), Error> {
+        self.live.clear();
+        self.client.simple_query("SELECT hypopg_reset()").await?;
+        Ok(())
+    }
+
+    pub async fn cost(
+        &mut self,
+        planned: &Planned,
+        candidates: &[Candidate],
+        set: &[usize],
+    ) -> Result<Outcome, Error> {
+        match self.ask(planned, candidates, set).await {
+            Ok(outcome) => Ok(outcome),
+            Err(error) => {
+                // What was built before the error is not known.
+                if !self.client.is_closed() {
+                    let clean =
+                        format!("{}DEALLOCATE ALL", if self.client.is_closed() { "" } else { "ROLLBACK;" });
+                    drop(self.client.simple_query(&clean).await);
+                    self.reset().await?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn ask(
+        &mut self,
+        planned: &Planned,
+        candidates: &[Candidate],
+        set: &[usize],
+    ) -> Result<Outcome, Error> {
+        let mut statement = String::new();
+        // Indexes on other tables change nothing for this statement, and may stay.
+        let gone: Vec<usize> = planned
+            .relevant
+            .iter()
+            .copied()
+            .filter(|index| self.live.contains_key(index) && set.binary_search(index).is_err())
+            .collect();
+        for index in &gone {
+            if let Some(number) = self.live.remove(index) {
+                let _ = write!(statement, "SELECT hypopg_drop_index({number});");
+            }
+        }
+        let fresh: Vec<usize> = set.iter().copied().filter(|index| !self.live.contains_key(index)).collect();
+        for candidate in fresh.iter().filter_map(|index| candidates.get(*index)) {
+            let _ = write!(statement, "{};", create(candidate));
+        }
+        statement.push_str(&explain(&planned.query, self.version, "FORMAT TEXT"));
+        let messages = self.client.simple_query(&statement).await?;
+        self.read(&messages, gone.len(), &fresh, set)
+    }
+
+    fn read(
+        &mut self,
+        messages: &[SimpleQueryMessage],
+        gone: usize,
+        fresh: &[usize],
+        set: &[usize],
+    ) -> Result<Outcome, Error> {
+        let mut rows = messages.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        let mut rows = rows.by_ref().skip(gone);
+        for index in fresh {
+            let number = rows.next().and_then(|text| text.parse().ok()).ok_or(Error::Unexpected("hypopg"))?;
+            self.live.insert(*index, number);
+        }
+        let by_number: HashMap<u32, usize> =
+            set.iter().filter_map(|index| Some((*self.live.get(index)?, *index))).collect();
+        let mut cost = None;
+        let mut used = Vec::new();
+        for line in rows {
+            if cost.is_none() {
+                cost = cost_of(line);
+            }
+            used.extend(numbers(line).filter_map(|number| by_number.get(&number).copied()));
+        }
+        used.sort_unstable();
+        used.dedup();
+        Ok(Outcome { cost: cost.ok_or(Error::Unexpected("EXPLAIN"))?, used })
+    }
+}
+
+fn create(candidate: &Candidate) -> String {
+    let definition = candidate.create("hypothetical", false).replace('\'', "''");
+    format!("SELECT indexrelid FROM hypopg_create_index('{definition}')")
+}
+
+/// `(cost=0.42..8.44 rows=1 width=4)`: the second.
+fn cost_of(line: &str) -> Option<f64> {
+    line.split_once("(cost=")?.1.split_once("..")?.1.split(' ').next()?.parse().ok()
+}
+
+/// The numbers in names that hypopg gives: `<13604>btree_tasks_tenant_id`.
+fn numbers(line: &str) -> impl Iterator<Item = u32> {
+    line.split('<').skip(1).filter_map(|part| part.split_once('>')?.0.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plans_are_read() {
+        let line = "  ->  Index Scan using \"<13604>btree_tasks_tenant_id\" on tasks  (cost=0.42..8.44 rows=1 width=4)";
+        assert_eq!(cost_of(line), Some(8.44));
+        assert_eq!(numbers(line).collect::<Vec<_>>(), [13604]);
+        assert_eq!(cost_of("Filter: (a < 3)"), None);
+        assert_eq!(numbers("a < 3 AND b <> 4 <5> <x>").collect::<Vec<_>>(), [5]);
+    }
+}

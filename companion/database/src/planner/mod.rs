@@ -1,0 +1,141 @@
+//! What a statement would cost with given indexes.
+//!
+//! Where hypopg is installed, the planner itself is asked, with indexes that exist for this session alone ([`hypothetical`]).
+//! Where it is not, the planner's plan without them is taken, and what an index would save at each scan of it is
+//! reckoned with the planner's own formulas ([`model`]).
+
+mod hypothetical;
+mod model;
+
+use std::collections::HashMap;
+
+use tokio_postgres::Client;
+
+use crate::Error;
+use crate::candidate::Candidate;
+use crate::catalog::Catalog;
+use crate::sql::Analysis;
+use crate::workload::Query;
+
+/// What the planner says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Estimated cost, in the planner's unit.
+    pub cost: f64,
+    /// Which of the given indexes it would use, by number, in order.
+    pub used: Vec<usize>,
+}
+
+/// A statement that can be planned, and the candidates that concern it.
+#[derive(Debug)]
+pub struct Planned {
+    /// The statement.
+    pub query: Query,
+    /// What it asks of each table.
+    pub analysis: Analysis,
+    /// Candidates on its tables, by number, in order.
+    pub relevant: Vec<usize>,
+    /// Those of them that were made for it: what it is asked about first.
+    pub own: Vec<usize>,
+}
+
+enum Source<'c> {
+    Hypothetical(hypothetical::Session<'c>),
+    Model(model::Model<'c>),
+}
+
+/// Answers what statements would cost, each question once.
+pub struct Planner<'c> {
+    source: Source<'c>,
+    known: HashMap<(usize, Vec<usize>), Outcome>,
+    asked: u64,
+}
+
+impl<'c> Planner<'c> {
+    /// Asks the planner by hypopg where it is installed, else reckons.
+    #[must_use]
+    pub fn new(client: &'c Client, catalog: &'c Catalog) -> Self {
+        let source = match &catalog.hypopg {
+            Some(_) => Source::Hypothetical(hypothetical::Session::new(client, catalog.version)),
+            None => Source::Model(model::Model::new(client, catalog)),
+        };
+        Self { source, known: HashMap::new(), asked: 0 }
+    }
+
+    /// How many questions the planner was asked.
+    #[must_use]
+    pub fn asked(&self) -> u64 {
+        self.asked
+    }
+
+    /// Whether the server itself plans with the indexes.
+    #[must_use]
+    pub fn hypothetical(&self) -> bool {
+        matches!(self.source, Source::Hypothetical(_))
+    }
+
+    /// The candidates that the server would build, and a reason for each that it would not.
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub async fn admissible(&mut self, candidates: Vec<Candidate>) -> Result<Vec<Candidate>, Error> {
+        match &mut self.source {
+            Source::Hypothetical(session) => session.admissible(candidates).await,
+            Source::Model(_) => Ok(candidates.into_iter().filter(model::immutable).collect()),
+        }
+    }
+
+    /// What the statement would cost with these of the candidates; others of its table do not exist.
+    ///
+    /// # Errors
+    /// When the server does not plan it.
+    pub async fn cost(
+        &mut self,
+        number: usize,
+        planned: &Planned,
+        candidates: &[Candidate],
+        sizes: &[f64],
+        set: &[usize],
+    ) -> Result<Outcome, Error> {
+        let set: Vec<usize> =
+            set.iter().copied().filter(|index| planned.relevant.binary_search(index).is_ok()).collect();
+        let key = (number, set);
+        if let Some(outcome) = self.known.get(&key) {
+            return Ok(outcome.clone());
+        }
+        let outcome = match &mut self.source {
+            Source::Hypothetical(session) => session.cost(planned, candidates, &key.1).await?,
+            Source::Model(model) => model.cost(number, planned, candidates, sizes, &key.1).await?,
+        };
+        self.asked = self.asked.saturating_add(1);
+        self.known.insert(key, outcome.clone());
+        Ok(outcome)
+    }
+
+    /// Forgets all hypothetical indexes.
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub async fn reset(&mut self) -> Result<(), Error> {
+        match &mut self.source {
+            Source::Hypothetical(session) => session.reset().await,
+            Source::Model(_) => Ok(()),
+        }
+    }
+}
+
+/// A statement as EXPLAIN takes it; parameters make it a generic plan.
+pub(crate) fn explain(query: &Query, version: u32, options: &str) -> String {
+    let text = &query.text;
+    if query.parameters == 0 {
+        return format!("EXPLAIN ({options}) {text}");
+    }
+    if version >= 160_000 {
+        return format!("EXPLAIN (GENERIC_PLAN, {options}) {text}");
+    }
+    let nulls = vec!["NULL"; query.parameters].join(", ");
+    format!(
+        "SET plan_cache_mode = force_generic_plan; PREPARE portcullis AS {text}; \
+         EXPLAIN ({options}) EXECUTE portcullis({nulls}); DEALLOCATE portcullis"
+    )
+}

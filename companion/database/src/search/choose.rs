@@ -1,0 +1,297 @@
+//! The choice on what is known.
+
+use std::collections::BTreeSet;
+
+use super::Atoms;
+
+/// What there is to choose from.
+#[derive(Debug, Clone, Copy)]
+pub struct Problem<'a> {
+    /// What is known of statements.
+    pub atoms: &'a Atoms,
+    /// Bytes of each candidate.
+    pub sizes: &'a [f64],
+    /// What keeping each candidate costs in the workload's unit: writes, and a little for its being there.
+    pub upkeep: &'a [f64],
+    /// Bytes that all may have together.
+    pub budget: f64,
+    /// Candidates that must not be taken.
+    pub barred: &'a BTreeSet<usize>,
+}
+
+/// A choice, and what it costs: statements by weight, and upkeep.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    /// Candidates by number.
+    pub set: BTreeSet<usize>,
+    /// The cost.
+    pub cost: f64,
+    /// Bytes.
+    pub bytes: f64,
+}
+
+/// Rounds of exchanges at most.
+const ROUNDS: usize = 3;
+
+/// A set of candidates, with the cost of each statement kept up to date.
+struct State<'a> {
+    problem: Problem<'a>,
+    /// Sets that plans use, none of them barred.
+    sets: BTreeSet<&'a [usize]>,
+    chosen: Vec<bool>,
+    costs: Vec<f64>,
+    bytes: f64,
+    upkeep: f64,
+}
+
+impl<'a> State<'a> {
+    fn new(problem: Problem<'a>) -> Self {
+        let costs = problem.atoms.queries().iter().map(|known| known.base).collect();
+        let atoms = problem.atoms.queries().iter().flat_map(|known| &known.atoms);
+        let permitted = |set: &&[usize]| set.iter().all(|index| !problem.barred.contains(index));
+        let sets = atoms.map(|atom| atom.set.as_slice()).filter(permitted).collect();
+        Self { problem, sets, chosen: vec![false; problem.sizes.len()], costs, bytes: 0.0, upkeep: 0.0 }
+    }
+
+    fn size(&self, index: usize) -> f64 {
+        self.problem.sizes.get(index).copied().unwrap_or(f64::INFINITY)
+    }
+
+    fn keep(&self, index: usize) -> f64 {
+        self.problem.upkeep.get(index).copied().unwrap_or(0.0)
+    }
+
+    fn total(&self) -> f64 {
+        let queries = self.problem.atoms.queries().iter().zip(&self.costs);
+        queries.map(|(known, cost)| known.weight * cost).sum::<f64>() + self.upkeep
+    }
+
+    fn set(&mut self, index: usize, there: bool) {
+        let (size, keep) = (self.size(index), self.keep(index));
+        let Some(place) = self.chosen.get_mut(index) else { return };
+        if *place == there {
+            return;
+        }
+        *place = there;
+        let sign = if there { 1.0 } else { -1.0 };
+        self.bytes += sign * size;
+        self.upkeep += sign * keep;
+        for query in self.problem.atoms.concerned(index) {
+            if let (Some(known), Some(cost)) =
+                (self.problem.atoms.queries().get(*query), self.costs.get_mut(*query))
+            {
+                *cost = known.cost(&self.chosen);
+            }
+        }
+    }
+
+    /// What adding these saves, upkeep taken off.
+    fn gain(&mut self, missing: &[usize]) -> f64 {
+        let queries: BTreeSet<usize> =
+            missing.iter().flat_map(|index| self.problem.atoms.concerned(*index)).copied().collect();
+        for index in missing {
+            if let Some(place) = self.chosen.get_mut(*index) {
+                *place = true;
+            }
+        }
+        let mut gain = 0.0;
+        for query in queries {
+            if let (Some(known), Some(cost)) =
+                (self.problem.atoms.queries().get(query), self.costs.get(query))
+            {
+                gain += known.weight * (cost - known.cost(&self.chosen));
+            }
+        }
+        for index in missing {
+            if let Some(place) = self.chosen.get_mut(*index) {
+                *place = false;
+            }
+            gain -= self.keep(*index);
+        }
+        gain
+    }
+
+    fn fill(&mut self) {
+        let sets = self.sets.clone();
+        loop {
+            let mut best: Option<(f64, Vec<usize>)> = None;
+            for set in &sets {
+                let missing: Vec<usize> =
+                    set.iter().copied().filter(|i| !self.chosen.get(*i).copied().unwrap_or(true)).collect();
+                let bytes: f64 = missing.iter().map(|index| self.size(*index)).sum();
+                if missing.is_empty() || self.bytes + bytes > self.problem.budget {
+                    continue;
+                }
+                let gain = self.gain(&missing);
+                // A page is the least that anything takes.
+                let rate = gain / bytes.max(8192.0);
+                if gain > 0.0 && rate > best.as_ref().map_or(0.0, |(best, _)| *best) {
+                    best = Some((rate, missing));
+                }
+            }
+            let Some((_, missing)) = best else { return };
+            missing.into_iter().for_each(|index| self.set(index, true));
+        }
+    }
+
+    /// Takes out what saves less than it costs to keep.
+    fn prune(&mut self) {
+        loop {
+            let total = self.total();
+            let mut worst = None;
+            for index in self.members() {
+                self.set(index, false);
+                let loss = self.total() - total;
+                self.set(index, true);
+                if loss <= 0.0 && worst.is_none_or(|(_, least)| loss < least) {
+                    worst = Some((index, loss));
+                }
+            }
+            let Some((index, _)) = worst else { return };
+            self.set(index, false);
+        }
+    }
+
+    fn members(&self) -> Vec<usize> {
+        self.chosen.iter().enumerate().filter(|(_, there)| **there).map(|(index, _)| index).collect()
+    }
+
+    fn load(&mut self, set: &BTreeSet<usize>) {
+        for index in self.members() {
+            if !set.contains(&index) {
+                self.set(index, false);
+            }
+        }
+        set.iter().for_each(|index| self.set(*index, true));
+    }
+
+    fn choice(&self) -> Choice {
+        Choice { set: self.members().into_iter().collect(), cost: self.total(), bytes: self.bytes }
+    }
+}
+
+/// The best choice that greedy filling and exchanges find.
+#[must_use]
+pub fn choose(problem: Problem<'_>) -> Choice {
+    let mut state = State::new(problem);
+    state.fill();
+    state.prune();
+    state.fill();
+    let mut best = state.choice();
+    for _ in 0..ROUNDS {
+        let before = best.cost;
+        exchange(&mut state, &mut best);
+        if best.cost >= before * 0.9999 {
+            break;
+        }
+    }
+    best
+}
+
+/// Without one that is chosen, or with a set that did not fit and without what stands in its way: is the rest better filled?
+fn exchange(state: &mut State<'_>, best: &mut Choice) {
+    let accept = |state: &mut State<'_>, best: &mut Choice| {
+        state.fill();
+        state.prune();
+        let choice = state.choice();
+        if choice.cost < best.cost && choice.bytes <= state.problem.budget {
+            *best = choice;
+        }
+    };
+    for index in best.set.clone() {
+        let mut rest = best.set.clone();
+        rest.remove(&index);
+        state.load(&rest);
+        accept(state, best);
+    }
+    let atoms = state.problem.atoms;
+    for known in atoms.queries() {
+        for atom in known.atoms.iter().take(2) {
+            let barred = atom.set.iter().any(|index| state.problem.barred.contains(index));
+            if barred || atom.set.iter().all(|index| best.set.contains(index)) {
+                continue;
+            }
+            state.load(&best.set.clone());
+            atom.set.iter().for_each(|index| state.set(*index, true));
+            make_room(state, &atom.set);
+            if state.bytes <= state.problem.budget {
+                accept(state, best);
+            }
+        }
+    }
+    state.load(&best.set.clone());
+}
+
+/// Takes out what is missed least for each byte, until the rest fits.
+fn make_room(state: &mut State<'_>, keep: &[usize]) {
+    while state.bytes > state.problem.budget {
+        let total = state.total();
+        let mut least: Option<(f64, usize)> = None;
+        for index in state.members().into_iter().filter(|index| !keep.contains(index)) {
+            state.set(index, false);
+            let rate = (state.total() - total) / state.size(index).max(8192.0);
+            state.set(index, true);
+            if least.is_none_or(|(best, _)| rate < best) {
+                least = Some((rate, index));
+            }
+        }
+        let Some((_, index)) = least else { return };
+        state.set(index, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn exhaustive(problem: Problem<'_>) -> f64 {
+        let count = problem.sizes.len();
+        (0..1_usize << count)
+            .filter_map(|bits| {
+                let mut state = State::new(problem);
+                (0..count).filter(|i| bits >> i & 1 == 1).for_each(|i| state.set(i, true));
+                (state.bytes <= problem.budget).then(|| state.total())
+            })
+            .fold(f64::INFINITY, f64::min)
+    }
+
+    #[test]
+    fn two_that_help_only_together_are_found() {
+        let mut atoms = Atoms::default();
+        let query = atoms.query(1.0, 100.0);
+        atoms.learn(query, &[0, 1], 10.0);
+        atoms.learn(query, &[2], 95.0);
+        let (sizes, upkeep, barred) = (vec![1e4, 1e4, 2e4], vec![0.1; 3], BTreeSet::new());
+        let problem = Problem { atoms: &atoms, sizes: &sizes, upkeep: &upkeep, budget: 2e4, barred: &barred };
+        assert_eq!(choose(problem).set, BTreeSet::from([0, 1]));
+        let barred = BTreeSet::from([1]);
+        assert_eq!(choose(Problem { barred: &barred, ..problem }).set, BTreeSet::from([2]));
+    }
+
+    proptest! {
+        /// The budget holds, nothing is made worse, and the best choice there is is nearly reached.
+        #[test]
+        fn near_the_best_and_within_the_budget(
+            queries in prop::collection::vec((1.0..50.0, prop::collection::vec((prop::collection::btree_set(0_usize..8, 1..3), 0.01..0.99), 1..5)), 1..6),
+            sizes in prop::collection::vec(8192.0..1e6, 8),
+            budget in 0.0..3e6,
+        ) {
+            let mut atoms = Atoms::default();
+            for (weight, sets) in &queries {
+                let query = atoms.query(*weight, 100.0);
+                for (set, share) in sets {
+                    atoms.learn(query, &set.iter().copied().collect::<Vec<_>>(), 100.0 * share);
+                }
+            }
+            let (upkeep, barred) = (vec![0.01; 8], BTreeSet::new());
+            let problem = Problem { atoms: &atoms, sizes: &sizes, upkeep: &upkeep, budget, barred: &barred };
+            let choice = choose(problem);
+            prop_assert!(choice.bytes <= budget);
+            prop_assert!(choice.cost <= atoms.base() + 1e-6);
+            let best = exhaustive(problem);
+            prop_assert!(choice.cost <= best + 0.25 * (atoms.base() - best) + 1e-6, "{} against {}", choice.cost, best);
+        }
+    }
+}

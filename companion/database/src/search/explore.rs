@@ -1,0 +1,192 @@
+//! What the planner is asked, so that the choice rests on its answers.
+
+use std::collections::BTreeSet;
+
+use super::Atoms;
+use super::choose::{Choice, Problem, choose};
+use crate::Error;
+use crate::candidate::Candidate;
+use crate::planner::{Outcome, Planned, Planner};
+
+/// What is searched: statements, candidates, and their sizes, all by number.
+#[derive(Debug)]
+pub struct Space {
+    /// Statements that can be planned.
+    pub queries: Vec<Planned>,
+    /// Candidates.
+    pub candidates: Vec<Candidate>,
+    /// Bytes of each.
+    pub sizes: Vec<f64>,
+    /// What keeping each costs.
+    pub upkeep: Vec<f64>,
+    /// Bytes that all may have together.
+    pub budget: f64,
+}
+
+/// Times that a statement is asked what else it would use, without what it used before.
+const ALTERNATIVES: usize = 3;
+/// Rounds of choosing and asking at most.
+const ROUNDS: usize = 8;
+/// A statement whose share of the cost is below this is asked less.
+const SMALL: f64 = 0.0005;
+
+impl Space {
+    async fn ask(&self, planner: &mut Planner<'_>, query: usize, set: &[usize]) -> Result<Outcome, Error> {
+        let planned = self.queries.get(query).ok_or(Error::Unexpected("the search"))?;
+        planner.cost(query, planned, &self.candidates, &self.sizes, set).await
+    }
+
+    /// Candidates made for a statement that fit into the budget at all.
+    fn affordable(&self, query: usize, largest: f64) -> Vec<usize> {
+        let own = self.queries.get(query).map(|planned| planned.own.as_slice()).unwrap_or_default();
+        let fits = |index: &&usize| self.sizes.get(**index).is_some_and(|bytes| *bytes <= largest);
+        own.iter().filter(fits).copied().collect()
+    }
+
+    /// First answers: without any, with all, with each that was used alone, and with all but those used before.
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub async fn begin(
+        &self,
+        planner: &mut Planner<'_>,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Atoms, Error> {
+        let mut atoms = Atoms::default();
+        let mut bases = Vec::new();
+        for (number, planned) in self.queries.iter().enumerate() {
+            let base = self.ask(planner, number, &[]).await?.cost;
+            atoms.query(planned.query.weight, base);
+            bases.push(base);
+        }
+        let total = atoms.base();
+        for (number, planned) in self.queries.iter().enumerate() {
+            progress(number, self.queries.len());
+            let base = bases.get(number).copied().unwrap_or(0.0);
+            let small = planned.query.weight * base < SMALL * total;
+            self.alternatives(planner, &mut atoms, number, base, if small { 1 } else { ALTERNATIVES })
+                .await?;
+        }
+        Ok(atoms)
+    }
+
+    async fn alternatives(
+        &self,
+        planner: &mut Planner<'_>,
+        atoms: &mut Atoms,
+        query: usize,
+        base: f64,
+        rounds: usize,
+    ) -> Result<(), Error> {
+        let mut seen = BTreeSet::new();
+        for part in [1.0, 0.25, 0.06] {
+            let mut set = self.affordable(query, self.budget * part);
+            for _ in 0..rounds {
+                set.retain(|index| !seen.contains(index));
+                if set.is_empty() {
+                    break;
+                }
+                let outcome = self.ask(planner, query, &set).await?;
+                atoms.learn(query, &outcome.used, outcome.cost);
+                if outcome.used.is_empty() || outcome.cost > base * 0.98 {
+                    break;
+                }
+                self.parts(planner, atoms, query, &outcome.used).await?;
+                seen.extend(outcome.used);
+            }
+        }
+        Ok(())
+    }
+
+    /// Of indexes that were used together, what each does alone.
+    async fn parts(
+        &self,
+        planner: &mut Planner<'_>,
+        atoms: &mut Atoms,
+        query: usize,
+        used: &[usize],
+    ) -> Result<(), Error> {
+        if used.len() < 2 {
+            return Ok(());
+        }
+        for index in used {
+            let alone = self.ask(planner, query, &[*index]).await?;
+            atoms.learn(query, &alone.used, alone.cost);
+            if used.len() > 2 {
+                let others: Vec<usize> = used.iter().copied().filter(|other| other != index).collect();
+                let outcome = self.ask(planner, query, &others).await?;
+                atoms.learn(query, &outcome.used, outcome.cost);
+            }
+        }
+        Ok(())
+    }
+
+    fn problem<'a>(&'a self, atoms: &'a Atoms, barred: &'a BTreeSet<usize>) -> Problem<'a> {
+        Problem { atoms, sizes: &self.sizes, upkeep: &self.upkeep, budget: self.budget, barred }
+    }
+
+    /// Chooses, asks the planner about the choice and about what statements would use beside it, and chooses again, until nothing is learnt.
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub async fn settle(
+        &self,
+        planner: &mut Planner<'_>,
+        atoms: &mut Atoms,
+        barred: &BTreeSet<usize>,
+    ) -> Result<Choice, Error> {
+        let mut best = choose(self.problem(atoms, barred));
+        for _ in 0..ROUNDS {
+            let chosen: Vec<usize> = best.set.iter().copied().collect();
+            let mut learnt = false;
+            for query in 0..self.queries.len() {
+                let outcome = self.ask(planner, query, &chosen).await?;
+                learnt |= atoms.learn(query, &outcome.used, outcome.cost);
+            }
+            learnt |= self.beside(planner, atoms, &best, barred).await?;
+            if !learnt {
+                break;
+            }
+            best = choose(self.problem(atoms, barred));
+        }
+        Ok(best)
+    }
+
+    /// What statements that still cost much would use beside the choice, of what would fit if a little were given up.
+    async fn beside(
+        &self,
+        planner: &mut Planner<'_>,
+        atoms: &mut Atoms,
+        best: &Choice,
+        barred: &BTreeSet<usize>,
+    ) -> Result<bool, Error> {
+        let mut chosen = vec![false; self.candidates.len()];
+        for index in &best.set {
+            if let Some(place) = chosen.get_mut(*index) {
+                *place = true;
+            }
+        }
+        let mut heavy: Vec<(f64, usize)> = atoms
+            .queries()
+            .iter()
+            .enumerate()
+            .map(|(query, known)| (known.weight * known.cost(&chosen), query))
+            .collect();
+        heavy.sort_by(|a, b| b.0.total_cmp(&a.0));
+        heavy.truncate(self.queries.len().div_ceil(3).max(8));
+        let free = (self.budget - best.bytes).max(self.budget * 0.1);
+        let mut learnt = false;
+        for (_, query) in heavy {
+            for largest in [free, self.budget * 0.3] {
+                let mut set = self.affordable(query, largest);
+                set.retain(|index| !barred.contains(index));
+                set.extend(best.set.iter().copied());
+                set.sort_unstable();
+                set.dedup();
+                let outcome = self.ask(planner, query, &set).await?;
+                learnt |= atoms.learn(query, &outcome.used, outcome.cost);
+            }
+        }
+        Ok(learnt)
+    }
+}

@@ -1,0 +1,15 @@
+CREATE INDEX usual_start_time ON appointments (start_time);
+CREATE INDEX usual_status ON appointments (status);
+CREATE INDEX usual_barber ON appointments (barber_id);
+CREATE INDEX usual_client ON appointments (client_id);
+CREATE INDEX usual_barber_start ON appointments (barber_id, start_time);
+CREATE INDEX usual_status_start ON appointments (status, start_time);
+CREATE INDEX usual_created ON appointments (created_at);
+CREATE INDEX usual_payment_status ON payments (status);
+CREATE INDEX usual_payment_created ON payments (created_at);
+CREATE INDEX usual_payment_user ON payments (user_id, status);
+CREATE INDEX usual_payment_appointment ON payments (appointment_id, status);
+CREATE INDEX usual_role ON users (role);
+CREATE INDEX usual_active ON users (is_active);
+CREATE INDEX usual_expires ON password_reset_tokens (expires_at);
+CREATE INDEX usual_used ON password_reset_tokens (used);
