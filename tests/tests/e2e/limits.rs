@@ -12,7 +12,7 @@ use std::{
 use serde_json::{Value, json};
 use xtask::{
     clock::Deadline,
-    stack::{Edit, Piece, Upstream},
+    stack::{Edit, Piece, Upstream, statistic},
 };
 
 use crate::support::{
@@ -21,6 +21,7 @@ use crate::support::{
     client::{Connection, Request, Response},
     fresh_id,
     listeners::{self, Listener, type_url},
+    message::Unframed,
     stage::{Stage, folder},
 };
 
@@ -45,6 +46,10 @@ struct Limits {
     slow: Listener,
     /// With the limits that everybody starts with.
     usual: Listener,
+    /// Three at the same time.
+    at_once: Listener,
+    /// Who tries too often is banned.
+    banning: Listener,
     changing: Changing,
 }
 
@@ -71,8 +76,16 @@ fn limits() -> &'static Limits {
                 "metadata": {"filter_metadata": {"portcullis": {"config": r#"{"rate_limit": {"mode": "off"}}"#}}}},
             {"match": {"prefix": "/"}, "route": route},
         ]}]));
+        let at_once =
+            Listener::new("limits-at-once", with_rules(json!([{"name": "at-once", "concurrent": 3}])));
+        let mut banning = with_rules(json!([
+            {"name": "tries", "action": "login", "per": ["tenant", "user"], "limit": 1, "window": "1h"}
+        ]));
+        banning["rate_limit"]["bans"] = json!([{"name": "guessing", "per": ["tenant", "user"], "on_limited": ["tries"],
+            "strikes": 3, "window": "5m", "first": "3s", "maximum": "1h"}]);
+        let banning = Listener::new("limits-banning", banning);
         let changing = Changing::new();
-        let fixed = vec![exact.clone(), flowing.clone(), slow.clone(), usual.clone()];
+        let fixed = [&exact, &flowing, &slow, &usual, &at_once, &banning].map(Clone::clone).to_vec();
         let (upstream, ingest) = (application.host_port(), capture.port());
         let from_file = changing.edit();
         let stage = Stage::start("limits", |options| {
@@ -82,7 +95,18 @@ fn limits() -> &'static Limits {
             options.ports.ingest = ingest;
             options.edits.extend([from_file, listeners::add(fixed)]);
         });
-        Limits { stage, _application: application, capture, exact, flowing, slow, usual, changing }
+        Limits {
+            stage,
+            _application: application,
+            capture,
+            exact,
+            flowing,
+            slow,
+            usual,
+            at_once,
+            banning,
+            changing,
+        }
     });
     shared.stage.watched();
     shared
@@ -290,4 +314,70 @@ fn a_new_configuration_keeps_the_counts() {
     let answers: Vec<Response> = (0..25).map(|_| ask()).collect();
     let admitted = answers.iter().filter(|answer| answer.status == 200).count();
     assert_eq!(admitted, 20, "30 of 50 were spent before");
+}
+
+#[test]
+fn so_many_at_the_same_time_however_they_end() {
+    let shared = limits();
+    let (to, tenant) = (shared.at_once.address(), "at-once");
+    let whole = Request::post("/", "text/plain", "0123456789").header("x-tenant-id", tenant);
+    let begin = || {
+        let mut connection = Connection::open(to);
+        connection.send_bytes(&whole.head()).unwrap();
+        connection
+    };
+    let under_way = |count: u64| {
+        let active = || statistic(shared.stage.stack.admin(), "http.limits-at-once.downstream_rq_active");
+        let met =
+            Deadline::after(Duration::from_secs(15)).poll(|| (active().ok()? == Some(count)).then_some(()));
+        assert!(met.is_some(), "{count} should be under way");
+    };
+    let ask = |tenant: &str| Request::get("/").header("x-tenant-id", tenant).send(to);
+    let mut open: Vec<Connection> = (0..3).map(|_| begin()).collect();
+    under_way(3);
+    let refused = ask(tenant);
+    assert_eq!((refused.status, refused.reason().as_deref()), (429, Some("quota-exceeded")));
+    assert_eq!(ask("at-once-too").status, 200, "another tenant has places of its own");
+    // One client goes away in the middle of its request, another gets its answer.
+    drop(open.pop());
+    under_way(2);
+    assert_eq!(ask(tenant).status, 200);
+    let mut third = begin();
+    under_way(3);
+    assert_eq!(ask(tenant).status, 429);
+    third.send_bytes(b"0123456789").unwrap();
+    assert_eq!(third.receive(Unframed::UntilClose, false).unwrap().unwrap().status, 200);
+    under_way(2);
+    assert_eq!(ask(tenant).status, 200);
+}
+
+#[test]
+fn who_exceeds_a_limit_again_and_again_is_banned_for_longer_each_time() {
+    let shared = limits();
+    let to = shared.banning.address();
+    let of = |request: Request, user: &str| {
+        request.header("x-tenant-id", "banning").header("x-user-id", user).send(to)
+    };
+    let login = || of(Request::post("/login", "text/plain", "x"), "mallory");
+    let look = |user: &str| of(Request::get("/"), user);
+    assert_eq!(login().status, 200);
+    for length in [3, 6] {
+        for _ in 0..3 {
+            let refused = login();
+            assert_eq!((refused.status, refused.reason().as_deref()), (429, Some("quota-exceeded")));
+        }
+        // The last strike counts when its stream is over, a moment after its answer.
+        let banned = Deadline::after(Duration::from_secs(1)).poll(|| {
+            let answer = look("mallory");
+            (answer.reason().as_deref() == Some("banned")).then_some(answer)
+        });
+        let banned = banned.expect("three strikes are a ban");
+        assert_eq!(banned.status, 429);
+        let wait: u64 = banned.header("retry-after").unwrap().parse().unwrap();
+        assert!((length - 1..=length).contains(&wait), "{wait} s of {length}");
+        assert_eq!(look("alice").status, 200, "another user is not banned");
+        let free = Deadline::after(Duration::from_secs(length + 5))
+            .poll(|| (look("mallory").status == 200).then_some(()));
+        assert!(free.is_some(), "a ban of {length} s does not end");
+    }
 }
