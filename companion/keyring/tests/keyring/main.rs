@@ -5,3 +5,4 @@ mod changes;
 mod document;
 mod moved;
 mod support;
+mod wycheproof;
