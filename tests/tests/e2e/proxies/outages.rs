@@ -11,7 +11,7 @@ const STEADY: f64 = 2.0;
 /// The same after a crash: one lease of what was out.
 const CRASHED: f64 = 10.0;
 /// How long the load goes on when all are there again.
-const AFTER: Duration = Duration::from_secs(5);
+const AFTER: Duration = Duration::from_secs(8);
 
 #[test]
 fn two_and_three_proxies_admit_the_limit_of_one() {
