@@ -41,6 +41,8 @@ soak: cargo ## Outages at full scale, for hours: 1,000 kills, ten minutes withou
 	@$(XTASK) install
 	@PORTCULLIS_SOAK=1 cargo test --release --package portcullis-audit-log --test log -- --nocapture
 	@PORTCULLIS_SOAK=1 cargo test --release --package portcullis-server --test companion -- --nocapture --test-threads 1 outage
+	@$(XTASK) wasm --for-tests
+	@PORTCULLIS_SOAK=1 cargo test --release --package portcullis-tests --test e2e -- --nocapture whoever_is_killed
 
 e2e: build ## Run the end-to-end tests alone
 	@$(XTASK) wasm --for-tests

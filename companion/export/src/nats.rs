@@ -160,19 +160,17 @@ struct Reply {
 
 impl Connection {
     async fn greet(&mut self, address: &Address) -> io::Result<()> {
-        let mut hello = json!({
+        let (user, password, token) =
+            match address.user_info.as_deref().map(|info| (info, info.split_once(':'))) {
+                None => (None, None, None),
+                Some((_, Some((user, password)))) => (Some(user), Some(password), None),
+                Some((token, None)) => (None, None, Some(token)),
+            };
+        let hello = json!({
             "verbose": false, "pedantic": false, "headers": true, "no_responders": true, "echo": false,
             "name": "portcullis", "lang": "rust", "version": env!("CARGO_PKG_VERSION"), "protocol": 1,
+            "user": user, "pass": password, "auth_token": token,
         });
-        if let Some(info) = &address.user_info {
-            match info.split_once(':') {
-                Some((user, password)) => {
-                    hello["user"] = user.into();
-                    hello["pass"] = password.into();
-                }
-                None => hello["auth_token"] = info.as_str().into(),
-            }
-        }
         let text = format!("CONNECT {hello}\r\nSUB {}.* 1\r\nPING\r\n", self.inbox);
         self.stream.write_all(text.as_bytes()).await?;
         self.stream.flush().await?;

@@ -53,6 +53,9 @@ impl std::fmt::Debug for Places {
     }
 }
 
+/// An export, and who takes its records.
+pub type Exporting = (Export, Box<dyn Collector>);
+
 /// Why a place is none.
 #[derive(Debug, thiserror::Error)]
 #[error("{variables}: {source}")]
@@ -66,8 +69,8 @@ impl Places {
     ///
     /// # Errors
     /// [`PlaceError`] names the variable.
-    pub fn collectors(&self) -> Result<Vec<(Export, Box<dyn Collector>)>, PlaceError> {
-        let mut all: Vec<(Export, Box<dyn Collector>)> = Vec::new();
+    pub fn collectors(&self) -> Result<Vec<Exporting>, PlaceError> {
+        let mut all: Vec<Exporting> = Vec::new();
         if let Some(url) = &self.otlp_url {
             let variables = "EXPORT_OTLP_URL or EXPORT_OTLP_HEADERS";
             let otlp = Otlp::new(url, &self.otlp_headers, now_ns);
