@@ -61,6 +61,11 @@ impl Expect {
             found.push(format!("reason: {}, expected {}", said(reason), said(self.reason.as_ref())));
         }
         headers("response header", &self.headers, &seen.headers, &mut found);
+        if let Some(Header::Values(patterns)) = &self.body {
+            for pattern in patterns.iter().filter(|pattern| !pattern.fits(&seen.body)) {
+                found.push(format!("body: {}, expected {}", shown(&seen.body), pattern.shown()));
+            }
+        }
         if let Some(upstream) = &self.upstream {
             match (&seen.upstream, upstream.reached) {
                 (Some(map), true) => {
@@ -215,7 +220,7 @@ mod tests {
     #[test]
     fn what_is_as_expected_makes_no_words() {
         let all = json!({
-            "status": 403, "reason": "why", "upstream": {"body": "sent"},
+            "status": 403, "reason": "why", "upstream": {"body": "sent"}, "body": {"matches": "why"},
             "headers": {"A": "1", "b": ["x", {"matches": "^y"}], "c": null},
             "record": {"a": {"b": {"matches": "^te"}, "c": [1, {"d": 2, "e": null}]}, "gone": null},
             "metrics": {"m": 2, "other": 0},
@@ -232,6 +237,10 @@ mod tests {
             (json!({"headers": {"a": null}}), r#"response header a: "1", expected none"#),
             (json!({"headers": {"b": "x"}}), r#"response header b: "x", "y", expected "x""#),
             (json!({"headers": {"c": {"matches": "z"}}}), "response header c: none, expected a match of `z`"),
+            (
+                json!({"body": {"matches": "who"}}),
+                r#"body: "{\"reason\":\"why\"}", expected a match of `who`"#,
+            ),
             (json!({"upstream": {"reached": false}}), "upstream: reached, expected not to be"),
             (json!({"upstream": {"body": "sen"}}), r#"request body: "sent", expected "sen""#),
             (json!({"record": {"a": {"b": "t"}}}), r#"record.a.b: "text", expected "t""#),

@@ -40,13 +40,15 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What companion and module need to trust each other.
+/// What companion and module need to trust each other, and themselves.
 #[derive(Debug, Clone)]
 pub struct Secrets {
     /// Signs the companion's tokens.
     pub secret_key: Secret,
     /// What the module shows at the companion's ingest listener.
     pub ingest_token: Secret,
+    /// Signs the module's tokens against forged requests.
+    pub csrf_key: Secret,
 }
 
 impl Secrets {
@@ -58,6 +60,7 @@ impl Secrets {
         Ok(Self {
             secret_key: read_or_make(&folder.join("secret-key"))?,
             ingest_token: read_or_make(&folder.join("ingest-token"))?,
+            csrf_key: read_or_make(&folder.join("csrf-key"))?,
         })
     }
 }

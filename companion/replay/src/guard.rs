@@ -180,7 +180,11 @@ impl Facts for Told<'_> {
             }
             // A recording holds headers as the application got them: the filters that set them have run.
             Fact::FilterMark(_) => Some(b"ran".to_vec()),
-            Fact::RouteName | Fact::VirtualHost | Fact::RouteMetadata | Fact::PeerSubject => None,
+            Fact::RouteName
+            | Fact::VirtualHost
+            | Fact::RouteMetadata
+            | Fact::PeerSubject
+            | Fact::Environment(_) => None,
         }
     }
 

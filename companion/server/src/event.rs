@@ -55,6 +55,8 @@ impl EventType {
     pub const UNAUTHORIZED_ACCESS: &'static str = "UNAUTHORIZED_ACCESS";
     /// Records were lost, and this says how many.
     pub const AUDIT_GAP: &'static str = "AUDIT_GAP";
+    /// A browser has met a violation of a Content-Security-Policy.
+    pub const CSP_REPORT: &'static str = "CSP_REPORT";
     /// The types that have a metric of their own; all others are counted as `other`.
     pub const KNOWN: [&'static str; 8] = [
         Self::REQUEST,
@@ -64,7 +66,7 @@ impl EventType {
         Self::RATE_LIMIT_EXCEEDED,
         Self::UNAUTHORIZED_ACCESS,
         Self::AUDIT_GAP,
-        "CSP_REPORT",
+        Self::CSP_REPORT,
     ];
 
     /// Takes `name` if it is well formed.

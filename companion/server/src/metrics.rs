@@ -11,7 +11,7 @@ use crate::event::{EventType, Severity};
 use crate::storage::{Outcome, QueueState};
 
 /// Routes that have a series of their own; every other path is `other`.
-const ROUTES: [&str; 20] = [
+const ROUTES: [&str; 21] = [
     "/api/security/status",
     "/api/security/events/{tenant_id}",
     "/api/security/metrics/{tenant_id}",
@@ -26,6 +26,7 @@ const ROUTES: [&str; 20] = [
     "/metrics",
     "/openapi.json",
     "/api/security/rate-limit/check",
+    "/reports/{tenant_id}",
     "/v1/ingest",
     "/v1/leases",
     "/v1/policies",
@@ -124,6 +125,14 @@ pub struct Metrics {
     pub expired: Counter,
     /// Answers of the store that were errors.
     pub storage_errors: Counter,
+    /// Browsers' reports that were stored.
+    pub browser_reports_stored: Counter,
+    /// Browsers' reports that were told before.
+    pub browser_reports_repeated: Counter,
+    /// Browsers' reports beyond what a tenant may have, or what can be remembered.
+    pub browser_reports_excess: Counter,
+    /// Browsers' reports of tenants that do not exist.
+    pub browser_reports_refused: Counter,
     answers: [[Counter; 4]; ROUTES.len()],
     answer_latency: Histogram,
 }
@@ -225,6 +234,20 @@ impl Metrics {
             "result",
             &["stored", "duplicate", "rejected"],
             &records,
+        );
+        let reports = [
+            &self.browser_reports_stored,
+            &self.browser_reports_repeated,
+            &self.browser_reports_excess,
+            &self.browser_reports_refused,
+        ];
+        labelled(
+            out,
+            "portcullis_browser_reports_total",
+            "Reports of browsers, by result.",
+            "result",
+            &["stored", "repeated", "excess", "refused"],
+            &reports,
         );
         labelled(
             out,

@@ -73,6 +73,8 @@ pub struct Facts {
     pub peer_subject: Option<String>,
     /// Filters that left a mark on the stream.
     pub filter_marks: Vec<String>,
+    /// Variables of the host's environment that the module may see.
+    pub environment: BTreeMap<String, String>,
     /// Whether the host can hold headers back while a body is inspected, and the module is told so.
     pub holds_headers: bool,
 }
@@ -87,6 +89,7 @@ impl Default for Facts {
             jwt_claims: BTreeMap::new(),
             peer_subject: None,
             filter_marks: Vec::new(),
+            environment: BTreeMap::new(),
             holds_headers: true,
         }
     }
@@ -197,6 +200,8 @@ pub struct Expect {
     pub reason: Option<String>,
     /// Response headers as the client sees them.
     pub headers: BTreeMap<String, Header>,
+    /// The response's body as the client sees it.
+    pub body: Option<Header>,
     /// The request as the application sees it.
     pub upstream: Option<Upstream>,
     /// A part of the one audit record.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use portcullis_chain::{Chain, Ports, Stream};
 use portcullis_policy::{
     Effect, Effects, Event, Fact, Facts, Fate, Headers, Journal, LocalSlots, Metric, Moment, Outcome,
-    Refusal, SharedState, SlotValue, StateError, StoreResult, Ticket,
+    Refusal, SharedState, SlotValue, StateError, StoreResult, Substitution, Ticket,
 };
 use serde_json::Value;
 
@@ -112,6 +112,7 @@ impl CaseHost for Native {
             sent: pieces.concat(),
             seen: Observed::default(),
             problem: None,
+            substitution: None,
         };
         exchange.request(&pieces);
         exchange.answer(upstream);
@@ -149,6 +150,8 @@ struct Exchange<'a> {
     sent: Vec<u8>,
     seen: Observed,
     problem: Option<String>,
+    /// What is replaced in the response's body.
+    substitution: Option<Substitution>,
 }
 
 /// What the adapter counts by itself.
@@ -212,6 +215,7 @@ impl Exchange<'_> {
                 self.inspecting = false;
                 self.refused.get_or_insert(refusal);
             }
+            Effect::SubstituteInResponseBody(substitution) => self.substitution = Some(substitution),
             Effect::Wait => self.problem = Some("a case waits, and nobody would ever answer".to_owned()),
             Effect::Decide(_) | Effect::Log(..) => {}
             Effect::Count(Metric { name, .. }, by) => self.count(name, by),
@@ -284,6 +288,9 @@ impl Exchange<'_> {
         let map = self.response.clone();
         let headers = Headers::new(map.iter().collect());
         self.on(&Event::ResponseHeaders { headers: &headers });
+        if let Some(substitution) = &self.substitution {
+            substitution.apply(&mut self.body);
+        }
     }
 
     fn answer(&mut self, upstream: &UpstreamWire) {
@@ -332,11 +339,18 @@ impl Facts for Known<'_> {
             Fact::RouteMetadata => text(&self.facts.route_metadata),
             Fact::JwtClaim(claim) => self.facts.jwt_claims.get(claim).map(|value| value.clone().into_bytes()),
             Fact::PeerSubject => text(&self.facts.peer_subject),
+            Fact::Environment(name) => {
+                self.facts.environment.get(name).map(|value| value.clone().into_bytes())
+            }
             Fact::FilterMark(filter) => self.facts.marks().contains(&filter).then(|| b"ran".to_vec()),
         }
     }
 
     fn holds_request(&self) -> bool {
         self.holds
+    }
+
+    fn rewrites_responses(&self) -> bool {
+        true
     }
 }

@@ -75,6 +75,7 @@ impl Wasm {
             options.environment.retain(|(name, _)| name != "PORTCULLIS_HOLD_HEADERS");
             options.holds_headers = false;
         }
+        options.environment.extend(facts.environment.clone());
         let vm = Vm::serve(module, &process, &options, configuration)?;
         let properties = properties(facts);
         Ok(Self {

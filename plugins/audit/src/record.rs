@@ -23,6 +23,8 @@ const AGENT_BYTES: usize = 600;
 const NAME_BYTES: usize = 200;
 const DETAILS_BYTES: usize = 2048;
 const DETAIL_BYTES: usize = 512;
+/// Decisions that refused nothing and are noted.
+const NOTES: usize = 4;
 /// All recorded headers together, and one value.
 pub(crate) const HEADERS_BYTES: usize = 3072;
 pub(crate) const HEADER_BYTES: usize = 512;
@@ -244,6 +246,7 @@ fn ours(
             details(out, decision);
         }
     }
+    notes(out, account.decisions);
     if !account.outcome.details.is_empty() {
         field(out, ",\"response_details\":", &account.outcome.details, NAME_BYTES);
     }
@@ -254,6 +257,22 @@ fn where_to(out: &mut Text, request: &Request) {
         if !value.is_empty() {
             field(out, name, value.as_bytes(), NAME_BYTES);
         }
+    }
+}
+
+/// What policies did to a request that they let pass, or to its response. At most [`NOTES`].
+fn notes(out: &mut Text, decisions: &[Decision]) {
+    let noted = |decision: &&Decision| decision.verdict == Verdict::Allow && !decision.details.is_empty();
+    let mut before = ",\"notes\":[{\"policy\":";
+    for decision in decisions.iter().filter(noted).take(NOTES) {
+        field(out, before, decision.policy.as_bytes(), NAME_BYTES);
+        field(out, ",\"reason\":", decision.reason.as_bytes(), NAME_BYTES);
+        details(out, decision);
+        out.raw("}");
+        before = ",{\"policy\":";
+    }
+    if decisions.iter().any(|decision| noted(&decision)) {
+        out.raw("]");
     }
 }
 

@@ -1,7 +1,13 @@
 //! The ordered policies. A new policy is one line of [`policies!`].
 
 #![cfg_attr(
-    not(any(feature = "headers", feature = "rate-limit", feature = "sanitize", feature = "audit")),
+    not(any(
+        feature = "headers",
+        feature = "access",
+        feature = "rate-limit",
+        feature = "sanitize",
+        feature = "audit"
+    )),
     allow(
         dead_code,
         unused_variables,
@@ -120,6 +126,8 @@ macro_rules! policies {
 policies! {
     #[cfg(feature = "headers")]
     headers: portcullis_headers::Headers,
+    #[cfg(feature = "access")]
+    access: portcullis_access::Access,
     #[cfg(feature = "rate-limit")]
     rate_limit: portcullis_rate_limit::RateLimit,
     #[cfg(feature = "sanitize")]

@@ -18,6 +18,11 @@ pub struct Reply {
 
 impl Reply {
     pub(crate) fn new(refusal: &Refusal, correlation_id: &CorrelationId) -> Self {
+        if refusal.status < 400 {
+            // An answer in the application's place: there is nothing to complain of.
+            let (status, headers) = (refusal.status, refusal.headers.clone());
+            return Self { status, headers, body: Vec::new(), details: refusal.reason };
+        }
         let body = json!({
             "type": refusal.problem,
             "title": refusal.title,

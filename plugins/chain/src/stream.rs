@@ -116,9 +116,15 @@ impl Chain {
         let mut scene = Scene { moment, request, shared: &mut *ports.shared, facts: &mut *ports.facts };
         let seen = effects.len();
         stream.waits = set.on(from, &mut stream.states, &mut scene, &mut stream.decisions, event, effects);
-        if effects.iter().skip(seen).any(|effect| matches!(effect, Effect::Refuse(_))) {
+        let refusal = effects.iter().skip(seen).find_map(|effect| match effect {
+            Effect::Refuse(refusal) => Some(refusal.status),
+            _ => None,
+        });
+        if let Some(status) = refusal {
             stream.refused = true;
-            effects.push(Effect::Count(&REFUSED, 1));
+            if status >= 400 {
+                effects.push(Effect::Count(&REFUSED, 1));
+            }
         }
     }
 

@@ -5,20 +5,40 @@
 //! `Server` and its like (OWASP Secure Headers Project). It acts on every response that reaches it: the
 //! application's, our own refusals, and the proxy's.
 //!
-//! It deliberately does not look at bodies, so a Content-Security-Policy must fit the application; it cannot tell.
-//! Limits: 64 configured headers, 64 further names to remove; values of at most 8 KiB.
+//! It also gives the application's cookies what they lack, says what caches may keep, and puts nonces into pages (the only
+//! thing it changes in a body, and only where it is asked to).
+//!
+//! It deliberately does not read pages, so a Content-Security-Policy must fit the application; it cannot tell. It does not
+//! defend against a script that the application itself marks as its own.
+//! Limits: 64 configured headers, 64 further names to remove; values of at most 8 KiB; 64 directives of 256 entries.
 
+mod cache;
 mod config;
+mod cookies;
+mod directives;
 mod leaks;
+#[cfg(feature = "lint")]
+mod lint;
+mod nonce;
 mod profile;
+mod reporting;
 
 use std::rc::Rc;
 
 use portcullis_policy::{
-    ConfigErrors, Context, Effect, Effects, Event, Headers as HeaderList, Metric, Policy, Site, Vocabulary,
+    ConfigErrors, Context, Decision, Effect, Effects, Event, Headers as HeaderList, Metric, Policy, Site,
+    Substitution, Verdict, Vocabulary, json::Value,
 };
 
+pub use cache::{CacheWire, StaticWire};
 pub use config::{Existing, Profile, SetWire, Wire};
+pub use cookies::{CookieWire, CookiesWire, SameSite, Secure};
+pub use reporting::ReportingWire;
+
+use cache::{Cache, Control};
+use cookies::Cookies;
+use directives::{Directives, NONCE};
+use nonce::Placeholder;
 
 /// Responses that were changed.
 pub const HARDENED: Metric =
@@ -37,14 +57,56 @@ pub const WOULD: Metric = Metric {
     help: "Responses that mode monitor left alone and enforce would have changed.",
 };
 
+/// Cookies that were given what they lacked.
+pub const COOKIES: Metric = Metric {
+    name: "portcullis_headers_cookies_hardened_total",
+    help: "Cookies of the application that were given attributes they lacked.",
+};
+/// Pages that were given a nonce.
+pub const NONCES: Metric =
+    Metric { name: "portcullis_headers_nonces_total", help: "Responses whose policy carries a nonce." };
+
+/// Cookies of one response that its record names. More: they are hardened all the same.
+const NAMED_COOKIES: usize = 16;
+
 /// A header to be set.
 #[derive(Debug, Clone)]
 pub(crate) struct Field {
     pub name: Rc<str>,
+    /// Where there is a nonce to be had: the value for responses that get none.
     pub value: Rc<[u8]>,
+    /// The value with `{nonce}` in it.
+    pub nonced: Option<Box<str>>,
     pub existing: Existing,
     /// RFC 6797, 7.2: not over plain HTTP.
     pub https_only: bool,
+}
+
+impl Field {
+    pub fn new(name: &str, value: &str, existing: Existing, https_only: bool) -> Self {
+        Self { name: name.into(), value: value.as_bytes().into(), nonced: None, existing, https_only }
+    }
+
+    /// A Content-Security-Policy, perhaps with nonces.
+    pub fn policy(name: &str, policy: &Directives, existing: Existing) -> Self {
+        let whole = policy.csp();
+        let field = Self::new(name, &policy.without_nonce().csp(), existing, false);
+        Self { nonced: whole.contains(NONCE).then(|| whole.into()), ..field }
+    }
+
+    fn value(&self, nonce: Option<&str>) -> Rc<[u8]> {
+        match (&self.nonced, nonce) {
+            (Some(text), Some(nonce)) => text.replace(NONCE, nonce).into_bytes().into(),
+            _ => self.value.clone(),
+        }
+    }
+}
+
+/// What is remembered of a stream.
+#[derive(Debug, Default)]
+pub struct State {
+    /// The request belongs to somebody's session.
+    session: bool,
 }
 
 /// The compiled policy.
@@ -55,23 +117,39 @@ pub struct Headers {
     pub(crate) remove: Vec<String>,
     pub(crate) keep: Vec<String>,
     pub(crate) process_time: Option<Rc<str>>,
+    pub(crate) cookies: Option<Cookies>,
+    pub(crate) cache: Cache,
+    pub(crate) nonce: Option<Placeholder>,
 }
 
 impl Policy for Headers {
     const NAME: &'static str = "headers";
-    const METRICS: &'static [Metric] = &[HARDENED, REMOVED, REPLACED, WOULD];
+    const METRICS: &'static [Metric] = &[HARDENED, REMOVED, REPLACED, WOULD, COOKIES, NONCES];
     type Wire = Wire;
-    type Stream = ();
+    type Stream = State;
 
     fn compile(wire: Wire, site: &Site, _: &Vocabulary, errors: &mut ConfigErrors) -> Option<Self> {
         config::compile(wire, site, errors)
     }
 
-    fn on(&self, context: &mut Context<'_>, (): &mut (), event: &Event<'_>, effects: &mut Effects) {
-        let Event::ResponseHeaders { headers } = event else { return };
+    fn on(&self, context: &mut Context<'_>, stream: &mut State, event: &Event<'_>, effects: &mut Effects) {
+        let headers = match event {
+            Event::RequestHeaders { headers, .. } => {
+                stream.session = self.cache.has_session(headers);
+                return;
+            }
+            Event::ResponseHeaders { headers } => *headers,
+            _ => return,
+        };
         let before = effects.len();
-        let removed = self.remove_leaks(headers, effects);
-        let replaced = self.set_fields(headers, context.request.scheme == b"https", effects);
+        let https = context.request.scheme == b"https";
+        let mut counts =
+            [(&REMOVED, self.remove_leaks(headers, effects)), (&COOKIES, 0), (&NONCES, 0), (&REPLACED, 0)];
+        let [_, (_, hardened), (_, stamped), (_, replaced)] = &mut counts;
+        *hardened = self.harden_cookies(headers, https, effects);
+        let nonce = self.control_caches(context, stream, headers, effects);
+        *stamped = u64::from(nonce.is_some());
+        *replaced = self.set_fields(headers, https, nonce.as_deref(), effects);
         let changed = effects.len() > before;
         if !self.enforce {
             effects.truncate(before);
@@ -85,11 +163,15 @@ impl Policy for Headers {
             let text = format!("{}.{:06}", spent.as_secs(), spent.subsec_micros());
             effects.push(Effect::SetResponseHeader(name.clone(), text.into_bytes().into()));
         }
-        for (metric, count) in [(&HARDENED, u64::from(changed)), (&REMOVED, removed), (&REPLACED, replaced)] {
-            if count > 0 {
-                effects.push(Effect::Count(metric, count));
-            }
+        if changed {
+            effects.push(Effect::Count(&HARDENED, 1));
         }
+        effects.extend(
+            counts
+                .into_iter()
+                .filter(|(_, count)| *count > 0)
+                .map(|(metric, count)| Effect::Count(metric, count)),
+        );
     }
 }
 
@@ -113,23 +195,103 @@ impl Headers {
         removed
     }
 
-    fn set_fields(&self, headers: &HeaderList<'_>, https: bool, effects: &mut Effects) -> u64 {
+    /// Sends all cookies anew if one of them lacks something; how many did.
+    fn harden_cookies(&self, headers: &HeaderList<'_>, https: bool, effects: &mut Effects) -> u64 {
+        let Some(cookies) = &self.cookies else { return 0 };
+        let harden = |value| (value, cookies.harden(value, https));
+        let all: Vec<_> = headers.all("set-cookie").map(harden).collect();
+        let changed: Vec<_> = all.iter().filter_map(|(_, hardened)| hardened.as_ref()).collect();
+        if changed.is_empty() {
+            return 0;
+        }
+        let name: Rc<str> = "set-cookie".into();
+        for (number, (own, hardened)) in all.iter().enumerate() {
+            let value = hardened.as_ref().map_or(*own, |hardened| hardened.value.as_slice());
+            effects.push(match number {
+                0 => Effect::SetResponseHeader(name.clone(), value.into()),
+                _ => Effect::AddResponseHeader(name.clone(), value.into()),
+            });
+        }
+        let line = |hardened: &&cookies::Hardened| {
+            Value::from([&hardened.name, ": ", &hardened.changed.join(", ")].concat())
+        };
+        effects.push(Effect::Decide(Decision {
+            policy: Self::NAME,
+            verdict: Verdict::Allow,
+            event_type: "REQUEST",
+            reason: "cookies-hardened",
+            details: vec![("cookies", changed.iter().take(NAMED_COOKIES).map(line).collect())],
+        }));
+        u64::try_from(changed.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Says what caches may keep, and makes the nonce of a page that nobody shares.
+    fn control_caches(
+        &self,
+        context: &Context<'_>,
+        stream: &State,
+        headers: &HeaderList<'_>,
+        effects: &mut Effects,
+    ) -> Option<String> {
+        const CONTROL: &str = "cache-control";
+        let request = context.request;
+        let own = headers.first(CONTROL);
+        let field = self.fields.iter().find(|field| &*field.name == CONTROL);
+        let field = field.filter(|field| own.is_none() || field.existing == Existing::Replace);
+        let decided = match self.cache.decide(request.path_only(), stream.session, headers) {
+            Control::Static(value) => Some(value),
+            // A profile that lets no cache keep anything says so better.
+            Control::Session if field.is_none() => Some("no-store"),
+            _ => None,
+        };
+        let control = decided.map(str::as_bytes).or_else(|| field.map(|field| &*field.value)).or(own);
+        let nonce = self.nonce.as_ref().and_then(|placeholder| {
+            let fits =
+                context.facts.rewrites_responses() && Placeholder::fits(&request.method, headers, control);
+            let nonce = fits.then(|| nonce::make(context.moment.random))?;
+            let substitution = Substitution::new(placeholder.bytes().clone(), nonce.as_bytes().into())?;
+            effects.push(Effect::SubstituteInResponseBody(substitution));
+            // What a cache would find unchanged holds an old nonce, and the answer to its question a new one.
+            for name in ["etag", "last-modified"].into_iter().filter(|name| headers.first(name).is_some()) {
+                effects.push(Effect::RemoveResponseHeader(name.into()));
+            }
+            Some(nonce)
+        });
+        if let Some(value) = decided.or_else(|| (nonce.is_some() && control.is_none()).then_some("no-store"))
+        {
+            effects.push(Effect::SetResponseHeader(CONTROL.into(), value.as_bytes().into()));
+        }
+        nonce
+    }
+
+    fn set_fields(
+        &self,
+        headers: &HeaderList<'_>,
+        https: bool,
+        nonce: Option<&str>,
+        effects: &mut Effects,
+    ) -> u64 {
         let mut replaced: u64 = 0;
+        let set = |effects: &Effects, name: &str| {
+            effects
+                .iter()
+                .any(|effect| matches!(effect, Effect::SetResponseHeader(have, _) if **have == *name))
+        };
         for field in self.fields.iter().filter(|field| https || !field.https_only) {
             let mut values = headers.all(&field.name);
             let (first, more) = (values.next(), values.next().is_some());
-            let same = !more && first.is_some_and(|value| *value == *field.value);
+            let value = field.value(nonce);
+            let same = !more && first.is_some_and(|own| *own == *value);
             let effect = match (first, field.existing) {
+                _ if &*field.name == "cache-control" && set(effects, "cache-control") => continue,
                 (Some(_), Existing::Keep) => continue,
                 _ if same => continue,
-                (Some(_), Existing::Append) => {
-                    Effect::AddResponseHeader(field.name.clone(), field.value.clone())
-                }
+                (Some(_), Existing::Append) => Effect::AddResponseHeader(field.name.clone(), value),
                 (Some(_), Existing::Replace) => {
                     replaced = replaced.saturating_add(1);
-                    Effect::SetResponseHeader(field.name.clone(), field.value.clone())
+                    Effect::SetResponseHeader(field.name.clone(), value)
                 }
-                (None, _) => Effect::SetResponseHeader(field.name.clone(), field.value.clone()),
+                (None, _) => Effect::SetResponseHeader(field.name.clone(), value),
             };
             effects.push(effect);
         }

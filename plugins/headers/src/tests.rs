@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use portcullis_policy::{
-    Actions, CorrelationId, Header, LocalSlots, Moment, NoFacts, Request, Tenant, config,
+    Actions, CorrelationId, Fact, Facts, Header, LocalSlots, Moment, Request, Tenant, config,
 };
 use serde_json::json;
 
@@ -13,6 +13,19 @@ fn policy(wire: serde_json::Value) -> Result<Headers, String> {
     let compiled = config::read::<Wire>(wire, &site, &mut errors)
         .and_then(|wire| Headers::compile(wire, &site, &Vocabulary::default(), &mut errors));
     compiled.ok_or_else(|| errors.to_string())
+}
+
+/// A host that can change bodies.
+struct Bodies;
+
+impl Facts for Bodies {
+    fn fact(&mut self, _: Fact<'_>) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn rewrites_responses(&self) -> bool {
+        true
+    }
 }
 
 fn request(scheme: &[u8]) -> Request {
@@ -45,9 +58,14 @@ fn respond(policy: &Headers, scheme: &str, sent: &[Header<'_>]) -> (Vec<(String,
         request: &request,
         decisions: &[],
         shared: &mut shared,
-        facts: &mut NoFacts,
+        facts: &mut Bodies,
     };
-    policy.on(&mut context, &mut (), &Event::ResponseHeaders { headers: &headers }, &mut effects);
+    policy.on(
+        &mut context,
+        &mut State::default(),
+        &Event::ResponseHeaders { headers: &headers },
+        &mut effects,
+    );
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let mut left: Vec<(String, String)> = sent.iter().map(|(n, v)| (text(n), text(v))).collect();
     for effect in &effects {
@@ -58,7 +76,7 @@ fn respond(policy: &Headers, scheme: &str, sent: &[Header<'_>]) -> (Vec<(String,
             }
             Effect::AddResponseHeader(name, value) => left.push((name.to_string(), text(value))),
             Effect::RemoveResponseHeader(name) => left.retain(|(n, _)| !n.eq_ignore_ascii_case(name)),
-            Effect::Count(..) => {}
+            Effect::Count(..) | Effect::Decide(_) | Effect::SubstituteInResponseBody(_) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -78,7 +96,7 @@ fn the_list_of_leaks_is_sorted_and_lower_case() {
 
 #[test]
 fn every_profile_consists_of_valid_headers() {
-    for profile in ["required", "web"] {
+    for profile in ["required", "web", "api", "strict"] {
         let full = policy(json!({"profile": profile})).unwrap();
         let set: serde_json::Map<String, serde_json::Value> = full
             .fields
@@ -192,5 +210,257 @@ fn what_would_split_a_message_is_an_error() {
     ] {
         let problems = policy(wire.clone()).unwrap_err();
         assert!(problems.contains(part), "{wire}: {problems}");
+    }
+}
+
+const PLACEHOLDER: &str = "0123456789abcdef01234567";
+
+fn header<'a>(headers: &'a [(String, String)], name: &str) -> &'a str {
+    let all = values(headers, name);
+    assert_eq!(all.len(), 1, "{name}: {all:?}");
+    all[0]
+}
+
+#[test]
+fn directives_are_laid_over_the_profiles() {
+    let wire = json!({"profile": "strict",
+        "csp": {"img-src": ["'self'", "https://cdn.example"], "manifest-src": false, "media-src": ["'none'"]},
+        "permissions_policy": {"camera": ["self", "https://meet.example"], "usb": false, "battery": []}});
+    let (left, _) = respond(&policy(wire).unwrap(), "https", &[]);
+    let csp = header(&left, "content-security-policy");
+    assert!(csp.starts_with(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https://cdn.example; "
+    ));
+    assert!(
+        csp.ends_with("; upgrade-insecure-requests; media-src 'none'") && !csp.contains("manifest"),
+        "{csp}"
+    );
+    let permissions = header(&left, "permissions-policy");
+    assert!(
+        permissions.contains("camera=(self \"https://meet.example\"), ")
+            && permissions.ends_with(", battery=()")
+    );
+    assert!(!permissions.contains("usb="));
+}
+
+#[test]
+fn a_second_policy_is_tried_beside_the_enforced_one_and_both_are_reported() {
+    let wire = json!({"profile": "web", "csp_report_only": {"style-src": ["'none'"]},
+        "reporting": {"endpoints": {"main": "https://app.example/reports"}, "csp": "main", "nel": "7d"}});
+    let (left, _) = respond(&policy(wire).unwrap(), "https", &[]);
+    let end = "; report-uri https://app.example/reports; report-to main";
+    assert!(header(&left, "content-security-policy").ends_with(end));
+    let tried = header(&left, "content-security-policy-report-only");
+    assert!(
+        tried.ends_with(end) && tried.contains("style-src 'none'") && tried.contains("script-src 'self'")
+    );
+    assert_eq!(header(&left, "reporting-endpoints"), "main=\"https://app.example/reports\"");
+    assert_eq!(header(&left, "nel"), r#"{"report_to":"main","max_age":604800,"include_subdomains":true}"#);
+    assert_eq!(
+        header(&left, "report-to"),
+        r#"{"group":"main","max_age":604800,"endpoints":[{"url":"https://app.example/reports"}]}"#
+    );
+}
+
+#[test]
+fn a_private_page_gets_a_nonce_and_its_placeholder_gives_way() {
+    let strict = policy(json!({"profile": "strict", "nonce": PLACEHOLDER})).unwrap();
+    let page: &[Header<'_>] = &[(b":status", b"200"), (b"content-type", b"text/html"), (b"etag", b"x")];
+    let (left, effects) = respond(&strict, "https", page);
+    let csp = header(&left, "content-security-policy");
+    assert!(csp.contains("script-src 'self' 'nonce-AAAAAAAAAAAAAAAAAAAAAA==' 'strict-dynamic'; "), "{csp}");
+    assert!(values(&left, "etag").is_empty());
+    let put =
+        Substitution::new(PLACEHOLDER.as_bytes().into(), b"AAAAAAAAAAAAAAAAAAAAAA=="[..].into()).unwrap();
+    assert!(effects.contains(&Effect::SubstituteInResponseBody(put)));
+
+    let web = policy(json!({"profile": "web", "nonce": PLACEHOLDER})).unwrap();
+    let (left, _) = respond(&web, "https", page);
+    assert_eq!(header(&left, "cache-control"), "no-store");
+    let shared: &[Header<'_>] = &[page[0], page[1], (b"cache-control", b"public, max-age=60")];
+    let packed: &[Header<'_>] = &[page[0], page[1], (b"content-encoding", b"gzip")];
+    let other: &[Header<'_>] = &[page[0], (b"content-type", b"application/json")];
+    for sent in [shared, packed, other] {
+        let (left, effects) = respond(&web, "https", sent);
+        assert!(header(&left, "content-security-policy").contains("script-src 'self'; "));
+        assert!(!effects.iter().any(|effect| matches!(effect, Effect::SubstituteInResponseBody(_))));
+    }
+}
+
+#[test]
+fn what_is_static_may_be_kept_and_what_is_a_sessions_may_not() {
+    let web = policy(json!({"profile": "web"})).unwrap();
+    let control = |path: &str, sent: &[Header<'_>]| {
+        let cache = &web.cache;
+        let headers = HeaderList::new([&[(&b":status"[..], &b"200"[..])][..], sent].concat());
+        format!("{:?}", cache.decide(path.as_bytes(), false, &headers))
+    };
+    let css: Header<'_> = (b"content-type", b"text/css; charset=utf-8");
+    let cookie: Header<'_> = (b"set-cookie", b"a=b");
+    for (path, sent, wanted) in [
+        ("/static/app.css", &[css][..], "Static(\"public, max-age=86400\")"),
+        ("/static/app.css", &[css, cookie], "Session"),
+        ("/static/app.css", &[css, (b"cache-control", b"max-age=5")], "Open"),
+        ("/static/page", &[(b"content-type", b"text/html")], "Open"),
+        ("/static/../account.css", &[css], "Open"),
+        ("/static/%2e%2e/account", &[css], "Open"),
+        ("/account/x.css", &[css], "Open"),
+        ("/", &[cookie], "Session"),
+        ("/", &[cookie, (b"cache-control", b"private, max-age=60")], "Open"),
+        ("/", &[cookie, (b"cache-control", b"public, max-age=60")], "Session"),
+    ] {
+        assert_eq!(control(path, sent), wanted, "{path} {sent:?}");
+    }
+}
+
+#[test]
+fn policies_that_cannot_be_meant_are_errors() {
+    for (wire, part) in [
+        (
+            json!({"csp": {"scrip-src": ["'self'"]}}),
+            "headers.csp.scrip-src: is not a directive of CSP; did you mean `script-src`?",
+        ),
+        (
+            json!({"csp": {"img-src": ["self"]}}),
+            "headers.csp.img-src[0]: `self` without single quotes names a host; write \"'self'\"",
+        ),
+        (json!({"csp": {"img-src": []}}), "headers.csp.img-src: has no source"),
+        (json!({"csp": {"img-src": "'self'"}}), "headers.csp.img-src: is not a list"),
+        (
+            json!({"csp": {"img-src": ["a; script-src *"]}}),
+            "headers.csp.img-src[0]: \"a; script-src *\" would split the policy",
+        ),
+        (
+            json!({"csp": {"img-src": ["a\r\nb"]}}),
+            "headers.csp.img-src[0]: \"a\\r\\nb\" would split the policy",
+        ),
+        (json!({"csp": {"img-src": ["a\u{0}"]}}), "would split the policy"),
+        (json!({"csp": {"img-src": ["a,b"]}}), "would split the policy"),
+        (
+            json!({"csp": {"script-src": ["'nonce-abc'"]}}),
+            "headers.csp.script-src[0]: a nonce that is always the same is no secret",
+        ),
+        (
+            json!({"csp": {"img-src": ["'self'"]}, "set": {"Content-Security-Policy": "x"}}),
+            "headers.csp: stands beside the same header in `set`",
+        ),
+        (
+            json!({"permissions_policy": {"camera": ["meet.example"]}}),
+            "headers.permissions_policy.camera[0]: `meet.example` is no origin",
+        ),
+        (
+            json!({"permissions_policy": {"Camera": []}}),
+            "headers.permissions_policy.Camera: is not the name of a feature",
+        ),
+        (json!({"nonce": "short"}), "headers.nonce: has 5 characters"),
+        (
+            json!({"clear_site_data": ["cokies"]}),
+            "headers.clear_site_data[0]: `cokies` is not known here; did you mean `cookies`?",
+        ),
+        (
+            json!({"reporting": {"endpoints": {"a": "http://x"}}}),
+            "headers.reporting.endpoints.a: is not a URL that takes reports",
+        ),
+        (
+            json!({"reporting": {"endpoints": {"a": "https://x\"; b"}}}),
+            "headers.reporting.endpoints.a: is not a URL",
+        ),
+        (json!({"reporting": {"csp": "a"}}), "headers.reporting.csp: `a` is not an endpoint"),
+        (
+            json!({"reporting": {"nel": "1d", "endpoints": {"a": "/reports"}}}),
+            "headers.reporting.nel: has no endpoint",
+        ),
+        (
+            json!({"cache": {"static": [{"paths": ["static"], "value": "x"}]}}),
+            "headers.cache.static[0].paths[0]: `static` is no path",
+        ),
+        (
+            json!({"cache": {"static": [{"paths": ["/"], "value": "a\nb"}]}}),
+            "headers.cache.static[0].value: holds a control character",
+        ),
+        (
+            json!({"cookies": {"same_site": "laxx"}}),
+            "headers.cookies.same_site: `laxx` is not known here; did you mean `lax`?",
+        ),
+        (json!({"cookies": {"except": {"a": {"httponly": false}}}}), "did you mean `http_only`?"),
+    ] {
+        let problems = policy(wire.clone()).unwrap_err();
+        assert!(problems.contains(part), "{wire}: {problems}");
+    }
+}
+
+#[cfg(feature = "lint")]
+#[test]
+fn the_lint_names_what_is_weak_and_the_better_line() {
+    let warnings = |wire: serde_json::Value| {
+        let mut errors = ConfigErrors::default();
+        let site = Site::root().key("headers");
+        let wire = config::read::<Wire>(wire, &site, &mut errors).unwrap();
+        Headers::compile(wire, &site, &Vocabulary::default(), &mut errors).unwrap();
+        errors.to_string()
+    };
+    for (wire, part) in [
+        (
+            json!({}),
+            "headers.csp.script-src: `'unsafe-inline'` runs an injected script like your own; mark your own",
+        ),
+        (json!({}), "headers.set.x-xss-protection: browsers have dropped it"),
+        (
+            json!({"set": {"Content-Security-Policy": "script-src *"}}),
+            "headers.csp.script-src: `*` lets scripts from anywhere run",
+        ),
+        (
+            json!({"set": {"Content-Security-Policy": "img-src 'self'"}}),
+            "headers.csp.script-src: is missing, and default-src too",
+        ),
+        (
+            json!({"set": {"Content-Security-Policy": "script-src 'self'"}}),
+            "headers.csp.object-src: is missing",
+        ),
+        (
+            json!({"set": {"Content-Security-Policy": "script-src 'self'"}}),
+            "headers.csp.base-uri: is missing",
+        ),
+        (
+            json!({"set": {"Content-Security-Policy": "script-scr 'self'"}}),
+            "headers.csp.script-scr: is no directive that browsers know; did you mean `script-src`?",
+        ),
+        (
+            json!({"set": {"Content-Security-Policy": "script-src 'nonce-abc'"}}),
+            "`'nonce-abc'` is always the same",
+        ),
+        (
+            json!({"profile": "web", "csp": {"script-src": ["https://*.example"]}}),
+            "`https://*.example` trusts every host",
+        ),
+        (
+            json!({"profile": "web", "csp": {"script-src": ["https://cdnjs.cloudflare.com/x"]}}),
+            "get around this policy",
+        ),
+        (json!({"profile": "web", "csp": {"img-src": ["http://a.example"]}}), "comes unencrypted"),
+        (
+            json!({"profile": "web", "set": {"Cross-Origin-Opener-Policy": "noopener-allow-popup"}}),
+            "did you mean `noopener-allow-popups`?",
+        ),
+        (
+            json!({"profile": "web", "set": {"Strict-Transport-Security": "max-age=60"}}),
+            "less than half a year",
+        ),
+        (
+            json!({"profile": "web", "permissions_policy": {"camera": ["*"]}}),
+            "headers.permissions_policy.camera: every page in a frame may use it",
+        ),
+        (json!({"profile": "web", "set": {"Integrity-Policy": "sources=(inline)"}}), "blocks nothing"),
+    ] {
+        assert!(warnings(wire.clone()).contains(part), "{wire}: {}", warnings(wire.clone()));
+    }
+    for sound in [
+        json!({"profile": "web"}),
+        json!({"profile": "api"}),
+        json!({"profile": "strict", "nonce": PLACEHOLDER}),
+        json!({"profile": "web", "set": {"Cross-Origin-Opener-Policy": "noopener-allow-popups",
+            "Document-Isolation-Policy": "isolate-and-credentialless", "Integrity-Policy": "blocked-destinations=(script)"}}),
+    ] {
+        assert_eq!(warnings(sound.clone()), "", "{sound}");
     }
 }

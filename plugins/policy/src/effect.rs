@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::json::Value;
+use crate::{Substitution, json::Value};
 
 /// How a policy judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,8 @@ pub struct Decision {
     pub details: Vec<Detail>,
 }
 
-/// A refusal as the client sees it: `application/problem+json` (RFC 9457).
+/// A refusal as the client sees it: `application/problem+json` (RFC 9457). With a status below 400 it is an answer in the
+/// application's place, without a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// The HTTP status.
@@ -102,6 +103,9 @@ pub enum Effect {
     /// does a part of one body leave with a part, or the length, of another. Events that other policies see show the body
     /// as it came.
     ReplaceRequestBody(Vec<u8>),
+    /// Replaces each occurrence of a text in the response's body by another of the same length. Only in answer to
+    /// `ResponseHeaders`, and only where [`crate::Facts::rewrites_responses`].
+    SubstituteInResponseBody(Substitution),
     /// The request's headers cannot be decided yet: the host holds the request, and hands the same event to the chain
     /// again, soon and again and again, until it is decided. Later policies do not see the event before.
     Wait,

@@ -15,6 +15,7 @@ pub mod json;
 pub mod limits;
 mod request;
 mod state;
+mod substitution;
 pub mod units;
 
 pub use config::{ConfigError, ConfigErrors, Severity as ConfigSeverity, Site};
@@ -25,6 +26,7 @@ pub use state::{
     Fact, Facts, Fate, Held, Journal, LeaseAsk, Leases, LocalSlots, NoFacts, SharedState, SlotValue,
     StateError, StoreResult, Ticket, WorkerState,
 };
+pub use substitution::{Substituted, Substitution};
 pub use units::Mode;
 
 /// What a policy sees besides the event itself.

@@ -19,6 +19,8 @@ pub enum Fact<'a> {
     JwtClaim(&'a str),
     /// The subject of the client's certificate that the host has verified.
     PeerSubject,
+    /// A variable of the host's environment, of those that it lets us see: where secrets stand.
+    Environment(&'a str),
     /// Anything at all that the named filter left on this stream: proof that it ran.
     FilterMark(&'a str),
 }
@@ -38,6 +40,11 @@ pub trait Facts {
     /// can. Costs nothing to ask.
     fn may_wait(&self) -> bool {
         true
+    }
+
+    /// Whether a text in the response's body can be replaced by another of the same length. Costs nothing to ask.
+    fn rewrites_responses(&self) -> bool {
+        false
     }
 }
 

@@ -39,6 +39,8 @@ pub enum Map {
 pub enum Buffer {
     /// The request's body.
     RequestBody = 0,
+    /// The response's body.
+    ResponseBody = 1,
     /// The body of the answer to a call of ours.
     #[cfg(any(feature = "audit", feature = "rate-limit"))]
     Call = 4,

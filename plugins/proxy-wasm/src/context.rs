@@ -90,6 +90,10 @@ impl HttpContext for Handle {
         self.with(Action::Continue, Exchange::response_headers)
     }
 
+    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        self.with(Action::Continue, |exchange| exchange.response_body(size, end_of_stream))
+    }
+
     fn on_log(&mut self) {
         self.with((), Exchange::log);
     }

@@ -64,6 +64,7 @@ impl Facts for Properties<'_> {
                 first(&[&path])
             }
             Fact::PeerSubject => first(&[b"connection\0subject_peer_certificate"]),
+            Fact::Environment(name) => std::env::var(name).ok().map(String::into_bytes),
             Fact::FilterMark(filter) => {
                 let mut path = b"metadata\0filter_metadata\0".to_vec();
                 path.extend_from_slice(filter.as_bytes());
@@ -78,6 +79,10 @@ impl Facts for Properties<'_> {
 
     fn may_wait(&self) -> bool {
         self.may_wait
+    }
+
+    fn rewrites_responses(&self) -> bool {
+        true
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     abi::{self, Buffer, Map},
     facts::Properties,
     map,
+    rewriting::Rewriting,
     worker::Worker,
 };
 
@@ -61,6 +62,8 @@ pub struct Exchange {
     tunnel: bool,
     /// The audit ledger counts on a record.
     promised: bool,
+    /// Something in the response's body is replaced.
+    rewriting: Option<Rewriting>,
     outcome: Outcome,
 }
 
@@ -84,6 +87,7 @@ impl Exchange {
             answered: false,
             tunnel: false,
             promised: false,
+            rewriting: None,
             outcome: Outcome::default(),
         }
     }
@@ -126,6 +130,10 @@ impl Exchange {
                 Ok(())
             }
             Effect::ReplaceRequestBody(body) => self.replace(&body),
+            Effect::SubstituteInResponseBody(substitution) => {
+                self.rewriting = Some(Rewriting::new(substitution));
+                Ok(())
+            }
             Effect::Wait => {
                 self.waits = true;
                 Ok(())
@@ -353,6 +361,16 @@ impl Exchange {
         Action::Continue
     }
 
+    /// The host's buffer holds so many bytes of the response's body, which flow on as they are left.
+    pub fn response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        if let Some(rewriting) = &mut self.rewriting
+            && let Err(status) = rewriting.piece(size, end_of_stream)
+        {
+            self.worker.host_refused(status);
+        }
+        Action::Continue
+    }
+
     /// The stream is over.
     pub fn log(&mut self) {
         self.waits = false;
@@ -382,6 +400,12 @@ impl Exchange {
         }
         self.on(&Event::Done { outcome: &outcome });
         self.release();
+        if self.rewriting.take().is_some_and(|rewriting| rewriting.lost() > 0) {
+            self.worker.log(
+                LogLevel::Warn,
+                "a response ended, or broke off, within what may have been a placeholder",
+            );
+        }
     }
 }
 

@@ -31,6 +31,7 @@ mod intents;
 mod limits;
 mod map;
 mod metrics;
+mod rewriting;
 mod shared;
 #[cfg(any(feature = "audit", feature = "rate-limit"))]
 mod waiting;

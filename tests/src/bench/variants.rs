@@ -29,7 +29,7 @@ const GET_ALONE: &str = "Envoy alone";
 const GET_NOOP: &str = "a no-op module";
 const POST_ALONE: &str = "POST 2 KB: Envoy alone";
 const POST_NOOP: &str = "POST 2 KB: a no-op module";
-const ALL: &[&str] = &["headers", "rate_limit", "sanitize", "audit"];
+const ALL: &[&str] = &["headers", "access", "rate_limit", "sanitize", "audit"];
 
 /// Envoy alone, native filters, a module that does nothing, each policy, the chain; and what a body costs.
 ///

@@ -81,6 +81,7 @@ fn inexpressible(case: &Case) -> Option<String> {
         || facts.source_address.is_some()
         || facts.peer_subject.is_some()
         || !facts.jwt_claims.is_empty()
+        || !facts.environment.is_empty()
         || !facts.filter_marks.is_empty();
     if told {
         return Some("Envoy cannot be told `facts`".to_owned());

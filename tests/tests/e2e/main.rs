@@ -5,6 +5,7 @@
 //! place for records to arrive. What the tests leave behind lies under `target/tmp/e2e`, one folder a stack.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod access;
 mod audit;
 mod bad_input;
 mod bans;

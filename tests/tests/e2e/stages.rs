@@ -11,7 +11,7 @@ use xtask::{
 };
 
 use crate::{
-    bans, config, headers, identity,
+    access, bans, config, headers, identity,
     support::{
         application::Application,
         capture::Capture,
@@ -77,8 +77,14 @@ pub fn configurations() -> &'static Configurations {
     static SHARED: OnceLock<Configurations> = OnceLock::new();
     let shared = SHARED.get_or_init(|| {
         let (application, capture) = (Application::start(), Capture::start());
-        let all =
-            [identity::listeners(), headers::listeners(), config::listeners(), bans::listeners()].concat();
+        let all = [
+            access::listeners(),
+            identity::listeners(),
+            headers::listeners(),
+            config::listeners(),
+            bans::listeners(),
+        ]
+        .concat();
         let added = all.clone();
         let (upstream, ingest, closed) = (application.host_port(), capture.port(), ports::free().unwrap());
         let stage = Stage::start("configurations", |options| {

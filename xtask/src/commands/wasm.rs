@@ -32,8 +32,9 @@ struct Module {
 }
 
 const WHOLE: Module = Module { file: "portcullis.wasm", features: &[] };
-const SINGLE: [Module; 4] = [
+const SINGLE: [Module; 5] = [
     Module { file: "portcullis-headers.wasm", features: &["--no-default-features", "--features", "headers"] },
+    Module { file: "portcullis-access.wasm", features: &["--no-default-features", "--features", "access"] },
     Module {
         file: "portcullis-sanitize.wasm",
         features: &["--no-default-features", "--features", "sanitize"],
@@ -124,9 +125,28 @@ fn build_one(layout: &Layout, module: &Module, target: &Path) -> Result<()> {
     command.args(module.features);
     super::succeed(&mut command, &format!("{} is not built: see above", module.file))?;
     let built = layout.target().join(WASM_TARGET).join("wasm").join(BUILT);
+    let built = if *module == WHOLE { optimized(layout, &built)? } else { built };
     let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
     // What has not changed keeps its time, for those who watch it.
     if fs::read(target).ok().as_ref() == Some(&bytes) { Ok(()) } else { write(target, &bytes) }
+}
+
+/// The module, made smaller by Binaryen. Debian's is too old to be trusted with what Rust makes.
+fn optimized(layout: &Layout, built: &Path) -> Result<PathBuf> {
+    /// What Rust's target uses of WebAssembly.
+    const FEATURES: [&str; 6] = [
+        "--enable-bulk-memory",
+        "--enable-multivalue",
+        "--enable-mutable-globals",
+        "--enable-nontrapping-float-to-int",
+        "--enable-reference-types",
+        "--enable-sign-ext",
+    ];
+    let (optimizer, smaller) = (super::install::optimizer(layout)?, built.with_extension("smaller.wasm"));
+    let mut command = Command::new(super::install::node(layout)?);
+    command.arg(optimizer).arg("-Oz").args(FEATURES).arg(built).arg("-o").arg(&smaller);
+    super::succeed(&mut command, "the module could not be made smaller: see above")?;
+    Ok(smaller)
 }
 
 /// Writes a file, all or nothing: a proxy may be reading it.

@@ -71,7 +71,8 @@ fn envoy(options: &Options, secrets: &Secrets) -> Result<Command> {
         // Several Envoys share this machine: none must take another for its own successor.
         .arg("--disable-hot-restart")
         .args(["--log-level", "warning", "--component-log-level", &options.envoy_log])
-        .env("PORTCULLIS_INGEST_TOKEN", secrets.ingest_token.reveal());
+        .env("PORTCULLIS_INGEST_TOKEN", secrets.ingest_token.reveal())
+        .env("PORTCULLIS_CSRF_KEYS", format!("k1:{}", secrets.csrf_key.reveal()));
     Ok(command)
 }
 
@@ -90,6 +91,7 @@ pub(super) fn bootstrap(options: &Options) -> Result<Value> {
         ("ENVOY_PORT", json!(options.ports.envoy)),
         ("ADMIN_PORT", json!(options.ports.admin)),
         ("INGEST_PORT", json!(options.ports.ingest)),
+        ("COMPANION_PORT", json!(options.ports.companion)),
         ("ACCESS_LOG", json!(options.access_log())),
         ("MODULE", json!(module)),
         ("LOCAL_REPLY_HEADERS", local_reply::headers_to_add(&config)),

@@ -16,7 +16,8 @@ const HTML: &str = "text/html; charset=utf-8";
 
 const PAGE: &str = r#"<!doctype html>
 <html lang="en">
-<head><meta charset="utf-8"><title>Demonstration</title><link rel="stylesheet" href="/static/app.css"></head>
+<head><meta charset="utf-8"><title>Demonstration</title><link rel="stylesheet" href="/static/app.css">
+<script nonce="portcullis-demonstration" src="/static/app.js" integrity="{integrity}"></script></head>
 <body>
 <h1>The demonstration application</h1>
 <p>You see it through Envoy and Portcullis. Look at the response's headers; then ask for
@@ -28,15 +29,19 @@ const PAGE: &str = r#"<!doctype html>
 const STYLE: &str =
     "body { font-family: sans-serif; max-width: 40rem; margin: 3rem auto; line-height: 1.5; }\n";
 
+const SCRIPT: &str = "\"use strict\";\n";
+/// SHA-384 of the script, as pages write it (W3C, Subresource Integrity).
+const INTEGRITY: &str = "sha384-xkfRlW1o/12WPjFaNyRGWMTu+oSgZhrVjoOW5J3gH5+BR9iBauzFwFUOCOKARbI6";
+
 /// The answer to a request.
 pub(super) fn answer(request: &Request) -> Response {
     let path = request.path();
     match path {
-        "/" => response(200, HTML, PAGE),
+        "/" => page(),
         "/echo" => echo(request),
         "/login" | "/api/login" => login(request),
         "/static/app.css" => response(200, "text/css", STYLE),
-        "/static/app.js" => response(200, "text/javascript", "\"use strict\";\n"),
+        "/static/app.js" => response(200, "text/javascript", SCRIPT),
         _ => {
             if let Some(status) = path.strip_prefix("/status/").and_then(|rest| rest.parse().ok())
                 && (200..=599).contains(&status)
@@ -53,6 +58,13 @@ pub(super) fn answer(request: &Request) -> Response {
             )
         }
     }
+}
+
+/// The front page: its script bears the placeholder of nonces, and it remembers a visitor's taste.
+fn page() -> Response {
+    let mut answer = response(200, HTML, PAGE.replace("{integrity}", INTEGRITY));
+    answer.headers.push(("Set-Cookie", "theme=light; Path=/".to_owned()));
+    answer
 }
 
 fn response(status: u16, content_type: &'static str, body: impl Into<Vec<u8>>) -> Response {

@@ -1,6 +1,7 @@
 //! The public API: JSON for people and programs, scoped by bearer tokens.
 //!
-//! Open to everyone: liveness and readiness, which tell nothing but the state. Everything else, paths that do
+//! Open to everyone: liveness and readiness, which tell nothing but the state, and browsers' reports, which are told nothing.
+//! Everything else, paths that do
 //! not exist included, asks for a token first. Against: strangers, tenants who ask for other tenants' data,
 //! malformed parameters. Limits: 64 to 128 KiB a head, 8 KiB a path and query, 64 KiB a body, 1000 events a page.
 
@@ -16,6 +17,7 @@ mod passwords;
 mod paths;
 mod policies;
 mod rate_limit;
+mod reports;
 mod security;
 mod sessions;
 mod stream;
@@ -109,6 +111,8 @@ pub struct Shared {
     pub readiness: monitoring::Readiness,
     /// Tokens that were refused.
     pub guesses: Guesses,
+    /// Browsers' reports that were told.
+    pub reports: reports::Recent,
     /// Places for live streams.
     pub streams: Arc<Semaphore>,
 }
@@ -139,6 +143,7 @@ impl Api {
             started: monotonic(),
             readiness: monitoring::Readiness::default(),
             guesses: Guesses::default(),
+            reports: reports::Recent::default(),
             streams: Arc::new(Semaphore::new(stream::STREAMS)),
         }))
     }
@@ -182,7 +187,8 @@ pub fn router(api: Api) -> Router {
         Envelope { listener: "api", max_body_bytes: MAX_BODY_BYTES, metrics: Arc::clone(&api.metrics) };
     let open = Router::new()
         .route("/monitoring/liveness", get(monitoring::liveness))
-        .route("/monitoring/readiness", get(monitoring::readiness));
+        .route("/monitoring/readiness", get(monitoring::readiness))
+        .route("/reports/{tenant_id}", post(reports::collect));
     let closed = Router::new()
         .route("/api/security/status", get(security::status))
         .route("/api/security/events/{tenant_id}", get(events::list).post(events::report))

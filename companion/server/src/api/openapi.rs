@@ -80,6 +80,12 @@ impl Operation<'_> {
         self
     }
 
+    /// Answers without a body.
+    fn answers_nothing(mut self, description: &str) -> Self {
+        self.responses.insert("204".to_owned(), json!({"description": description}));
+        self
+    }
+
     /// Takes a JSON document.
     fn takes<T: JsonSchema>(self) -> Self {
         let schema = self.description.schemas.subschema_for::<T>();
@@ -323,6 +329,12 @@ fn describe_monitoring(all: &mut Description) {
         .open()
         .answers::<monitoring::StateBody>("200", "It takes writes and answers reads.")
         .answers::<monitoring::StateBody>("503", "It does not.")
+        .done();
+    all.add("post", "/reports/{tenant_id}", "Report what a browser has noticed (Reporting API, report-uri)")
+        .open()
+        .takes_schema(json!({"type": "object", "required": ["csp-report"],
+            "properties": {"csp-report": {"type": "object"}}}))
+        .answers_nothing("Taken, or not wanted: nobody is told which.")
         .done();
     all.add("get", "/monitoring/version", "The release that runs")
         .answers::<monitoring::Version>("200", "The release.")

@@ -145,6 +145,8 @@ struct Portcullis {
     #[serde(default)]
     details: Option<Map<String, Value>>,
     #[serde(default)]
+    notes: Option<Value>,
+    #[serde(default)]
     durations_us: Option<Map<String, Value>>,
 }
 
@@ -256,6 +258,7 @@ fn details(wire: &Wire, key: &RecordKey) -> Map<String, Value> {
     }
     put("status", wire.http_response.as_ref().and_then(|response| response.code).map(Value::from));
     put("duration_ms", wire.duration.map(Value::from));
+    put("notes", ours.notes.as_ref().map(clean));
     put("durations_us", ours.durations_us.as_ref().map(|map| clean(&Value::Object(map.clone()))));
     details
 }

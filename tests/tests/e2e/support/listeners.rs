@@ -1,6 +1,9 @@
 //! Further listeners for one Envoy: each with its own module configuration, filters and routes.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use serde_json::{Value, json};
 use xtask::{ports, stack::Edit};
@@ -27,6 +30,8 @@ pub struct Listener {
     pub upgrades: bool,
     /// Whether headers can be held back while the body is inspected, and the module is told so.
     pub holds_headers: bool,
+    /// Speaks TLS, with `cert.pem` and `key.pem` of this folder.
+    pub tls: Option<PathBuf>,
 }
 
 impl Listener {
@@ -40,6 +45,7 @@ impl Listener {
             virtual_hosts: None,
             upgrades: false,
             holds_headers: true,
+            tls: None,
         }
     }
 
@@ -53,6 +59,18 @@ impl Listener {
         let mut listener = template.clone();
         listener["name"] = json!(self.name);
         listener["address"]["socket_address"]["port_value"] = json!(self.port);
+        if let Some(folder) = &self.tls {
+            let file = |name: &str| json!({"filename": folder.join(name)});
+            listener["filter_chains"][0]["transport_socket"] = json!({
+                "name": "envoy.transport_sockets.tls",
+                "typed_config": {
+                    "@type": type_url("envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"),
+                    "common_tls_context": {
+                        "tls_certificates": [{"certificate_chain": file("cert.pem"), "private_key": file("key.pem")}]
+                    }
+                }
+            });
+        }
         let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
         manager["stat_prefix"] = json!(self.name);
         if let Some(hosts) = &self.virtual_hosts {

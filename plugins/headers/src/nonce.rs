@@ -1,0 +1,102 @@
+//! Nonces: a page's own scripts carry a placeholder, which gives way to a nonce that is made for the response and stands in
+//! its policy (CSP3, 6.7.3.3).
+//!
+//! Only the placeholder is replaced. A nonce put into every `<script>` would bless an injected one too; for the same reason
+//! nobody must be able to guess the placeholder, and it never reaches a browser. Placeholder and nonce have the same
+//! length, so that the page keeps its own, and a response's framing is not touched.
+//!
+//! A response gets one only if its body can be changed and nobody shares it: see [`Placeholder::fits`]. Any other gets the policy
+//! without a nonce, under which the placeholder's scripts do not run.
+
+use std::rc::Rc;
+
+use portcullis_policy::{ConfigErrors, Headers, Site};
+
+use crate::cache::{is_private, media_type};
+
+/// Characters of placeholder and nonce: 128 random bits in base64, padding included.
+const LENGTH: usize = 24;
+
+/// The text that gives way to nonces.
+#[derive(Debug)]
+pub(crate) struct Placeholder(Rc<[u8]>);
+
+impl Placeholder {
+    pub fn compile(text: String, site: &Site, errors: &mut ConfigErrors) -> Option<Self> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        if text.len() != LENGTH || !text.bytes().all(plain) {
+            errors.error(
+                site,
+                ["has ", &text.len().to_string(), " characters, or others than A-Z a-z 0-9 _ -"].concat(),
+                "write exactly 24 that nobody can guess, like `openssl rand -hex 12` makes",
+            );
+            return None;
+        }
+        Some(Self(text.into_bytes().into()))
+    }
+
+    pub fn bytes(&self) -> &Rc<[u8]> {
+        &self.0
+    }
+
+    /// Whether a response can be given a nonce: a whole HTML page, in no content coding, that no shared cache may keep.
+    /// `cache_control` is what the response will leave with.
+    pub fn fits(method: &[u8], response: &Headers<'_>, cache_control: Option<&[u8]>) -> bool {
+        let status = response.first(":status").unwrap_or_default();
+        let html = media_type(response).eq_ignore_ascii_case(b"text/html");
+        let whole = method != b"HEAD" && !matches!(status, b"204" | b"206" | b"304");
+        let plain = response.all("content-encoding").all(|coding| coding.eq_ignore_ascii_case(b"identity"));
+        // Other caches' own directives go before Cache-Control (RFC 9213).
+        let targeted = ["cdn-cache-control", "surrogate-control"]
+            .iter()
+            .any(|name| response.first(name).is_some_and(|value| !is_private(value)));
+        html && whole && plain && !targeted && cache_control.is_none_or(is_private)
+    }
+}
+
+/// A nonce: base64 (RFC 4648, 4) of 128 random bits.
+pub(crate) fn make(random: [u64; 2]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let [high, low] = random;
+    let bits = (u128::from(high) << 64) | u128::from(low);
+    let mut text = String::with_capacity(LENGTH);
+    for place in 0..22_u32 {
+        // 21 digits of six bits, and two bits that are left.
+        let six = if place < 21 { bits >> (122 - 6 * place) } else { bits << 4 } & 63;
+        let digit = usize::try_from(six).ok().and_then(|six| DIGITS.get(six));
+        text.push(char::from(digit.copied().unwrap_or(b'A')));
+    }
+    text.push_str("==");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nonce_is_base64_as_long_as_a_placeholder() {
+        assert_eq!(make([0, 0]), "AAAAAAAAAAAAAAAAAAAAAA==");
+        assert_eq!(make([u64::MAX, u64::MAX]), "/////////////////////w==");
+        assert_eq!(make([0x0011_2233_4455_6677, 0x8899_aabb_ccdd_eeff]), "ABEiM0RVZneImaq7zN3u/w==");
+        assert_eq!(make([1, 2]).len(), LENGTH);
+    }
+
+    #[test]
+    fn only_whole_private_pages_fit() {
+        let fits = |method: &[u8], more: &[(&'static [u8], &'static [u8])], cache: Option<&[u8]>| {
+            let mut all: Vec<(&[u8], &[u8])> =
+                vec![(b":status", b"200"), (b"content-type", b"Text/HTML; charset=utf-8")];
+            all.extend_from_slice(more);
+            Placeholder::fits(method, &Headers::new(all), cache)
+        };
+        assert!(fits(b"GET", &[], None));
+        assert!(fits(b"GET", &[(b"content-encoding", b"identity")], Some(b"max-age=0, private")));
+        assert!(!fits(b"HEAD", &[], None));
+        assert!(!fits(b"GET", &[(b"content-encoding", b"br")], None));
+        assert!(!fits(b"GET", &[(b"cdn-cache-control", b"max-age=60")], Some(b"no-store")));
+        for shared in ["public", "max-age=60", "s-maxage=1, private=\"x\"", "", "privateer"] {
+            assert!(!fits(b"GET", &[], Some(shared.as_bytes())), "{shared}");
+        }
+    }
+}
