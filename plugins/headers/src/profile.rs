@@ -133,8 +133,8 @@ pub(crate) static API: Base = Base {
     obsolete: true,
 };
 
-/// All that browsers offer, for an application that was written for it: the 17 expectations of OWASP's validator
-/// (with `clear_site_data` on the logout route), and the highest grade of Mozilla's Observatory.
+/// All that browsers offer, for an application that was written for it: what OWASP's validator expects (with
+/// `clear_site_data` on the logout route), and what Mozilla's Observatory gives points for.
 pub(crate) static STRICT: Base = Base {
     headers: &[
         always("x-content-type-options", "nosniff"),
