@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(first.secret_key.reveal().len(), 64);
         let mode = fs::metadata(folder.path().join("secret-key")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(format!("{first:?}"), "Secrets { secret_key: ***, ingest_token: *** }");
+        assert_eq!(format!("{first:?}"), "Secrets { secret_key: ***, ingest_token: ***, csrf_key: *** }");
     }
 
     #[test]

@@ -242,7 +242,7 @@ fn make_room(state: &mut State<'_>, keep: &[usize]) {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 
     use super::*;
 
@@ -270,28 +270,57 @@ mod tests {
         assert_eq!(choose(Problem { barred: &barred, ..problem }).set, BTreeSet::from([2]));
     }
 
-    proptest! {
-        /// The budget holds, nothing is made worse, and the best choice there is is nearly reached.
-        #[test]
-        fn near_the_best_and_within_the_budget(
-            queries in prop::collection::vec((1.0..50.0, prop::collection::vec((prop::collection::btree_set(0_usize..8, 1..3), 0.01..0.99), 1..5)), 1..6),
-            sizes in prop::collection::vec(8192.0..1e6, 8),
-            budget in 0.0..3e6,
-        ) {
-            let mut atoms = Atoms::default();
-            for (weight, sets) in &queries {
-                let query = atoms.query(*weight, 100.0);
-                for (set, share) in sets {
-                    atoms.learn(query, &set.iter().copied().collect::<Vec<_>>(), 100.0 * share);
-                }
+    /// What statements gain by which of eight indexes, their sizes, and a budget.
+    type Random = (Vec<(f64, Vec<(BTreeSet<usize>, f64)>)>, Vec<f64>, f64);
+
+    fn problems() -> impl Strategy<Value = Random> {
+        let set = prop::collection::btree_set(0_usize..8, 1..3);
+        let gains = prop::collection::vec((set, 0.01..0.99), 1..5);
+        let queries = prop::collection::vec((1.0..50.0, gains), 1..6);
+        (queries, prop::collection::vec(8192.0..1e6, 8), 0.0..3e6)
+    }
+
+    /// What is chosen costs, what nothing costs, and what the best choice costs that there is.
+    fn costs((queries, sizes, budget): &Random) -> (Choice, f64, f64) {
+        let mut atoms = Atoms::default();
+        for (weight, sets) in queries {
+            let query = atoms.query(*weight, 100.0);
+            for (set, share) in sets {
+                atoms.learn(query, &set.iter().copied().collect::<Vec<_>>(), 100.0 * share);
             }
-            let (upkeep, barred) = (vec![0.01; 8], BTreeSet::new());
-            let problem = Problem { atoms: &atoms, sizes: &sizes, upkeep: &upkeep, budget, barred: &barred };
-            let choice = choose(problem);
-            prop_assert!(choice.bytes <= budget);
-            prop_assert!(choice.cost <= atoms.base() + 1e-6);
-            let best = exhaustive(problem);
-            prop_assert!(choice.cost <= best + 0.25 * (atoms.base() - best) + 1e-6, "{} against {}", choice.cost, best);
+        }
+        let (upkeep, barred) = (vec![0.01; 8], BTreeSet::new());
+        let problem = Problem { atoms: &atoms, sizes, upkeep: &upkeep, budget: *budget, barred: &barred };
+        (choose(problem), atoms.base(), exhaustive(problem))
+    }
+
+    /// A search that is quick misses the best choice now and then; the same problems each time tell how often, and by how
+    /// much.
+    #[test]
+    fn the_best_choice_is_nearly_reached() {
+        const PROBLEMS: u32 = 400;
+        let mut runner = TestRunner::deterministic();
+        let mut missed = Vec::new();
+        for _ in 0..PROBLEMS {
+            let problem = problems().new_tree(&mut runner).unwrap().current();
+            let (choice, base, best) = costs(&problem);
+            missed.push((choice.cost - best) / (base - best).max(1e-6));
+        }
+        let mean = missed.iter().sum::<f64>() / f64::from(PROBLEMS);
+        let far = missed.iter().filter(|share| **share > 0.1).count();
+        println!(
+            "of what could be gained {:.2} % is missed; more than a tenth in {far} of {PROBLEMS}",
+            100.0 * mean
+        );
+        assert!(mean < 0.02 && far <= 20, "{mean} {far}");
+    }
+
+    proptest! {
+        #[test]
+        fn the_budget_holds_and_nothing_is_made_worse(problem in problems()) {
+            let (choice, base, _) = costs(&problem);
+            prop_assert!(choice.bytes <= problem.2);
+            prop_assert!(choice.cost <= base + 1e-6);
         }
     }
 }

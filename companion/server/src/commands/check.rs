@@ -109,8 +109,11 @@ impl Paint {
 }
 
 fn lines(path: &Path, valid: bool, problems: &ConfigErrors, paint: Paint) -> String {
-    let mut lines: Vec<String> = problems
-        .iter()
+    // What must be put right stands before what could be better.
+    let mut problems_by_severity: Vec<_> = problems.iter().collect();
+    problems_by_severity.sort_by_key(|problem| problem.severity == ConfigSeverity::Warning);
+    let mut lines: Vec<String> = problems_by_severity
+        .into_iter()
         .map(|problem| format!("{}: {}", paint.severity(problem.severity), shown(&problem.to_string())))
         .collect();
     if problems.beyond() > 0 {
@@ -142,6 +145,6 @@ mod tests {
         assert!(!of(Paint::Plain).contains('\u{1b}'));
         let coloured = of(Paint::Colour);
         assert!(coloured.starts_with("\u{1b}[1;31merror\u{1b}[0m: a\u{fffd}[31m"), "{coloured}");
-        assert_eq!(coloured.matches('\u{1b}').count(), 2);
+        assert_eq!(coloured.matches('\u{1b}').count(), 2 * problems.iter().count());
     }
 }

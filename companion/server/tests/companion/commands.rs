@@ -364,7 +364,7 @@ fn a_configuration_is_checked_as_the_module_would() {
 fn the_schema_and_the_check_cover_every_policy() {
     let folder = tempfile::tempdir().unwrap();
     let schema: Value = serde_json::from_slice(&output(folder.path(), &["schema"]).stdout).unwrap();
-    for section in ["headers", "rate_limit", "sanitize", "audit"] {
+    for section in ["headers", "access", "rate_limit", "sanitize", "audit"] {
         assert!(schema["properties"][section].is_object(), "{section}");
         let document = format!("{{\"{section}\": {{\"no_such_key\": 1}}}}");
         std::fs::write(folder.path().join("config.json"), document).unwrap();

@@ -21,8 +21,9 @@ fn without_the_module(port: u16) -> Edit {
         let filters = manager["http_filters"].as_array_mut().unwrap();
         filters.retain(|filter| filter["name"] != "envoy.filters.http.wasm");
         filters.insert(0, filter());
-        let route = &mut manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"];
-        route["rate_limits"] = json!([{"actions": [
+        let routes = manager["route_config"]["virtual_hosts"][0]["routes"].as_array_mut().unwrap();
+        let application = routes.iter_mut().find(|route| route["name"] == "application").unwrap();
+        application["route"]["rate_limits"] = json!([{"actions": [
             {"request_headers": {"header_name": "x-tenant-id", "descriptor_key": "tenant"}},
             {"generic_key": {"descriptor_key": "action", "descriptor_value": "api_call"}}
         ]}]);
