@@ -3,7 +3,8 @@
 # Where rustup puts cargo, for shells that have not read its environment yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-XTASK = cargo run --quiet --release --package xtask --
+# Chosen by target, not by package: cargo then resolves features over the whole workspace, and each dependency is compiled once.
+XTASK = cargo run --quiet --release --bin xtask --
 # What was built last: stopping must work when the code just edited does not compile.
 BUILT = $(or $(CARGO_TARGET_DIR),target)/release/xtask
 BUILT_XTASK = $(if $(wildcard $(BUILT)),$(BUILT),$(XTASK))
@@ -39,14 +40,14 @@ test: cargo ## Install and build what the tests need, run all of them, print the
 
 soak: cargo ## Outages at full scale, for hours: 1,000 kills, ten minutes without a store, a million changed trails
 	@$(XTASK) install
-	@PORTCULLIS_SOAK=1 cargo test --release --package portcullis-audit-log --test log -- --nocapture
-	@PORTCULLIS_SOAK=1 cargo test --release --package portcullis-server --test companion -- --nocapture --test-threads 1 outage
+	@PORTCULLIS_SOAK=1 cargo test --release --workspace --test log -- --nocapture
+	@PORTCULLIS_SOAK=1 cargo test --release --workspace --test companion -- --nocapture --test-threads 1 outage
 	@$(XTASK) wasm --for-tests
-	@PORTCULLIS_SOAK=1 cargo test --release --package portcullis-tests --test e2e -- --nocapture whoever_is_killed
+	@PORTCULLIS_SOAK=1 cargo test --release --workspace --test e2e -- --nocapture whoever_is_killed
 
 e2e: build ## Run the end-to-end tests alone
 	@$(XTASK) wasm --for-tests
-	@cargo test --release --package portcullis-tests
+	@cargo test --release --workspace --test e2e
 
 bench: build ## Measure what Portcullis adds to a request; ARGS=--help tells what can be chosen
 	@$(XTASK) bench -- $(ARGS)
@@ -56,7 +57,7 @@ endurance: wasm ## Send REQUESTS (1,000,000) through a module under wasmtime: it
 	  cost::memory_does_not_grow_with_requests cost::a_worker_is_ready
 
 corpus: $(if $(filter envoy,$(VIA)),build,cargo) ## Count what of recorded requests is refused: CORPUS=folder [VIA=envoy]
-	@cargo run --quiet --release --package portcullis-tests --bin corpus -- $(if $(VIA),--via $(VIA)) \
+	@cargo run --quiet --release --bin corpus -- $(if $(VIA),--via $(VIA)) \
 	  $(if $(CONFIG),--config '$(CONFIG)') $(if $(REASONS),--reasons) $(if $(JSON),--json) $(if $(LIST),--list '$(LIST)')
 
 fuzz: cargo ## Look for inputs that break a property: SECONDS=60 for each target, or for one with TARGET=name
@@ -67,7 +68,7 @@ wasm: cargo ## Build the modules into dist/ and print their sizes
 
 build: tools ## Build the companion and the module that `make run` needs
 	@echo "building; from nothing this takes some minutes"
-	@cargo build --release --package portcullis-server --package xtask
+	@cargo build --release --workspace --bin portcullis --bin xtask
 	@$(XTASK) wasm --whole-only
 
 tools: cargo ## Install what is missing: Rust's wasm target, and Envoy into .tools/

@@ -13,7 +13,7 @@ pub fn measure(layout: &Layout, arguments: &[String]) -> Result<()> {
     wasm::build(layout, wasm::Which::Released)?;
     let mut command = cargo(layout);
     command
-        .args(["run", "--release", "--package", "portcullis-tests", "--bin", "bench", "--"])
+        .args(["run", "--release", "--bin", "bench", "--"])
         .arg("--dist")
         .arg(layout.dist())
         .args(arguments)

@@ -63,7 +63,7 @@ fn run(layout: &Layout) -> Result<(Count, bool)> {
 
 /// Everything, and what a model checker schedules: its locks take the place of the usual ones.
 const RUNS: [&[&str]; 2] =
-    [&["--workspace"], &["--package", "portcullis-limits", "--features", "shuttle", "--test", "model"]];
+    [&["--workspace"], &["--workspace", "--features", "portcullis-limits/shuttle", "--test", "model"]];
 
 fn run_one(layout: &Layout, arguments: &[&str], count: &mut Count) -> Result<bool> {
     let mut command = cargo(layout);
