@@ -38,16 +38,16 @@ pub struct Envoy {
 }
 
 impl Envoy {
-    /// Starts one and waits until it listens.
+    /// Starts one and waits until it listens. `service` is the port of a rate limit service.
     ///
     /// # Errors
     /// When it cannot be started, ends, or does not listen in time.
-    pub fn start(binary: &Path, variant: &Variant, upstream: u16) -> Result<Self> {
+    pub fn start(binary: &Path, variant: &Variant, upstream: u16, service: u16) -> Result<Self> {
         let port = ports::free()?;
         let folder = std::env::temp_dir().join(format!("portcullis-bench-{}-{port}", std::process::id()));
         fs::create_dir_all(&folder)?;
         let bootstrap = folder.join("envoy.json");
-        fs::write(&bootstrap, bootstrap_json(variant, port, upstream).to_string())?;
+        fs::write(&bootstrap, bootstrap_json(variant, port, upstream, service).to_string())?;
         let log = fs::File::create(folder.join("envoy.log"))?;
         let mut command = Command::new(binary);
         command
@@ -121,19 +121,25 @@ impl Drop for Envoy {
     }
 }
 
-fn bootstrap_json(variant: &Variant, port: u16, upstream: u16) -> serde_json::Value {
+fn bootstrap_json(variant: &Variant, port: u16, upstream: u16, service: u16) -> serde_json::Value {
     let mut filters = variant.filters.clone();
     filters.push(json!({
         "name": "envoy.filters.http.router",
         "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}
     }));
     let endpoint = |port: u16| json!({"lb_endpoints": [{"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}}]});
-    let cluster = |name: &str| {
+    let cluster = |name: &str, port: u16| {
         json!({
             "name": name, "type": "STATIC", "connect_timeout": "1s",
-            "load_assignment": {"cluster_name": name, "endpoints": [endpoint(upstream)]}
+            "load_assignment": {"cluster_name": name, "endpoints": [endpoint(port)]}
         })
     };
+    let mut limits = cluster("limits", service);
+    if let Some(cluster) = limits.as_object_mut() {
+        let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+        let http2 = json!({"@type": format!("type.googleapis.com/{options}"), "explicit_http_config": {"http2_protocol_options": {}}});
+        cluster.insert("typed_extension_protocol_options".to_owned(), json!({options: http2}));
+    }
     json!({
         "static_resources": {
             "listeners": [{
@@ -147,14 +153,14 @@ fn bootstrap_json(variant: &Variant, port: u16, upstream: u16) -> serde_json::Va
                         "preserve_external_request_id": true,
                         "route_config": {"virtual_hosts": [{
                             "name": "all", "domains": ["*"],
-                            "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "upstream"}}]
+                            "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "upstream", "rate_limits": variant.rate_limits}}]
                         }]},
                         "http_filters": filters
                     }
                 }]}]
             }],
             // Records go to the same upstream, whose small answer acknowledges them.
-            "clusters": [cluster("upstream"), cluster("portcullis_ingest")]
+            "clusters": [cluster("upstream", upstream), cluster("portcullis_ingest", upstream), limits]
         }
     })
 }

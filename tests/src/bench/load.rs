@@ -72,15 +72,17 @@ fn content_length(head: &[u8]) -> usize {
         .unwrap_or(0)
 }
 
-/// Connections to one Envoy, and the request that goes over them.
+/// Connections to one Envoy, and the requests that go over them.
 pub struct Load {
     connections: Vec<TcpStream>,
-    request: Vec<u8>,
+    requests: Vec<Vec<u8>>,
+    /// How many were sent.
+    sent: usize,
 }
 
 impl Load {
-    /// Opens the connections.
-    pub fn connect(port: u16, connections: usize, request: Vec<u8>) -> Result<Self> {
+    /// Opens the connections; the requests are sent in turn.
+    pub fn connect(port: u16, connections: usize, requests: Vec<Vec<u8>>) -> Result<Self> {
         let connections = (0..connections)
             .map(|_| {
                 let connection = TcpStream::connect(("127.0.0.1", port))?;
@@ -89,7 +91,7 @@ impl Load {
                 Ok(connection)
             })
             .collect::<Result<_>>()?;
-        Ok(Self { connections, request })
+        Ok(Self { connections, requests, sent: 0 })
     }
 
     /// Sends that many requests, one in flight on each connection, and insists on 200.
@@ -99,7 +101,10 @@ impl Load {
         while left > 0 {
             let batch = left.min(self.connections.len());
             for connection in self.connections.iter_mut().take(batch) {
-                connection.write_all(&self.request).context("sending")?;
+                let turn = self.sent.checked_rem(self.requests.len()).unwrap_or(0);
+                let request = self.requests.get(turn).context("there is no request to send")?;
+                connection.write_all(request).context("sending")?;
+                self.sent = self.sent.wrapping_add(1);
             }
             for connection in self.connections.iter_mut().take(batch) {
                 let mut answer = Vec::new();

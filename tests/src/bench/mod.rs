@@ -6,8 +6,10 @@
 //! what is called often is a price of the start, not of a request: it is told apart.
 
 mod envoy;
+mod levels;
 mod load;
 mod noop;
+mod service;
 mod variants;
 
 use std::path::PathBuf;
@@ -16,7 +18,8 @@ use anyhow::{Context as _, Result};
 
 pub use envoy::Envoy;
 pub use load::{Load, Upstream};
-pub use variants::{Variant, variants};
+pub use service::Service;
+pub use variants::{Goal, Variant, variants};
 
 /// Requests after which the wasm compiler has done its best.
 const WARM_UP: usize = 5_000;
@@ -51,8 +54,10 @@ pub struct Row {
     pub added_range_us: [f64; 2],
     /// The same beyond a module that does nothing, where there is one to compare with: what is ours of `added_us`.
     pub beyond_noop_us: Option<f64>,
-    /// What may be added to Envoy alone, where that was set.
-    pub goal_us: Option<f64>,
+    /// What may be added, where that was set.
+    pub goal: Goal,
+    /// CPU microseconds per request of our rate limit service, where it was asked; not among `cpu_us`.
+    pub service_us: Option<f64>,
     /// `cpu_us` as a multiple of Envoy alone.
     pub ratio: f64,
     /// CPU milliseconds that V8 has spent on compiling since the process started.
@@ -77,17 +82,21 @@ pub fn run(options: &Options, progress: &mut dyn std::io::Write) -> Result<Vec<R
     let wanted = |variant: &&Variant| named(variant) || baselines.contains(&variant.name.as_str());
     let chosen: Vec<Variant> = all.iter().filter(wanted).cloned().collect();
     let mut envoys = Vec::new();
+    let asks = |variant: &Variant| variant.name == levels::SERVICE;
+    let service = chosen.iter().any(asks).then(Service::start).transpose()?;
+    let service_port = service.as_ref().map_or(upstream.port(), Service::port);
     for variant in &chosen {
         envoys.push(
-            Envoy::start(&options.envoy, variant, upstream.port())
+            Envoy::start(&options.envoy, variant, upstream.port(), service_port)
                 .with_context(|| format!("starting Envoy for `{}`", variant.name))?,
         );
     }
     let mut loads = Vec::new();
     for (envoy, variant) in envoys.iter().zip(&chosen) {
-        loads.push(Load::connect(envoy.port(), options.connections, variant.request.clone())?);
+        loads.push(Load::connect(envoy.port(), options.connections, variant.requests.clone())?);
     }
     let mut costs: Vec<Vec<f64>> = vec![Vec::new(); chosen.len()];
+    let mut of_service = Vec::new();
     for round in 0..=options.rounds {
         for turn in 0..chosen.len() {
             let at = (turn + round) % chosen.len();
@@ -99,11 +108,19 @@ pub fn run(options: &Options, progress: &mut dyn std::io::Write) -> Result<Vec<R
             // The first round warms up: connections, caches, the wasm compiler's tiers.
             let requests = if round == 0 { options.requests.max(WARM_UP) } else { options.requests };
             let before = envoy.cpu()?.serving_ns;
+            let asked = service.as_ref().filter(|_| chosen.get(at).is_some_and(asks));
+            let asked =
+                asked.map(|service| Ok::<_, anyhow::Error>((service, service.cpu_ns()?))).transpose()?;
             load.run(requests)
                 .with_context(|| format!("`{}`", chosen.get(at).map_or("", |v| v.name.as_str())))?;
-            let spent = envoy.cpu()?.serving_ns.saturating_sub(before);
+            let each = |before: u64, after: u64| {
+                after.saturating_sub(before) as f64 / 1000.0 / options.requests as f64
+            };
             if round > 0 {
-                cost.push(spent as f64 / 1000.0 / options.requests as f64);
+                cost.push(each(before, envoy.cpu()?.serving_ns));
+                if let Some((service, before)) = asked {
+                    of_service.push(each(before, service.cpu_ns()?));
+                }
             }
         }
         write!(progress, "\rround {round} of {}", options.rounds)?;
@@ -130,7 +147,8 @@ pub fn run(options: &Options, progress: &mut dyn std::io::Write) -> Result<Vec<R
             added_us: median(added),
             added_range_us: range,
             beyond_noop_us: noop.map(|noop| median(beyond(noop))),
-            goal_us: variant.goal_us,
+            goal: variant.goal,
+            service_us: asks(variant).then(|| median(of_service.clone())),
             ratio: cpu_us / median(base.clone()),
             compiling_ms: envoy.cpu()?.compiling_ns as f64 / 1e6,
             memory_mib: envoy.memory_mib()?,
@@ -165,11 +183,18 @@ pub fn table(rows: &[Row]) -> String {
         ));
     }
     for row in rows {
-        let (Some(goal), Some(beyond)) = (row.goal_us, row.beyond_noop_us) else { continue };
-        text.push_str(&format!(
-            "\n{}: {:.1} µs beyond Envoy alone, {beyond:.1} µs beyond a no-op module; the goal is {goal:.0} µs.\n",
-            row.name, row.added_us
-        ));
+        let Row { name, added_us, .. } = row;
+        let goals = [
+            (Some(*added_us), row.goal.added_us, "Envoy alone"),
+            (row.beyond_noop_us, row.goal.beyond_noop_us, "a no-op module"),
+        ];
+        for (is, goal, what) in goals {
+            let (Some(is), Some(goal)) = (is, goal) else { continue };
+            text.push_str(&format!("\n{name}: {is:.1} µs beyond {what}; the goal is {goal:.0} µs.\n"));
+        }
+        if let Some(service_us) = row.service_us {
+            text.push_str(&format!("\n{name}: and {service_us:.1} µs in the service.\n"));
+        }
     }
     text
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
 
-use super::noop;
+use super::{levels, noop};
 
 /// A filter chain and the request that goes through it.
 #[derive(Debug, Clone)]
@@ -15,14 +15,25 @@ pub struct Variant {
     pub name: String,
     /// The filters before the router.
     pub filters: Vec<Value>,
-    /// The request, as bytes on the wire.
-    pub request: Vec<u8>,
+    /// The route's `rate_limits`: what native filters are to count.
+    pub rate_limits: Value,
+    /// The requests that are sent in turn, as bytes on the wire.
+    pub requests: Vec<Vec<u8>>,
     /// The name of the variant that it is compared with.
     pub baseline: &'static str,
     /// The name of the variant whose module does nothing, for the same request.
     pub noop: &'static str,
-    /// What sanitize may add to Envoy alone, in microseconds.
-    pub goal_us: Option<f64>,
+    /// What it may cost.
+    pub goal: Goal,
+}
+
+/// The most CPU time that a variant may add, in microseconds a request.
+#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+pub struct Goal {
+    /// To Envoy alone.
+    pub added_us: Option<f64>,
+    /// To a module that does nothing.
+    pub beyond_noop_us: Option<f64>,
 }
 
 const GET_ALONE: &str = "Envoy alone";
@@ -47,39 +58,43 @@ pub fn variants(dist: &Path) -> Result<Vec<Variant>> {
     let get = |name: &str, filters| Variant {
         name: name.to_owned(),
         filters,
-        request: small_get(),
+        rate_limits: json!([]),
+        requests: vec![small_get()],
         baseline: GET_ALONE,
         noop: GET_NOOP,
-        goal_us: None,
+        goal: Goal::default(),
     };
     let post = |name: &str, filters| Variant {
-        request: json_post(),
+        requests: vec![json_post()],
         baseline: POST_ALONE,
         noop: POST_NOOP,
         ..get(name, filters)
     };
-    Ok(vec![
+    let added = |us: f64| Goal { added_us: Some(us), beyond_noop_us: None };
+    let mut all = vec![
         get(GET_ALONE, vec![]),
         get("native header_mutation, 11 headers", vec![header_mutation()]),
-        get("native local_ratelimit", vec![local_ratelimit()]),
-        get("native both", vec![header_mutation(), local_ratelimit()]),
+        get("native local_ratelimit", vec![local_ratelimit(&[])]),
+        get("native both", vec![header_mutation(), local_ratelimit(&[])]),
         get(GET_NOOP, noop()),
         get("portcullis, no policy", chain(&[])),
         get("portcullis, headers", chain(&["headers"])),
         get("portcullis, rate_limit", chain(&["rate_limit"])),
-        Variant { goal_us: Some(15.0), ..get("portcullis, sanitize", chain(&["sanitize"])) },
+        Variant { goal: added(15.0), ..get("portcullis, sanitize", chain(&["sanitize"])) },
         get("portcullis, audit", chain(&["audit"])),
         get("portcullis, the chain", chain(ALL)),
         post(POST_ALONE, vec![]),
         post(POST_NOOP, noop()),
         post("POST 2 KB: portcullis, no policy", chain(&[])),
-        Variant { goal_us: Some(60.0), ..post("POST 2 KB: portcullis, sanitize", chain(&["sanitize"])) },
+        Variant { goal: added(60.0), ..post("POST 2 KB: portcullis, sanitize", chain(&["sanitize"])) },
         post("POST 2 KB: portcullis, the chain", chain(ALL)),
-    ])
+    ];
+    all.extend(levels::variants(dist, &configuration)?);
+    Ok(all)
 }
 
 /// A small GET with three parameters and a browser's headers.
-fn small_get() -> Vec<u8> {
+pub(super) fn small_get() -> Vec<u8> {
     b"GET /api/items?page=2&sort=name&q=blue+shoes HTTP/1.1\r\n\
       host: shop.example.com\r\n\
       user-agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n\
@@ -133,7 +148,7 @@ fn demonstration() -> Result<Map<String, Value>> {
     Ok(configuration)
 }
 
-fn wasm(code: &Value, configuration: &Value) -> Value {
+pub(super) fn wasm(code: &Value, configuration: &Value) -> Value {
     json!({
         "name": "portcullis",
         "typed_config": {
@@ -182,14 +197,23 @@ fn header_mutation() -> Value {
     })
 }
 
-fn local_ratelimit() -> Value {
+/// A bucket that the load does not empty.
+pub(super) fn bucket() -> Value {
+    json!({"max_tokens": 1_000_000, "tokens_per_fill": 1_000_000, "fill_interval": "1s"})
+}
+
+/// Envoy's own limits within one process, for everybody and for each of these descriptors.
+pub(super) fn local_ratelimit(descriptors: &[Value]) -> Value {
     let always = json!({"default_value": {"numerator": 100, "denominator": "HUNDRED"}});
     json!({
         "name": "envoy.filters.http.local_ratelimit",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
             "stat_prefix": "limit",
-            "token_bucket": {"max_tokens": 1_000_000, "tokens_per_fill": 1_000_000, "fill_interval": "1s"},
+            "token_bucket": bucket(),
+            "descriptors": descriptors,
+            // Of each descriptor without a value: one bucket a value that comes.
+            "max_dynamic_descriptors": 100_000,
             "filter_enabled": always,
             "filter_enforced": always
         }

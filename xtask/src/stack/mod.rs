@@ -41,7 +41,7 @@ pub use record::Record;
 use crate::{
     clock::Deadline,
     http,
-    process::{Lifetime, Process},
+    process::{Identity, Lifetime, Process},
     secrets::{self, Secrets},
 };
 
@@ -209,6 +209,11 @@ impl Stack {
     /// Whether a piece runs.
     pub fn runs(&mut self, piece: Piece) -> bool {
         self.running.get_mut(&piece).is_some_and(|process| process.ended().is_none())
+    }
+
+    /// Which process a piece is; `None` when it was not started.
+    pub fn identity(&self, piece: Piece) -> Option<&Identity> {
+        self.running.get(&piece).map(Process::identity)
     }
 
     /// Starts a piece, again if it ran before, with the same ports and state, and returns when it answers.
