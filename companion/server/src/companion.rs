@@ -17,6 +17,7 @@ use crate::ingest::{self, Ingest};
 use crate::keys::{self, Keys};
 use crate::limits::{self, Limits};
 use crate::metrics::Metrics;
+use crate::monitoring::machine::Machine;
 use crate::policies::Policies;
 use crate::sessions::Sessions;
 use crate::settings::{IngestPlace, Settings};
@@ -135,6 +136,7 @@ impl Companion {
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
             grpc: grpc.as_ref().map(|(service, _)| service.clone()),
+            machine: Machine::new(&settings.data_dir),
             limits: Arc::clone(&limits),
             tokens: settings.tokens,
             protections: settings.protections,

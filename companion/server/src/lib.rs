@@ -19,6 +19,7 @@ pub mod keys;
 pub mod limits;
 pub mod logging;
 pub mod metrics;
+pub mod monitoring;
 pub mod password;
 pub mod policies;
 pub mod secret;

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::event::{EventType, Severity};
+use crate::monitoring::window::Window;
 use crate::storage::{Outcome, QueueState};
 
 /// Routes that have a series of their own; every other path is `other`.
-const ROUTES: [&str; 21] = [
+const ROUTES: [&str; 22] = [
     "/api/security/status",
     "/api/security/events/{tenant_id}",
     "/api/security/metrics/{tenant_id}",
@@ -23,6 +24,7 @@ const ROUTES: [&str; 21] = [
     "/monitoring/readiness",
     "/monitoring/version",
     "/health/detailed",
+    "/monitoring/performance/summary",
     "/metrics",
     "/openapi.json",
     "/api/security/rate-limit/check",
@@ -91,6 +93,12 @@ impl Histogram {
         self.sum_us.add(micros);
     }
 
+    /// The mean; `None` when nothing was counted.
+    #[must_use]
+    pub fn mean(&self) -> Option<Duration> {
+        self.sum_us.value().checked_div(self.count.value()).map(Duration::from_micros)
+    }
+
     /// Appends its series.
     pub fn render(&self, text: &mut String, name: &str, help: &str) {
         header(text, name, "histogram", help);
@@ -135,6 +143,10 @@ pub struct Metrics {
     pub browser_reports_refused: Counter,
     answers: [[Counter; 4]; ROUTES.len()],
     answer_latency: Histogram,
+    /// The API's answers of the last minutes; those of 500 and more failed.
+    pub answers_window: Window,
+    /// The guarded applications' responses of the last minutes, as modules report them; those of 500 and more failed.
+    pub responses_window: Window,
 }
 
 /// What a counter must know of an event after the event is gone.
@@ -143,6 +155,8 @@ pub struct EventLabels {
     event_type: usize,
     severity: Severity,
     gap: Option<usize>,
+    /// How long the guarded application took, in milliseconds, and whether it failed.
+    response: Option<(u64, bool)>,
 }
 
 impl EventLabels {
@@ -152,7 +166,12 @@ impl EventLabels {
         let known = EventType::KNOWN.iter().position(|name| *name == event.event_type.as_str());
         let gap =
             event.gap.as_ref().and_then(|gap| GAP_CAUSES.iter().position(|cause| *cause == gap.cause()));
-        Self { event_type: known.unwrap_or(EventType::KNOWN.len()), severity: event.severity, gap }
+        let number = |name: &str| event.details.get(name).and_then(serde_json::Value::as_u64);
+        let is_response = event.event_type.as_str() == EventType::REQUEST;
+        let response = number("duration_ms")
+            .filter(|_| is_response)
+            .map(|millis| (millis, number("status").is_some_and(|status| status >= 500)));
+        Self { event_type: known.unwrap_or(EventType::KNOWN.len()), severity: event.severity, gap, response }
     }
 }
 
@@ -165,6 +184,9 @@ impl Metrics {
             Outcome::GapStored { missing } => Some(missing),
         };
         self.stored.add(1);
+        if let Some((millis, failed)) = labels.response {
+            self.responses_window.observe(Duration::from_millis(millis), failed);
+        }
         let severity = Severity::ALL.iter().position(|severity| *severity == labels.severity);
         let series = self.events.get(labels.event_type).zip(severity).and_then(|(row, at)| row.get(at));
         if let Some(counter) = series {
@@ -201,7 +223,23 @@ impl Metrics {
         }
         if listener == "api" {
             self.answer_latency.observe(elapsed);
+            self.answers_window.observe(elapsed, status >= 500);
         }
+    }
+
+    /// Events stored since the start, by type and severity.
+    pub fn events(&self) -> impl Iterator<Item = (&'static str, Severity, u64)> {
+        let names = EventType::KNOWN.iter().copied().chain(["other"]);
+        names.zip(&self.events).flat_map(|(name, row)| {
+            let counts = Severity::ALL.into_iter().zip(row);
+            counts.map(move |(severity, counter)| (name, severity, counter.value()))
+        })
+    }
+
+    /// Records from modules since the start: stored, delivered twice, rejected.
+    #[must_use]
+    pub fn records(&self) -> [u64; 3] {
+        [&self.stored, &self.duplicates, &self.rejected].map(Counter::value)
     }
 
     /// The Prometheus text.
@@ -288,17 +326,12 @@ impl Metrics {
             "counter",
             "Events stored since the start, by type and severity.",
         );
-        let names = EventType::KNOWN.iter().copied().chain(["other"]);
-        for (name, row) in names.zip(&self.events) {
-            for (severity, counter) in Severity::ALL.iter().zip(row) {
-                let (severity, value) = (severity.as_str(), counter.value());
-                put(
-                    out,
-                    format_args!(
-                        "portcullis_events_total{{type=\"{name}\",severity=\"{severity}\"}} {value}"
-                    ),
-                );
-            }
+        for (name, severity, value) in self.events() {
+            let severity = severity.as_str();
+            put(
+                out,
+                format_args!("portcullis_events_total{{type=\"{name}\",severity=\"{severity}\"}} {value}"),
+            );
         }
     }
 

@@ -12,14 +12,17 @@ mod events;
 mod keys;
 mod monitoring;
 mod openapi;
+mod overview;
 mod parameters;
 mod passwords;
 mod paths;
+mod performance;
 mod policies;
 mod rate_limit;
 mod reports;
 mod security;
 mod sessions;
+mod status;
 mod stream;
 mod tenants;
 pub mod texts;
@@ -41,6 +44,7 @@ use crate::http::problem::Problem;
 use crate::keys::{Keys, KeysError};
 use crate::limits::{Limits, grpc};
 use crate::metrics::Metrics;
+use crate::monitoring::machine::Machine;
 use crate::policies::Policies;
 use crate::sessions::Sessions;
 use crate::storage::{Storage, StorageError};
@@ -84,6 +88,8 @@ pub struct Parts {
     pub grpc: Option<grpc::Service>,
     /// Tell their counts.
     pub exports: Vec<Export>,
+    /// Asked how it fares.
+    pub machine: Machine,
     /// Asked by checks.
     pub limits: Arc<Limits>,
     /// Verifies tokens.
@@ -217,7 +223,15 @@ pub fn router(api: Api) -> Router {
         .route("/api/tenants", get(tenants::list))
         .route("/api/tenants/{tenant_id}", get(tenants::read).put(tenants::put).delete(tenants::remove))
         .route("/monitoring/version", get(monitoring::version))
+        .route("/monitoring/health", get(monitoring::health))
+        .route("/monitoring/health/detailed", get(monitoring::detailed))
         .route("/health/detailed", get(monitoring::detailed))
+        .route("/monitoring/status", get(status::machine))
+        .route("/monitoring/database/status", get(status::databases))
+        .route("/monitoring/metrics", get(status::figures))
+        .route("/monitoring/performance/summary", get(performance::summary))
+        .route("/performance", get(performance::durations))
+        .route("/security", get(overview::security))
         .route("/metrics", get(monitoring::prometheus))
         .route("/openapi.json", get(openapi::document))
         .fallback(async || Problem::of_status(StatusCode::NOT_FOUND))

@@ -25,19 +25,30 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The last probe of the store.
 #[derive(Default)]
 pub struct Readiness {
-    last: Mutex<Option<(Instant, bool)>>,
+    last: Mutex<Option<Probe>>,
+}
+
+/// What a probe of the store said.
+#[derive(Clone, Copy)]
+pub struct Probe {
+    at: Instant,
+    /// Whether it takes writes and answers reads.
+    pub ready: bool,
+    /// How long it took to say so.
+    pub took: Duration,
 }
 
 impl Readiness {
     /// Whether the store takes writes and answers reads, now or within the last second.
-    async fn check(&self, api: &Api) -> bool {
+    pub async fn check(&self, api: &Api) -> Probe {
         // Held while the probe runs: who comes meanwhile waits for the same answer.
         let mut last = self.last.lock().await;
-        if let Some((at, ready)) = *last
-            && at.elapsed() < PROBE_LIFE
+        if let Some(probe) = *last
+            && probe.at.elapsed() < PROBE_LIFE
         {
-            return ready;
+            return probe;
         }
+        let started = monotonic();
         let probe = tokio::time::timeout(PROBE_TIMEOUT, api.storage.probe(api.clock.now())).await;
         let ready = match probe {
             Ok(Ok(())) => true,
@@ -50,8 +61,9 @@ impl Readiness {
                 false
             }
         };
-        *last = Some((monotonic(), ready));
-        ready
+        let probe = Probe { at: monotonic(), ready, took: started.elapsed() };
+        *last = Some(probe);
+        probe
     }
 }
 
@@ -66,6 +78,17 @@ pub struct StateBody {
 pub struct Version {
     name: &'static str,
     version: &'static str,
+    /// RFC 3339, UTC.
+    timestamp: String,
+}
+
+/// The state of the whole.
+#[derive(Serialize, JsonSchema)]
+pub struct Health {
+    /// `healthy` or `unhealthy`.
+    status: &'static str,
+    version: &'static str,
+    uptime_seconds: u64,
     /// RFC 3339, UTC.
     timestamp: String,
 }
@@ -139,10 +162,33 @@ pub async fn liveness() -> Response {
 
 /// The store takes writes and answers reads.
 pub async fn readiness(State(api): State<Api>) -> Response {
-    if api.readiness.check(&api).await {
+    if api.readiness.check(&api).await.ready {
         return json(&StateBody { status: "ready" });
     }
     (StatusCode::SERVICE_UNAVAILABLE, json(&StateBody { status: "unavailable" })).into_response()
+}
+
+/// `healthy` or `unhealthy`: the whole, and the store.
+async fn state(api: &Api) -> (&'static str, &'static str) {
+    let word = |healthy| if healthy { "healthy" } else { "unhealthy" };
+    let store = api.readiness.check(api).await.ready;
+    let trail = api.trail.takes_events() && !api.trail.is_stalled();
+    (word(store && trail), word(store))
+}
+
+/// Whether the companion is whole, for any valid token: 503 when it is not, so that a check needs no look at the body.
+pub async fn health(State(api): State<Api>) -> Response {
+    let (status, _) = state(&api).await;
+    let body = json(&Health {
+        status,
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_seconds: api.started.elapsed().as_secs(),
+        timestamp: rfc3339(api.clock.now()),
+    });
+    match status {
+        "healthy" => body,
+        _ => (StatusCode::SERVICE_UNAVAILABLE, body).into_response(),
+    }
 }
 
 /// The release that runs.
@@ -160,9 +206,8 @@ pub async fn detailed(
     Extension(grant): Extension<Grant>,
 ) -> Result<Response, Problem> {
     auth::require_admin(&grant)?;
-    let storage_status = if api.readiness.check(&api).await { "healthy" } else { "unhealthy" };
+    let (status, storage_status) = state(&api).await;
     let audit_trail = TrailCheck::of(&api.trail);
-    let status = if audit_trail.status == "healthy" { storage_status } else { "unhealthy" };
     let queue = api.storage.queue();
     let storage = StorageCheck {
         status: storage_status,

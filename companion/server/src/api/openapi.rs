@@ -7,7 +7,8 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use super::{
-    encryption, events, keys, monitoring, passwords, policies, rate_limit, security, sessions, tenants,
+    encryption, events, keys, monitoring, overview, passwords, performance, policies, rate_limit, security,
+    sessions, status, tenants,
 };
 use crate::http::envelope;
 use crate::http::problem::ProblemBody;
@@ -339,8 +340,36 @@ fn describe_monitoring(all: &mut Description) {
     all.add("get", "/monitoring/version", "The release that runs")
         .answers::<monitoring::Version>("200", "The release.")
         .done();
-    all.add("get", "/health/detailed", "The state of every part (admin)")
-        .answers::<monitoring::Detailed>("200", "The state.")
+    all.add("get", "/monitoring/health", "Whether the companion is whole")
+        .answers::<monitoring::Health>("200", "It is.")
+        .answers::<monitoring::Health>("503", "It is not; /monitoring/health/detailed tells what is missing.")
+        .done();
+    for path in ["/health/detailed", "/monitoring/health/detailed"] {
+        all.add("get", path, "The state of every part (admin)")
+            .answers::<monitoring::Detailed>("200", "The state.")
+            .done();
+    }
+    all.add("get", "/monitoring/status", "Processor, memory and disk (admin)")
+        .answers::<status::MachineStatus>("200", "As a container sees them.")
+        .done();
+    all.add("get", "/monitoring/database/status", "The store (admin)")
+        .answers::<status::DatabaseStatus>("200", "Its state.")
+        .done();
+    all.add("get", "/monitoring/metrics", "What was counted since the start (admin)")
+        .answers::<status::Figures>("200", "The most useful of /metrics.")
+        .done();
+    all.add(
+        "get",
+        "/monitoring/performance/summary",
+        "A score of 0 to 100, its parts, and what to do (admin)",
+    )
+    .answers::<performance::Summary>("200", "The score.")
+    .done();
+    all.add("get", "/performance", "Durations of the last minutes (admin)")
+        .answers::<performance::Durations>("200", "Whether an average response keeps its goal.")
+        .done();
+    all.add("get", "/security", "What happened to all tenants in the last 24 hours (admin)")
+        .answers::<overview::Security>("200", "By type and by tenant.")
         .done();
     all.add("get", "/metrics", "Counters (admin)")
         .answers_as("text/plain", "Prometheus text, format 0.0.4.")

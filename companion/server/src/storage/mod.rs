@@ -49,6 +49,8 @@ pub trait Storage: Send + Sync {
     fn expire(&self, expiry: Expiry) -> Pending<'_, u64>;
     /// Proves that the store takes writes, has room for a batch, and answers reads.
     fn probe(&self, now: Timestamp) -> Pending<'_, ()>;
+    /// What kind of store it is: `sqlite` or `postgresql`.
+    fn kind(&self) -> &'static str;
     /// How full the writer's queue is.
     fn queue(&self) -> QueueState;
     /// Finishes what is queued and closes; later calls answer [`StorageError::Closed`].

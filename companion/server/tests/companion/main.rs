@@ -14,6 +14,7 @@ mod inspect;
 mod keys;
 mod limits;
 mod logs;
+mod monitoring;
 mod outage;
 mod policies;
 mod sessions;

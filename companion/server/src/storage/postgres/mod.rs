@@ -192,6 +192,10 @@ impl Storage for PostgresStorage {
         })
     }
 
+    fn kind(&self) -> &'static str {
+        "postgresql"
+    }
+
     fn queue(&self) -> QueueState {
         let depth = self.sender().map_or(0, |sender| QUEUE.saturating_sub(sender.capacity()));
         QueueState { depth, capacity: QUEUE }

@@ -149,6 +149,10 @@ impl Storage for SqliteStorage {
         })
     }
 
+    fn kind(&self) -> &'static str {
+        "sqlite"
+    }
+
     fn queue(&self) -> QueueState {
         let depth = self.sender().map_or(0, |sender| QUEUE.saturating_sub(sender.capacity()));
         QueueState { depth, capacity: QUEUE }
