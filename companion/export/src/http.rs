@@ -1,5 +1,6 @@
 //! A small HTTP/1.1 client: posts and gets, one request at a time over a connection that is kept.
 
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -50,6 +51,14 @@ impl Client {
         let headers: Option<Vec<_>> = headers.iter().map(read).collect();
         let headers = headers.ok_or(AddressError("headers as name=value, with commas between them"))?;
         Ok(Self { address, headers, open: None })
+    }
+
+    /// The same, with a file of certificates in PEM that the server's own must go back to, in place of the system's. It is
+    /// read with each connection.
+    #[must_use]
+    pub fn trusting(mut self, authorities: &Path) -> Self {
+        self.address.authorities = Some(authorities.to_owned());
+        self
     }
 
     /// Where it is.

@@ -1,8 +1,8 @@
-//! Connections: TCP, or TLS with the system's certificates.
+//! Connections: TCP, or TLS with the system's certificates or those of a file.
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -34,6 +34,8 @@ pub struct Address {
     pub(crate) user_info: Option<String>,
     /// From the first slash on; may be empty.
     pub path: String,
+    /// The certificates that its own must go back to, PEM; none: the system's.
+    pub(crate) authorities: Option<PathBuf>,
 }
 
 impl Address {
@@ -68,7 +70,7 @@ impl Address {
         if host.is_empty() || !plain(&host) || !plain(path) {
             return Err(AddressError(form));
         }
-        Ok(Self { tls, host, port, user_info, path: path.to_owned() })
+        Ok(Self { tls, host, port, user_info, path: path.to_owned(), authorities: None })
     }
 
     /// Connects.
@@ -85,16 +87,22 @@ impl Address {
 
     pub(crate) async fn secure(&self, stream: TcpStream) -> io::Result<Stream> {
         let name = ServerName::try_from(self.host.clone()).map_err(io::Error::other)?;
-        Ok(Box::new(connector()?.connect(name, stream).await?))
+        Ok(Box::new(connector(self.authorities.as_deref())?.connect(name, stream).await?))
     }
 }
 
-fn connector() -> io::Result<TlsConnector> {
-    let path = SYSTEM_ROOTS.into_iter().map(Path::new).find(|path| path.exists());
+fn connector(authorities: Option<&Path>) -> io::Result<TlsConnector> {
+    let system = || SYSTEM_ROOTS.into_iter().map(Path::new).find(|path| path.exists());
+    let path = authorities.or_else(system);
     let path = path.ok_or_else(|| io::Error::other("the system has no certificates to trust"))?;
+    let unreadable =
+        |error: &dyn fmt::Display| io::Error::other(format!("certificates of {}: {error}", path.display()));
     let mut roots = RootCertStore::empty();
-    let found = CertificateDer::pem_file_iter(path).map_err(io::Error::other)?;
-    roots.add_parsable_certificates(found.collect::<Result<Vec<_>, _>>().map_err(io::Error::other)?);
+    let found = CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))?;
+    let found = found.collect::<Result<Vec<_>, _>>().map_err(|error| unreadable(&error))?;
+    if roots.add_parsable_certificates(found).0 == 0 {
+        return Err(unreadable(&"none in PEM"));
+    }
     let config = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?

@@ -96,6 +96,9 @@ pub enum Malformed {
     /// Not base64.
     #[error("it is not base64")]
     Text,
+    /// No value that was sealed at the edge.
+    #[error("it is not a value that was sealed at the edge")]
+    Edge,
 }
 
 /// What a key store says when it cannot do its work.
@@ -114,7 +117,10 @@ pub enum ServiceError {
         "the key was wrapped under root key {0}, which is not among those given; give it as the previous one"
     )]
     OtherRoot(String),
-    /// An external key service cannot be used.
+    /// An external key service answered, and will not: what it says, and the remedy.
+    #[error("{0}")]
+    Denied(String),
+    /// An external key service cannot be reached, or not now.
     #[error("{0}")]
     Unavailable(String),
 }

@@ -227,8 +227,8 @@ impl Keyring {
     /// A tenant without keys; when random source, root key or store fail.
     pub fn rewrap_tenant_key(&self, tenant: &Tenant, rng: &mut impl TryCryptoRng) -> Result<bool> {
         let record = self.record(tenant)?;
-        let wrapped = record.versions.iter().map(|held| &held.wrapped).chain([&record.index]);
-        if wrapped.into_iter().all(|wrapped| self.service.is_current(wrapped)) {
+        let wrapped = record.versions.iter().map(|held| &held.wrapped[..]).chain([&record.index[..]]);
+        if self.service.are_current(&wrapped.collect::<Vec<_>>())? {
             return Ok(false);
         }
         self.change(tenant, |record| {
@@ -331,7 +331,7 @@ impl Keyring {
         self.cache.keys()
     }
 
-    fn key_now(&self, tenant: &Tenant, want: Want) -> Result<(u32, Key)> {
+    pub(crate) fn key_now(&self, tenant: &Tenant, want: Want) -> Result<(u32, Key)> {
         self.key(tenant, want, None).map(|hit| (hit.version, hit.key))
     }
 

@@ -3,7 +3,7 @@
 //! A root key wraps each tenant's versioned keys. From a tenant's key and 32 random bytes HKDF makes a one-time
 //! AES-256-GCM key and a commitment for each message, so there is no limit to how many messages a key may seal, and no
 //! envelope that opens under two keys. Associated data binds tenant, table, column, row and purpose. `ENVELOPE.md` beside
-//! this crate specifies every byte.
+//! this crate specifies every byte. What a proxy has sealed to a tenant's public key is opened too ([`Keyring::open_edge`]).
 //!
 //! Defends against: a stolen database (values, and the keys beside them, are ciphertext); a value moved to another tenant,
 //! table, column or row; a value changed; envelopes made to open under several keys; keys that stay in use for ever
@@ -21,6 +21,7 @@ mod blind_index;
 mod cache;
 mod cipher;
 mod context;
+mod edge;
 mod envelope;
 mod error;
 mod fernet;
@@ -36,6 +37,7 @@ pub use envelope::{Envelope, MAX_PLAINTEXT_BYTES};
 pub use error::{Error, Malformed, Result, ServiceError, StoreError};
 pub use fernet::{FernetError, FernetKey, open_fernet};
 pub use keyring::Keyring;
+pub use portcullis_hpke::{Place as EdgePlace, TenantKey};
 pub use portcullis_policy::Tenant;
 pub use root::{KeyName, KeyService, MIN_ROOT_BYTES, RootKey, RootKeys, WeakRoot};
 pub use secret::{Key, Plaintext};

@@ -40,8 +40,11 @@ pub trait KeyService: Send + Sync {
     /// When the bytes were altered, were made for another name or under another root key, or the service cannot.
     fn unwrap(&self, name: KeyName<'_>, wrapped: &[u8]) -> Result<Key, ServiceError>;
 
-    /// Whether `wrapped` stands under the root key that [`KeyService::wrap`] would use now.
-    fn is_current(&self, wrapped: &[u8]) -> bool;
+    /// Whether all of `wrapped` stand under the root key that [`KeyService::wrap`] would use now.
+    ///
+    /// # Errors
+    /// When the service cannot tell.
+    fn are_current(&self, wrapped: &[&[u8]]) -> Result<bool, ServiceError>;
 }
 
 /// Why a secret is no root key. Tells nothing of the secret but its length.
@@ -140,8 +143,9 @@ impl KeyService for RootKeys {
         Key::from_slice(opened.expose()).ok_or(ServiceError::Refused)
     }
 
-    fn is_current(&self, wrapped: &[u8]) -> bool {
-        Envelope::parse_wrapped(wrapped).is_ok_and(|(id, _)| *id == self.current.id)
+    fn are_current(&self, wrapped: &[&[u8]]) -> Result<bool, ServiceError> {
+        let current = |(id, _): (&[u8; 8], Envelope<'_>)| *id == self.current.id;
+        Ok(wrapped.iter().all(|wrapped| Envelope::parse_wrapped(wrapped).is_ok_and(current)))
     }
 }
 
@@ -196,7 +200,7 @@ mod tests {
         let wrapped = RootKeys::new(root(1), Vec::new()).wrap(named(&acme, 1), &key, &[5; 32]).unwrap();
         let both = RootKeys::new(root(2), vec![root(1)]);
         assert_eq!(both.unwrap(named(&acme, 1), &wrapped).unwrap(), key);
-        assert!(!both.is_current(&wrapped));
+        assert!(!both.are_current(&[&wrapped]).unwrap());
         let error = RootKeys::new(root(2), Vec::new()).unwrap(named(&acme, 1), &wrapped).unwrap_err();
         assert_eq!(error, ServiceError::OtherRoot(root(1).id()));
     }

@@ -44,6 +44,10 @@ Secrets come from the environment alone:
   ENCRYPTION_KEY           the root of all tenants' keys; at least 32 random bytes, made the same way. Keep a copy: without it
                            nothing that was sealed is ever read again. ENCRYPTION_KEY_FILE names a file (mode 0600) instead
   ENCRYPTION_KEY_PREVIOUS  the one before, until `portcullis keys rewrap --all` is done; or ENCRYPTION_KEY_PREVIOUS_FILE
+  ENCRYPTION_KEY_SERVICE   instead of ENCRYPTION_KEY: Vault's or OpenBao's Transit keeps the root, https://HOST[:8200]/MOUNT/KEY,
+                           with ENCRYPTION_KEY_SERVICE_TOKEN_FILE (mode 0600, read for every call) or ..._TOKEN, and
+                           ENCRYPTION_KEY_SERVICE_CA_FILE for certificates that the system does not trust
+  ENCRYPTION_KEY_PREVIOUS_SERVICE  the way back: ENCRYPTION_KEY set, the service here, until `keys rewrap --all` is done
 With --demonstration a missing SECRET_KEY, ENCRYPTION_KEY or PORTCULLIS_INGEST_TOKEN is made once and kept in
 DATA_DIR/secret-key, DATA_DIR/encryption-key and DATA_DIR/ingest-token (mode 0600).
 PORTCULLIS_LOG sets the log's level (error, warn, info, debug) against ENVIRONMENT's choice.
@@ -75,8 +79,8 @@ Exit code: 0 all would pass, 1 at least one would be refused (or would be, if `m
 2 something could not be read, and nothing would be refused.";
 
 const KEYS_HELP: &str = "\
-The root key is ENCRYPTION_KEY, the file that ENCRYPTION_KEY_FILE names, or DATA_DIR/encryption-key which
-`serve --demonstration` makes. `serve` may run meanwhile, on this machine or others: it sees each change at once.
+The root key is ENCRYPTION_KEY, the file that ENCRYPTION_KEY_FILE names, in the service that ENCRYPTION_KEY_SERVICE names
+(`portcullis serve --help`), or DATA_DIR/encryption-key which `serve --demonstration` makes. `serve` may run meanwhile, on this machine or others: it sees each change at once.
 
 Examples:
   portcullis keys list
@@ -84,8 +88,13 @@ Examples:
   portcullis keys rotate --all --older-than 90d
   echo -n 'DE02 1203' | portcullis keys seal acme --data-type iban > sealed
   portcullis keys open acme --data-type iban < sealed
+  portcullis keys public acme                                       to which others may seal
+  portcullis keys open acme --field 'header x-card' < sealed        what a proxy has sealed
   portcullis keys seal acme --data-type iban --fernet-keys old.key < token   migrates a Fernet token
-  ENCRYPTION_KEY=$NEW ENCRYPTION_KEY_PREVIOUS=$OLD portcullis keys rewrap --all   replaces the root key";
+  ENCRYPTION_KEY=$NEW ENCRYPTION_KEY_PREVIOUS=$OLD portcullis keys rewrap --all   replaces the root key
+  ENCRYPTION_KEY_SERVICE=https://vault.example/transit/portcullis ENCRYPTION_KEY_SERVICE_TOKEN_FILE=token \
+    ENCRYPTION_KEY_PREVIOUS=$OLD portcullis keys rewrap --all                     moves it into a service; without
+    ENCRYPTION_KEY_PREVIOUS, after `bao write -f transit/keys/portcullis/rotate`: wraps all keys under its newest version";
 
 /// The companion of Portcullis: keeps the audit trail, answers for it, checks configurations and tries them on requests.
 #[derive(Debug, Parser)]
@@ -413,6 +422,11 @@ pub enum KeysCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Print the public key to which a proxy may seal the tenant's values: pcpk1.VERSION.KEY
+    Public {
+        /// The tenant
+        tenant: String,
+    },
     /// Make a new version, which seals from now on; older ones still open
     Rotate {
         /// Which.
@@ -458,12 +472,19 @@ pub enum KeysCommand {
         fernet_keys: Option<PathBuf>,
     },
     /// Open an envelope on standard input, print what it holds
+    #[command(group(ArgGroup::new("sealed").args(["data_type", "field"]).required(true)))]
     Open {
         /// The tenant
         tenant: String,
         /// What kind of value it was sealed as
         #[arg(long, value_name = "TEXT")]
-        data_type: String,
+        data_type: Option<String>,
+        /// The field that a proxy has sealed, as 'header x-card'
+        #[arg(long, value_name = "FIELD")]
+        field: Option<String>,
+        /// What the proxy has sealed it for
+        #[arg(long, default_value = "edge", value_name = "TEXT", conflicts_with = "data_type")]
+        purpose: String,
     },
 }
 

@@ -52,6 +52,9 @@ pub enum CompanionError {
     /// The store.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The service that keeps the root key.
+    #[error(transparent)]
+    Keys(#[from] keys::KeysError),
     /// The configuration of the rate limit service.
     #[error(transparent)]
     LimitsConfig(#[from] limits::grpc::config::ConfigError),
@@ -100,6 +103,7 @@ impl Companion {
         let ingest_listener = ingest_listener.with_tls(acceptor(&settings.ingest_tls)?);
         let storage = storage::open(&settings.database, settings.shape).await?;
         let keys = Keys::new(Arc::clone(&storage), &settings.root, clock.clone());
+        keys.verify_root().await?;
         let metrics = Arc::new(Metrics::default());
         let trail = Trail::open(&settings.trail, None, clock.clone())?;
         let trail_rules = settings.trail.retention.clone();
@@ -162,6 +166,7 @@ impl Companion {
         if let Some(period) = settings.key_rotation {
             tasks.push(tokio::spawn(keys::rotate_when_due(keys.clone(), period, ended_too.clone())));
         }
+        tasks.push(tokio::spawn(keys.clone().watch_root(ended_too.clone())));
         if let Some((service, listener)) = grpc {
             let ended = ended_too;
             tasks.push(tokio::spawn(async move {

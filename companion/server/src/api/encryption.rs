@@ -1,4 +1,5 @@
-//! `POST /api/security/encrypt` and `/decrypt`: an application has its values sealed under its tenant's key and opened again.
+//! `POST /api/security/encrypt` and `/decrypt`: an application has its values sealed under its tenant's key and opened again; also
+//! those that were sealed to its public key.
 //!
 //! A value is bound to its tenant and its data type. Plaintext is in no log; that somebody encrypted or decrypted is, with
 //! the token's number. Limits: 64 KiB a body.
@@ -60,7 +61,8 @@ pub struct SealedBody {
     timestamp: String,
 }
 
-/// What is to be opened: `data` with its `data_type`, or the `id` of a value that is kept here.
+/// What is to be opened: `data` with its `data_type`; `data` that a proxy has sealed, with its `field`; or the `id` of a value that is
+/// kept here.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ciphered {
@@ -71,7 +73,15 @@ pub struct Ciphered {
     #[serde(default)]
     #[schemars(regex(pattern = r"^[^\x00-\x1f\x7f-\x9f]{1,50}$"))]
     data_type: Option<String>,
-    /// In place of both.
+    /// In place of `data_type`: the field that a proxy has sealed, like `header x-card` or `json /card/number`.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 1024))]
+    field: Option<String>,
+    /// With `field`: the purpose that it was sealed for; `edge` when left out.
+    #[serde(default)]
+    #[schemars(length(max = 1024))]
+    purpose: Option<String>,
+    /// In place of all these.
     #[serde(default)]
     id: Option<i64>,
     /// The tenant; left out, the token's own.
@@ -84,6 +94,7 @@ pub struct Ciphered {
 #[derive(Serialize, JsonSchema)]
 pub struct Opened<'a> {
     tenant_id: String,
+    /// The kind of value that it was sealed as, or the field that a proxy has sealed.
     data_type: String,
     data: &'a str,
     /// RFC 3339, UTC.
@@ -151,15 +162,26 @@ pub async fn decrypt(
 ) -> Result<Response, Problem> {
     let ciphered: Ciphered = body::json(&headers, body, MAX_BODY_BYTES).await?;
     let tenant = tenant_of(&api, &grant, ciphered.tenant_id).await?;
-    let (value, data_type) = match (ciphered.data, ciphered.data_type, ciphered.id) {
-        (Some(data), Some(data_type), None) => (data, texts::required("data_type", data_type, Width(50))?),
-        (None, None, Some(id)) => {
-            let kept = api.keys.kept(&tenant, id).await.map_err(|error| api.keys_problem(&error))?;
-            kept.ok_or_else(unknown_value)?
+    let Ciphered { data, data_type, field, purpose, id, .. } = ciphered;
+    let (opened, data_type) = match (data, data_type, field, id) {
+        (Some(data), None, Some(field), None) => {
+            let purpose = purpose.unwrap_or_else(|| "edge".to_owned());
+            (api.keys.open_edge(&data, &tenant, field.clone(), purpose).await, field)
         }
-        _ => return Err(Problem::unprocessable("data: give data and data_type, or id alone")),
+        (Some(data), Some(data_type), None, None) if purpose.is_none() => {
+            let data_type = texts::required("data_type", data_type, Width(50))?;
+            (api.keys.decrypt_sensitive_data(&data, &tenant, &data_type).await, data_type)
+        }
+        (None, None, None, Some(id)) if purpose.is_none() => {
+            let kept = api.keys.kept(&tenant, id).await.map_err(|error| api.keys_problem(&error))?;
+            let (value, data_type) = kept.ok_or_else(unknown_value)?;
+            (api.keys.decrypt_sensitive_data(&value, &tenant, &data_type).await, data_type)
+        }
+        _ => {
+            let remedy = "data: give data and data_type, data and field (and purpose), or id alone";
+            return Err(Problem::unprocessable(remedy));
+        }
     };
-    let opened = api.keys.decrypt_sensitive_data(&value, &tenant, &data_type).await;
     let opened = opened.map_err(|error| api.keys_problem(&error))?;
     let data = std::str::from_utf8(opened.expose()).map_err(|_| {
         Problem::unprocessable("data: the value is no text; open it with `portcullis keys open`")

@@ -76,6 +76,17 @@ pub struct KeyChange {
     trim: bool,
 }
 
+/// What a proxy seals to.
+#[derive(Serialize, JsonSchema)]
+pub struct PublicKeyBody {
+    tenant_id: String,
+    key_version: u32,
+    /// `pcpk1.VERSION.KEY` (`plugins/hpke/ENVELOPE.md`).
+    public_key: String,
+    /// RFC 3339, UTC.
+    timestamp: String,
+}
+
 /// What came of rewrapping.
 #[derive(Serialize, JsonSchema)]
 pub struct Rewrapped {
@@ -197,6 +208,22 @@ pub async fn read(
     let tenant = admitted(&api, &grant, path).await?;
     let record = run(&api, move |keys| Ok(keys.keyring().any_record(tenant.as_tenant())?)).await?;
     Ok(json(&body_of(&record, api.clock.now())))
+}
+
+/// The public key of the newest version. It is no secret: the tenant's own token is enough.
+pub async fn public(
+    State(api): State<Api>,
+    Extension(grant): Extension<Grant>,
+    path: TenantPath,
+) -> Result<Response, Problem> {
+    let tenant = auth::open_tenant(&api, &grant, &tenant_name(path)?).await?;
+    let key = api.keys.public_key(&tenant).await.map_err(|error| api.keys_problem(&error))?;
+    Ok(json(&PublicKeyBody {
+        tenant_id: tenant.to_string(),
+        key_version: key.version,
+        public_key: key.to_string(),
+        timestamp: rfc3339(api.clock.now()),
+    }))
 }
 
 /// Makes the first key, after a shredding too.

@@ -211,6 +211,7 @@ pub fn router(api: Api) -> Router {
             "/api/security/keys/{tenant_id}",
             get(keys::read).post(keys::create).put(keys::change).delete(keys::shred),
         )
+        .route("/api/security/keys/{tenant_id}/public", get(keys::public))
         .route("/api/security/keys/{tenant_id}/rotate", post(keys::rotate))
         .route("/api/security/keys/{tenant_id}/rewrap", post(keys::rewrap))
         .route(

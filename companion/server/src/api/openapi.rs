@@ -257,6 +257,10 @@ fn describe_keys(all: &mut Description) {
     all.add("delete", one, "Delete a tenant's keys for good (admin)")
         .answers::<keys::Shredded>("200", "What they sealed cannot be read again.")
         .done();
+    all.add("get", "/api/security/keys/{tenant_id}/public", "What a proxy seals a tenant's values to")
+        .answers::<keys::PublicKeyBody>("200", "The public key of the newest version.")
+        .also(&["410"])
+        .done();
     all.add("post", "/api/security/keys/{tenant_id}/rotate", "Make a new version of a tenant's key (admin)")
         .answers::<keys::KeyBody>("200", "It seals from now on.")
         .also(&["409", "410"])

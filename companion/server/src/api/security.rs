@@ -19,6 +19,7 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 #[derive(Serialize, JsonSchema)]
 pub struct Status {
     security_enabled: bool,
+    /// False while the service that keeps the root key is away; values whose key is in memory are sealed and opened all the same.
     encryption_available: bool,
     rate_limiting_enabled: bool,
     /// Events are taken: false when the last ones found no room in the audit trail, or its disk failed.
@@ -52,7 +53,7 @@ pub struct Figures {
 pub async fn status(State(api): State<Api>) -> Response {
     json(&Status {
         security_enabled: api.protections.security,
-        encryption_available: api.protections.encryption,
+        encryption_available: api.protections.encryption && api.keys.is_available(),
         rate_limiting_enabled: api.protections.rate_limiting,
         audit_logging_enabled: api.protections.audit_logging && api.trail.takes_events(),
         timestamp: rfc3339(api.clock.now()),

@@ -53,6 +53,9 @@ async fn command(keys: &Keys, command: &KeysCommand) -> anyhow::Result<()> {
             let record = keys.run(move |keys| keys.create(tenant.as_tenant())).await?;
             super::print(&line(&record))
         }
+        KeysCommand::Public { tenant } => {
+            super::print(&keys.public_key(&TenantId::new(tenant)?).await?.to_string())
+        }
         KeysCommand::List { tenant, json } => list(keys, tenant.as_deref(), *json).await,
         KeysCommand::Rotate { tenants, older_than } => match older_than {
             Some(age) if tenants.all => {
@@ -93,10 +96,17 @@ async fn command(keys: &Keys, command: &KeysCommand) -> anyhow::Result<()> {
             let sealed = keys.encrypt_sensitive_data(message.to_vec(), &tenant, data_type).await?;
             super::print(&sealed.value)
         }
-        KeysCommand::Open { tenant, data_type } => {
+        KeysCommand::Open { tenant, data_type, field, purpose } => {
             let input = input()?;
             let text = std::str::from_utf8(&input).context("the envelope is not text; give it as base64")?;
-            let opened = keys.decrypt_sensitive_data(text.trim(), &TenantId::new(tenant)?, data_type).await?;
+            let (text, tenant) = (text.trim(), TenantId::new(tenant)?);
+            let opened = match (data_type, field) {
+                (Some(data_type), None) => keys.decrypt_sensitive_data(text, &tenant, data_type).await?,
+                (_, field) => {
+                    let field = field.clone().unwrap_or_default();
+                    keys.open_edge(text, &tenant, field, purpose.clone()).await?
+                }
+            };
             std::io::stdout().write_all(opened.expose())?;
             Ok(())
         }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use portcullis_keyring::Error;
+use portcullis_keyring::{Error, ServiceError};
 
 use super::KeysError;
 use crate::metrics::Counter;
@@ -22,6 +22,39 @@ struct Results {
     done: Counter,
     refused: Counter,
     failed: Counter,
+}
+
+/// What was asked of the root key, or of the service that keeps it.
+#[derive(Default)]
+pub struct RootCalls {
+    wrap: Results,
+    unwrap: Results,
+}
+
+/// What the root key is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RootCall {
+    /// To wrap a tenant's key.
+    Wrap,
+    /// To unwrap one.
+    Unwrap,
+}
+
+impl RootCalls {
+    /// Counts a call, and hands its result on.
+    pub fn count<T>(&self, call: RootCall, result: Result<T, ServiceError>) -> Result<T, ServiceError> {
+        let results = match call {
+            RootCall::Wrap => &self.wrap,
+            RootCall::Unwrap => &self.unwrap,
+        };
+        let counter = match &result {
+            Ok(_) => &results.done,
+            Err(ServiceError::Refused | ServiceError::OtherRoot(_)) => &results.refused,
+            Err(ServiceError::Denied(_) | ServiceError::Unavailable(_)) => &results.failed,
+        };
+        counter.add(1);
+        result
+    }
 }
 
 /// All counters of keys.
@@ -55,19 +88,28 @@ impl Counts {
 
     /// The Prometheus text.
     #[must_use]
-    pub fn render(&self, cached: usize) -> String {
+    pub fn render(&self, cached: usize, root: &RootCalls) -> String {
         let mut text = String::with_capacity(2048);
-        let name = "portcullis_keys_calls_total";
-        put(
-            &mut text,
-            format_args!("# HELP {name} Values sealed and opened, by result.\n# TYPE {name} counter"),
-        );
-        for (call, results) in [("seal", &self.seal), ("open", &self.open)] {
-            for (result, counter) in
-                [("done", &results.done), ("refused", &results.refused), ("failed", &results.failed)]
-            {
-                let value = counter.value();
-                put(&mut text, format_args!("{name}{{call=\"{call}\",result=\"{result}\"}} {value}"));
+        for (name, help, calls) in [
+            (
+                "portcullis_keys_calls_total",
+                "Values sealed and opened, by result.",
+                [("seal", &self.seal), ("open", &self.open)],
+            ),
+            (
+                "portcullis_keys_root_calls_total",
+                "Tenants' keys wrapped and unwrapped by the root key, by result.",
+                [("wrap", &root.wrap), ("unwrap", &root.unwrap)],
+            ),
+        ] {
+            put(&mut text, format_args!("# HELP {name} {help}\n# TYPE {name} counter"));
+            for (call, results) in calls {
+                for (result, counter) in
+                    [("done", &results.done), ("refused", &results.refused), ("failed", &results.failed)]
+                {
+                    let value = counter.value();
+                    put(&mut text, format_args!("{name}{{call=\"{call}\",result=\"{result}\"}} {value}"));
+                }
             }
         }
         for (name, help, counter) in [

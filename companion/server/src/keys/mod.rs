@@ -13,6 +13,7 @@ pub mod counts;
 pub mod root;
 mod schedule;
 pub mod store;
+pub mod transit;
 pub mod values;
 
 use std::future::Future;
@@ -20,21 +21,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use getrandom::SysRng;
-use portcullis_keyring::{Context, Error, Keyring, Plaintext, Tenant, TenantRecord};
+use portcullis_keyring::{Context, Error, Keyring, Plaintext, ServiceError, Tenant, TenantRecord};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::clock::Clock;
 use crate::storage::{Storage, StorageError};
 use crate::tenant::{TenantId, records};
 use counts::{Call, Counts};
-pub use root::{Absent, RootError, Service};
+pub use root::{Absent, Root, RootError, Service};
 pub use schedule::rotate_when_due;
 
 /// Calls at once: each keeps a thread while it waits for the store.
 const MOST_AT_ONCE: usize = 64;
 /// The longest wait for a place among them.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How often a service that keeps the root key is looked after.
+const LOOK_PAUSE: Duration = Duration::from_secs(10);
 /// Keys in memory at least; at most about twice as many, some 30 MB.
 const CACHED_KEYS: usize = 100_000;
 
@@ -50,6 +53,12 @@ pub enum KeysError {
     /// Too many calls at once.
     #[error("too many calls for keys at once")]
     Busy,
+}
+
+impl From<ServiceError> for KeysError {
+    fn from(error: ServiceError) -> Self {
+        Self::Keyring(error.into())
+    }
 }
 
 /// Where a value lies, and what it is for: bound to it when it is sealed.
@@ -87,6 +96,7 @@ pub struct Keys(Arc<Inner>);
 
 struct Inner {
     keyring: Keyring,
+    root: Arc<Root>,
     storage: Arc<dyn Storage>,
     clock: Clock,
     runtime: Handle,
@@ -101,6 +111,7 @@ impl Keys {
         let table = Arc::new(store::KeyTable::new(Arc::clone(&storage)));
         Self(Arc::new(Inner {
             keyring: Keyring::new(service.0.clone(), table, CACHED_KEYS),
+            root: Arc::clone(&service.0),
             storage,
             clock,
             runtime: Handle::current(),
@@ -162,7 +173,38 @@ impl Keys {
     /// The counters as Prometheus text.
     #[must_use]
     pub fn render(&self) -> String {
-        self.0.counts.render(self.0.keyring.cached_keys())
+        self.0.counts.render(self.0.keyring.cached_keys(), self.0.root.calls())
+    }
+
+    /// Whether keys that are not in memory can be had, as far as is known.
+    #[must_use]
+    pub fn is_available(&self) -> bool {
+        self.0.root.is_available()
+    }
+
+    /// Asks the service that keeps the root key, if one does, whether it does what it must. One that is away now may
+    /// come back: that is logged, and no error.
+    ///
+    /// # Errors
+    /// [`ServiceError::Denied`] with the remedy.
+    pub async fn verify_root(&self) -> Result<(), KeysError> {
+        let verified = self.run(|keys| Ok(keys.0.root.verify()?)).await;
+        match verified {
+            Err(KeysError::Keyring(Error::Service(ServiceError::Unavailable(_)))) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Looks after the service that keeps the root key, until `end` says true.
+    pub async fn watch_root(self, mut end: watch::Receiver<bool>) {
+        while self.0.root.is_service() {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_PAUSE) => {}
+                _ = end.wait_for(|end| *end) => return,
+            }
+            let root = Arc::clone(&self.0.root);
+            let _ = tokio::task::spawn_blocking(move || root.look()).await;
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! also lie in the application's own database; the table keeps those that were asked to be kept.
 
 use getrandom::SysRng;
-use portcullis_keyring::{Envelope, Plaintext};
+use portcullis_keyring::{EdgePlace, Envelope, Error, Malformed, Plaintext, TenantKey};
 
 use super::counts::Call;
 use super::{Blocking, Keys, KeysError, Place};
@@ -82,6 +82,37 @@ impl Keys {
             Ok(envelope) => self.open(place(tenant, data_type), envelope).await,
             Err(error) => Err(error),
         }
+    }
+
+    /// The public key of a tenant's newest version: what a proxy seals to.
+    ///
+    /// # Errors
+    /// A tenant without keys; a root key or store that fails.
+    pub async fn public_key(&self, tenant: &TenantId) -> Result<TenantKey, KeysError> {
+        let tenant = tenant.clone();
+        self.run(move |keys| Ok(keys.keyring().public_key(tenant.as_tenant())?)).await
+    }
+
+    /// Opens what a proxy has sealed of a field, for a purpose.
+    ///
+    /// # Errors
+    /// As [`Keys::open`].
+    pub async fn open_edge(
+        &self,
+        value: &str,
+        tenant: &TenantId,
+        field: String,
+        purpose: String,
+    ) -> Result<Plaintext, KeysError> {
+        let Some(bytes) = portcullis_hpke::Envelope::from_text(value) else {
+            return self.counts().count(Call::Open, Err(Error::Malformed(Malformed::Edge).into()));
+        };
+        let tenant = tenant.clone();
+        let opened = self.run(move |keys| {
+            let place = EdgePlace { tenant: tenant.as_tenant(), field: &field, purpose: &purpose };
+            Ok(keys.keyring().open_edge(&place, &bytes)?)
+        });
+        self.counts().count(Call::Open, opened.await)
     }
 
     /// Keeps a sealed value; tells its number.

@@ -11,6 +11,7 @@ mod ext_authz;
 mod grpc;
 mod ingest;
 mod inspect;
+mod key_service;
 mod keys;
 mod limits;
 mod logs;
