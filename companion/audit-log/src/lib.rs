@@ -7,8 +7,9 @@
 //!
 //! Against: a crash, a torn write, a full disk; whoever can write the files but has no key; with a checkpoint kept
 //! elsewhere, whoever rolls the whole folder back. Not against: the holder of the key who shows different logs to different
-//! people; that takes auditors who compare checkpoints. It deliberately does not interpret records, opens no sealed
-//! field ([`sealing`]), and speaks to no network.
+//! people; that takes auditors who compare checkpoints. It deliberately does not interpret records: the sealed part is
+//! ciphertext to it, and a leaf hashes that, so that who destroys a key makes what it sealed unreadable and every proof stays
+//! valid. It speaks to no network.
 //!
 //! Limits: a record of 1 MiB, one writer a folder, the bounds in [`log::Settings`]; whoever meets one is told.
 
@@ -21,7 +22,6 @@ pub mod merkle;
 pub mod note;
 pub mod recovery;
 pub mod retention;
-pub mod sealing;
 pub mod segment;
 pub mod storage;
 pub mod verify;

@@ -366,6 +366,11 @@ impl Keyring {
         Ok(Hit { revision: record.revision, version, key })
     }
 
+    /// The wanted key out of memory alone.
+    pub(crate) fn held(&self, tenant: &Tenant, want: Want) -> Option<Hit> {
+        self.cache.find(tenant.as_str(), want)
+    }
+
     /// Changes a record by compare-and-set, and drops what is in memory of it.
     fn change(
         &self,

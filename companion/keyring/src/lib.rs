@@ -41,5 +41,5 @@ pub use portcullis_hpke::{Place as EdgePlace, TenantKey};
 pub use portcullis_policy::Tenant;
 pub use root::{KeyName, KeyService, MIN_ROOT_BYTES, RootKey, RootKeys, WeakRoot};
 pub use secret::{Key, Plaintext};
-pub use session::Session;
+pub use session::{SealingKey, Session};
 pub use store::{KeyStore, MAX_VERSIONS, MemoryStore, Saved, TenantRecord, WrappedVersion};

@@ -64,6 +64,12 @@ impl<'a> Session<'a> {
         if version == current { Ok(None) } else { self.seal(context, message.expose(), rng).map(Some) }
     }
 
+    /// The tenants whose keys were used, and the revision of their records that was the newest then: who stores what was
+    /// opened finds out by it whether a shredding came in between.
+    pub fn revisions(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.checked.iter().map(|(tenant, revision)| (&**tenant, *revision))
+    }
+
     fn key(&mut self, tenant: &Tenant, want: Want) -> Result<(u32, Key)> {
         let checked = self.checked.get(tenant.as_str()).copied();
         let hit = self.keyring.key(tenant, want, checked)?;
@@ -71,6 +77,50 @@ impl<'a> Session<'a> {
             self.checked.insert(tenant.as_str().into(), hit.revision);
         }
         Ok((hit.version, hit.key))
+    }
+}
+
+/// A tenant's key as it was at one moment, to seal with and not to open: it asks nobody any more, so it also works while the
+/// store is away. What it seals after its version was deleted is opened by nobody, so nothing comes back by it.
+pub struct SealingKey {
+    tenant: Tenant,
+    version: u32,
+    key: Key,
+}
+
+impl SealingKey {
+    /// As [`Keyring::seal`].
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for another tenant's context; a message or a field that is too long, a random source that fails.
+    pub fn seal(
+        &self,
+        context: &Context<'_>,
+        message: &[u8],
+        rng: &mut impl TryCryptoRng,
+    ) -> Result<Vec<u8>> {
+        if *context.tenant != self.tenant {
+            return Err(Error::Refused);
+        }
+        seal(context, message, rng, |_, _| Ok((self.version, Key::new(self.key.expose()))))
+    }
+}
+
+impl Keyring {
+    /// The key that a tenant's values are sealed under now.
+    ///
+    /// # Errors
+    /// A tenant without keys; when the store or the key service fails.
+    pub fn sealing_key(&self, tenant: &Tenant) -> Result<SealingKey> {
+        let hit = self.key(tenant, Want::Current, None)?;
+        Ok(SealingKey { tenant: tenant.clone(), version: hit.version, key: hit.key })
+    }
+
+    /// The same out of memory, without asking whether it is still the newest; `None` when it is not there.
+    #[must_use]
+    pub fn held_sealing_key(&self, tenant: &Tenant) -> Option<SealingKey> {
+        let hit = self.held(tenant, Want::Current)?;
+        Some(SealingKey { tenant: tenant.clone(), version: hit.version, key: hit.key })
     }
 }
 

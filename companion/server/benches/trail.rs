@@ -1,8 +1,9 @@
 //! How fast the audit trail takes events, and how fast the tables follow.
 //!
 //! `cargo bench -p portcullis-server --bench trail -- --events 500000 --store sqlite`; by default on both stores, in a folder of
-//! the working directory, because /tmp may be memory. Batches in the module's format are read, appended to a real file with
-//! its Merkle tree and a signature a group, and counted when they are durable; then the whole trail is projected. Goals:
+//! the working directory, because /tmp may be memory. Batches in the module's format are read, what they tell of people is
+//! sealed under their tenants' keys, they are appended to a real file with its Merkle tree and a signature a group, and counted when
+//! they are durable; then the whole trail is projected. Goals:
 //! 50,000 events/s durable; projected 20,000/s by SQLite, 30,000/s by Postgres.
 #![allow(
     clippy::unwrap_used,
@@ -21,6 +22,7 @@ use clap::Parser;
 use portcullis_audit_log::note::Signer;
 use portcullis_server::clock::{Clock, Timestamp};
 use portcullis_server::ingest::batch::Batch;
+use portcullis_server::keys::{Absent, Keys, Service};
 use portcullis_server::metrics::Metrics;
 use portcullis_server::secret::Secret;
 use portcullis_server::storage::postgres::Target;
@@ -89,6 +91,13 @@ fn redactor() -> Redactor {
     Redactor::new(Secret::new("key", "k".repeat(32), 32).unwrap(), [], None).unwrap()
 }
 
+/// Twenty tenants' keys, in a store of their own: what events tell of people is sealed under them.
+async fn keys(folder: &Path) -> Keys {
+    let storage = storage::open(&Place::Sqlite(folder.join("keys.db")), Shape::default()).await.unwrap();
+    let root = |name: &str| (name == "ENCRYPTION_KEY").then(|| "0123456789abcdef0123456789abcdef".to_owned());
+    Keys::new(storage, &Service::new(&root, folder, Absent::Refuse).unwrap(), Clock::System)
+}
+
 async fn measure(folder: &Path, arguments: &Arguments) {
     let now = Clock::System.now();
     let settings = Settings {
@@ -98,7 +107,8 @@ async fn measure(folder: &Path, arguments: &Arguments) {
         retention: Default::default(),
         max_bytes: u64::MAX,
     };
-    let trail = Trail::open(&settings, None, Clock::System).unwrap();
+    let keys = keys(folder).await;
+    let trail = Trail::open(&settings, Some(keys), Clock::System).unwrap();
     let bodies = Arc::new(bodies(arguments, now));
     let bytes = bodies.iter().map(Vec::len).sum::<usize>();
     let began = Instant::now();

@@ -9,8 +9,9 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
-pub use audit::{AuditArgs, AuditCommand};
+pub use audit::{AuditArgs, AuditCommand, Opening};
 pub use export::ExportArgs;
+pub use keys::{KeysArgs, KeysCommand, Tenants};
 
 use crate::commands::database;
 use crate::http::access::Network;
@@ -20,6 +21,7 @@ use crate::units;
 
 mod audit;
 mod export;
+mod keys;
 
 use audit::AUDIT_HELP;
 
@@ -161,6 +163,20 @@ pub struct StoreArgs {
     pub database_url: Option<String>,
 }
 
+/// How long events are kept.
+#[derive(Debug, Clone, Args)]
+pub struct RetentionArgs {
+    /// How long events are kept: 1d to 3660d
+    #[arg(long, env = "AUDIT_RETENTION", default_value = "90d", value_parser = units::duration, value_name = "DURATION")]
+    pub audit_retention: Duration,
+    /// The newest bytes of a tenant that the audit trail keeps; left out: all that are young enough
+    #[arg(long, env = "AUDIT_TENANT_MAX_BYTES", value_parser = clap::value_parser!(u64).range(1024..), value_name = "BYTES")]
+    pub audit_tenant_max_bytes: Option<u64>,
+    /// What is kept of some tenants in the audit trail instead: TENANT=AGE or TENANT=AGE/BYTES, several with commas
+    #[arg(long, env = "AUDIT_RETENTION_OF", value_delimiter = ',', value_name = "RULES")]
+    pub audit_retention_of: Vec<TenantRule>,
+}
+
 /// What `serve` takes.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
@@ -186,9 +202,9 @@ pub struct ServeArgs {
     /// Where state lies, and the store.
     #[command(flatten)]
     pub store: StoreArgs,
-    /// How long events are kept: 1d to 3660d
-    #[arg(long, env = "AUDIT_RETENTION", default_value = "90d", value_parser = units::duration, value_name = "DURATION")]
-    pub audit_retention: Duration,
+    /// How long events are kept.
+    #[command(flatten)]
+    pub retention: RetentionArgs,
     /// How old a tenant's key may become before a new version is made: 1h to 3660d, as 90d; left out: only by command
     #[arg(long, env = "KEY_ROTATION", value_parser = units::duration, value_name = "DURATION")]
     pub key_rotation: Option<Duration>,
@@ -202,12 +218,6 @@ pub struct ServeArgs {
     /// The same for what a pattern finds in any text: a JSON array of regular expressions
     #[arg(long, env = "AUDIT_REDACT_PATTERNS", value_name = "JSON")]
     pub audit_redact_patterns: Option<String>,
-    /// The newest bytes of a tenant that the audit trail keeps; left out: all that are young enough
-    #[arg(long, env = "AUDIT_TENANT_MAX_BYTES", value_parser = clap::value_parser!(u64).range(1024..), value_name = "BYTES")]
-    pub audit_tenant_max_bytes: Option<u64>,
-    /// What is kept of some tenants in the audit trail instead: TENANT=AGE or TENANT=AGE/BYTES, several with commas
-    #[arg(long, env = "AUDIT_RETENTION_OF", value_delimiter = ',', value_name = "RULES")]
-    pub audit_retention_of: Vec<TenantRule>,
     /// The largest the audit trail may grow, all its files together; beyond it batches are refused, modules keep them within
     /// their bound and report what they had to drop
     #[arg(long, env = "AUDIT_MAX_BYTES", default_value_t = 20 * 1024 * 1024 * 1024, value_parser = clap::value_parser!(u64).range(1024 * 1024..), value_name = "BYTES")]
@@ -239,6 +249,9 @@ pub struct ServeArgs {
     /// what their own configuration says
     #[arg(long, env = "SECURITY_ENABLED", default_value = "true", value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set, value_name = "BOOL")]
     pub security_enabled: bool,
+    /// false: the API changes nothing in tenants' databases, and /api/security/status says so
+    #[arg(long, env = "DATABASE_OPTIMIZATION_ENABLED", default_value = "true", value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub database_optimization_enabled: bool,
     /// Count limits in Redis, for several companions, instead of in this process: redis://HOST:PORT
     #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL")]
     pub redis_url: Option<String>,
@@ -382,110 +395,6 @@ pub struct TenantArgs {
     /// Where the store is.
     #[command(flatten)]
     pub store: StoreArgs,
-}
-
-/// What `keys` takes.
-#[derive(Debug, Args)]
-pub struct KeysArgs {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: KeysCommand,
-    /// Where the store is.
-    #[command(flatten)]
-    pub store: StoreArgs,
-}
-
-/// One tenant, or all.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-pub struct Tenants {
-    /// The tenant
-    pub tenant: Option<String>,
-    /// Every tenant that has keys
-    #[arg(long)]
-    pub all: bool,
-}
-
-/// What to do with keys.
-#[derive(Debug, Subcommand)]
-pub enum KeysCommand {
-    /// Make a tenant's first key, or a new one after a shredding
-    Create {
-        /// The tenant
-        tenant: String,
-    },
-    /// List keys: versions and ages, never the keys themselves
-    List {
-        /// The tenant; all when left out
-        tenant: Option<String>,
-        /// Print a JSON object a line
-        #[arg(long)]
-        json: bool,
-    },
-    /// Print the public key to which a proxy may seal the tenant's values: pcpk1.VERSION.KEY
-    Public {
-        /// The tenant
-        tenant: String,
-    },
-    /// Make a new version, which seals from now on; older ones still open
-    Rotate {
-        /// Which.
-        #[command(flatten)]
-        tenants: Tenants,
-        /// Only keys that are older: 90d; with --all
-        #[arg(long, value_parser = units::duration, value_name = "DURATION")]
-        older_than: Option<Duration>,
-    },
-    /// Seal kept values anew under the newest version, and wrap keys under the present root key
-    Rewrap {
-        /// Which.
-        #[command(flatten)]
-        tenants: Tenants,
-    },
-    /// Open only versions from this one on
-    Minimum {
-        /// The tenant
-        tenant: String,
-        /// The least version that is opened
-        version: u32,
-        /// Delete the versions below it, for good
-        #[arg(long)]
-        trim: bool,
-    },
-    /// Delete all of a tenant's keys: what they sealed is lost for ever
-    Shred {
-        /// The tenant
-        tenant: String,
-        /// It is meant
-        #[arg(long)]
-        yes: bool,
-    },
-    /// Seal standard input, print the envelope; /api/security/decrypt opens it
-    Seal {
-        /// The tenant
-        tenant: String,
-        /// What kind of value it is
-        #[arg(long, value_name = "TEXT")]
-        data_type: String,
-        /// The input is a Fernet token of one of the keys in this file (mode 0600, one a line); it is sealed anew
-        #[arg(long, value_name = "FILE")]
-        fernet_keys: Option<PathBuf>,
-    },
-    /// Open an envelope on standard input, print what it holds
-    #[command(group(ArgGroup::new("sealed").args(["data_type", "field"]).required(true)))]
-    Open {
-        /// The tenant
-        tenant: String,
-        /// What kind of value it was sealed as
-        #[arg(long, value_name = "TEXT")]
-        data_type: Option<String>,
-        /// The field that a proxy has sealed, as 'header x-card'
-        #[arg(long, value_name = "FIELD")]
-        field: Option<String>,
-        /// What the proxy has sealed it for
-        #[arg(long, default_value = "edge", value_name = "TEXT", conflicts_with = "data_type")]
-        purpose: String,
-    },
 }
 
 /// What to do with tenants.

@@ -105,7 +105,7 @@ impl Companion {
         let keys = Keys::new(Arc::clone(&storage), &settings.root, clock.clone());
         keys.verify_root().await?;
         let metrics = Arc::new(Metrics::default());
-        let trail = Trail::open(&settings.trail, None, clock.clone())?;
+        let trail = Trail::open(&settings.trail, Some(keys.clone()), clock.clone())?;
         let trail_rules = settings.trail.retention.clone();
         opened(&trail);
         let policies = Policies::new(Arc::clone(&storage), settings.policies);
@@ -163,6 +163,7 @@ impl Companion {
             tokio::spawn(retention::run(trail.clone(), trail_rules, clock.clone(), ended.clone())),
             tokio::spawn(expire(Arc::clone(&storage), sessions, clock, settings.retention, metrics, ended)),
         ];
+        tasks.push(tokio::spawn(keys::finish_erasures(keys.clone(), ended_too.clone())));
         if let Some(period) = settings.key_rotation {
             tasks.push(tokio::spawn(keys::rotate_when_due(keys.clone(), period, ended_too.clone())));
         }

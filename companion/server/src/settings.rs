@@ -29,6 +29,7 @@ use crate::token::TokenKey;
 use crate::trail;
 use crate::trail::redact::{RedactionError, Redactor};
 use crate::{limits, logging};
+pub use kept::retention;
 
 /// The shortest SECRET_KEY.
 pub const MIN_KEY_BYTES: usize = 32;
@@ -37,8 +38,6 @@ pub const MAX_SELF_REGISTERED: u32 = 10_000;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How old a tenant's key may become.
 const ROTATION: RangeInclusive<Duration> = Duration::from_secs(3600)..=DAY.saturating_mul(3660);
-/// How long events may be kept.
-const RETENTION: RangeInclusive<Duration> = DAY..=DAY.saturating_mul(3660);
 
 /// Why the companion does not start.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +80,16 @@ pub enum SettingsError {
         name: String,
         /// What is wrong with it.
         source: NoteError,
+    },
+    /// A tenant would have too many versions before the first of them may go.
+    #[error(
+        "KEY_ROTATION: a key has at most {} versions, and the audit trail needs each until its records are gone; rotate every {least} or \
+         less often, or shorten AUDIT_RETENTION",
+        portcullis_keyring::MAX_VERSIONS
+    )]
+    TooManyRotations {
+        /// The shortest that goes.
+        least: String,
     },
     /// Events would vanish at once, or never.
     #[error("AUDIT_RETENTION: must be 1d to 3660d")]
@@ -230,11 +239,12 @@ impl Settings {
     /// The first [`SettingsError`].
     pub fn new(args: &ServeArgs, variables: Variables<'_>) -> Result<Self, SettingsError> {
         let database = database(&args.store)?;
-        if !RETENTION.contains(&args.audit_retention) {
-            return Err(SettingsError::Retention);
-        }
+        let kept = kept::retention(&args.retention)?;
         if args.key_rotation.is_some_and(|period| !ROTATION.contains(&period)) {
             return Err(SettingsError::Rotation);
+        }
+        if let Some(period) = args.key_rotation {
+            kept::check_versions(period, &kept)?;
         }
         make_data_dir(&args.store.data_dir)?;
         let made = |file: &str, minimum| Secret::read_or_generate(&args.store.data_dir.join(file), minimum);
@@ -280,15 +290,10 @@ impl Settings {
                 overflow: usize::from(args.database_max_overflow),
                 pool_wait: Duration::from_secs(args.database_pool_timeout.into()),
             },
-            retention: args.audit_retention,
+            retention: args.retention.audit_retention,
             trail: trail::Settings {
                 max_bytes: args.audit_max_bytes,
-                retention: trail::retention::rules(
-                    args.audit_retention,
-                    args.audit_tenant_max_bytes,
-                    &args.audit_retention_of,
-                )
-                .map_err(SettingsError::RetentionOf)?,
+                retention: kept,
                 redactor: Some(Arc::new(redactor(args, variables)?)),
                 ..trail(&args.store.data_dir, variables)?
             },
@@ -314,6 +319,7 @@ impl Settings {
                 encryption: true,
                 rate_limiting: args.security_enabled,
                 audit_logging: true,
+                database_optimization: args.database_optimization_enabled,
             },
             environment: args.environment,
             exports: exports(args, variables)?,
@@ -453,5 +459,6 @@ pub fn make_data_dir(path: &Path) -> Result<(), SettingsError> {
         .map_err(|source| SettingsError::DataDir { path: path.to_owned(), source })
 }
 
+mod kept;
 #[cfg(test)]
 mod tests;

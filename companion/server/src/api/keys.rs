@@ -1,12 +1,16 @@
 //! `/api/security/keys`: the versions of tenants' keys, for the admin scope. Keys themselves leave the companion in no way.
 //!
 //! Rotation makes a version that seals from now on; older ones still open. Rewrapping seals the kept values anew under the
-//! newest version, and wraps the keys under the present root key. Raising `min_decrypt_version` shuts older versions out, with
-//! `trim` for good. Shredding deletes all versions: what they sealed is lost, at once and for ever.
+//! newest version, and wraps the keys under the present root key; what the audit trail has sealed stays as it is. Raising
+//! `min_decrypt_version` shuts older versions out, with `trim` for good, and is refused while the trail may need them.
+//! Shredding deletes all versions: what they sealed is lost, at once and for ever, and the events show nothing of people.
+//!
+//! Each call but the list is an [`Admin`]'s: who asks, for which tenant, what is done with its keys, and the line about it.
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use getrandom::SysRng;
@@ -21,7 +25,7 @@ use crate::clock::{Timestamp, rfc3339};
 use crate::http::body;
 use crate::http::envelope::json;
 use crate::http::problem::Problem;
-use crate::keys::{Blocking, KeysError};
+use crate::keys::{Blocking, KeysError, Minimum};
 use crate::tenant::{MalformedTenant, TenantId};
 use crate::token::Grant;
 
@@ -74,6 +78,9 @@ pub struct KeyChange {
     /// Whether versions below it are deleted, for good.
     #[serde(default)]
     trim: bool,
+    /// Whether it is done although the audit trail may hold records that older versions sealed.
+    #[serde(default)]
+    force: bool,
 }
 
 /// What a proxy seals to.
@@ -106,6 +113,8 @@ pub struct Rewrapped {
 pub struct Shredded {
     tenant_id: String,
     shredded: bool,
+    /// Events that show nothing of people any more.
+    events_erased: u64,
     /// RFC 3339, UTC.
     timestamp: String,
 }
@@ -150,29 +159,66 @@ fn body_of(record: &TenantRecord, now: Timestamp) -> KeyBody {
     }
 }
 
-/// A tenant of the admin's, and whoever asks: everything here needs both.
-async fn admitted(api: &Api, grant: &Grant, path: TenantPath) -> Result<TenantId, Problem> {
-    auth::require_admin(grant)?;
-    auth::open_tenant(api, grant, &tenant_name(path)?).await
+/// An admin who asks for the keys of a tenant.
+pub struct Admin {
+    api: Api,
+    grant: Grant,
+    correlation_id: Option<CorrelationId>,
+    tenant: TenantId,
 }
 
-async fn run<T: Send + 'static>(
-    api: &Api,
-    work: impl FnOnce(&Blocking<'_>) -> Result<T, KeysError> + Send + 'static,
-) -> Result<T, Problem> {
-    api.keys.run(work).await.map_err(|error| api.keys_problem(&error))
+impl FromRequestParts<Api> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        // Without one the middleware has let nobody pass.
+        let grant = parts.extensions.get::<Grant>().cloned().ok_or_else(Problem::unauthorized)?;
+        auth::require_admin(&grant)?;
+        let path = TenantPath::from_request_parts(parts, api).await.unwrap_or_else(|never| match never {});
+        let tenant = auth::open_tenant(api, &grant, &tenant_name(path)?).await?;
+        let correlation_id = parts.extensions.get::<CorrelationId>().cloned();
+        Ok(Self { api: api.clone(), grant, correlation_id, tenant })
+    }
 }
 
-/// Written down with who did it.
-fn record_change(what: &'static str, tenant: &TenantId, grant: &Grant, correlation_id: &CorrelationId) {
-    tracing::warn!(
-        category = "audit",
-        correlation_id = correlation_id.as_str(),
-        tenant = tenant.as_str(),
-        token_id = grant.id,
-        change = what,
-        "keys changed"
-    );
+impl Admin {
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Blocking<'_>, &TenantId) -> Result<T, KeysError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let tenant = self.tenant.clone();
+        self.api
+            .keys
+            .run(move |keys| work(keys, &tenant))
+            .await
+            .map_err(|error| self.api.keys_problem(&error))
+    }
+
+    /// Does something to the keys, writes down who did it, and shows them as they are then.
+    async fn change(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&Blocking<'_>, &TenantId) -> Result<TenantRecord, KeysError> + Send + 'static,
+    ) -> Result<Response, Problem> {
+        let record = self.run(work).await?;
+        self.record(what);
+        Ok(self.show(&record))
+    }
+
+    fn show(&self, record: &TenantRecord) -> Response {
+        json(&body_of(record, self.api.clock.now()))
+    }
+
+    fn record(&self, what: &'static str) {
+        tracing::warn!(
+            category = "audit",
+            correlation_id = self.correlation_id.as_ref().map(CorrelationId::as_str),
+            tenant = self.tenant.as_str(),
+            token_id = self.grant.id,
+            change = what,
+            "keys changed"
+        );
+    }
 }
 
 /// All, by tenant.
@@ -184,9 +230,10 @@ pub async fn list(
     auth::require_admin(&grant)?;
     let after = parameters::only(&uri, "after")?.map(|name| TenantId::new(&name)).transpose();
     let after = after.map_err(|error: MalformedTenant| Problem::malformed(format!("after: {error}")))?;
-    let records =
-        run(&api, move |keys| Ok(keys.keyring().records(after.as_ref().map(TenantId::as_tenant), PAGE)?))
-            .await?;
+    let page = api
+        .keys
+        .run(move |keys| Ok(keys.keyring().records(after.as_ref().map(TenantId::as_tenant), PAGE)?));
+    let records = page.await.map_err(|error| api.keys_problem(&error))?;
     let now = api.clock.now();
     Ok(json(&KeyList {
         next_after: records
@@ -200,14 +247,9 @@ pub async fn list(
 }
 
 /// One tenant's; also of one whose keys were shredded.
-pub async fn read(
-    State(api): State<Api>,
-    Extension(grant): Extension<Grant>,
-    path: TenantPath,
-) -> Result<Response, Problem> {
-    let tenant = admitted(&api, &grant, path).await?;
-    let record = run(&api, move |keys| Ok(keys.keyring().any_record(tenant.as_tenant())?)).await?;
-    Ok(json(&body_of(&record, api.clock.now())))
+pub async fn read(admin: Admin) -> Result<Response, Problem> {
+    let record = admin.run(|keys, tenant| Ok(keys.keyring().any_record(tenant.as_tenant())?)).await?;
+    Ok(admin.show(&record))
 }
 
 /// The public key of the newest version. It is no secret: the tenant's own token is enough.
@@ -227,76 +269,37 @@ pub async fn public(
 }
 
 /// Makes the first key, after a shredding too.
-pub async fn create(
-    State(api): State<Api>,
-    Extension(grant): Extension<Grant>,
-    Extension(correlation_id): Extension<CorrelationId>,
-    path: TenantPath,
-) -> Result<Response, Problem> {
-    let tenant = admitted(&api, &grant, path).await?;
-    let record = run(&api, {
-        let tenant = tenant.clone();
-        move |keys| keys.create(tenant.as_tenant())
-    })
-    .await?;
-    record_change("created", &tenant, &grant, &correlation_id);
-    Ok((StatusCode::CREATED, json(&body_of(&record, api.clock.now()))).into_response())
+pub async fn create(admin: Admin) -> Result<Response, Problem> {
+    let made = admin.change("created", |keys, tenant| keys.create(tenant.as_tenant())).await?;
+    Ok((StatusCode::CREATED, made).into_response())
 }
 
 /// Makes a new version.
-pub async fn rotate(
-    State(api): State<Api>,
-    Extension(grant): Extension<Grant>,
-    Extension(correlation_id): Extension<CorrelationId>,
-    path: TenantPath,
-) -> Result<Response, Problem> {
-    let tenant = admitted(&api, &grant, path).await?;
-    let record = run(&api, {
-        let tenant = tenant.clone();
-        move |keys| Ok(keys.keyring().rotate(tenant.as_tenant(), keys.now(), &mut SysRng)?)
-    })
-    .await?;
-    record_change("rotated", &tenant, &grant, &correlation_id);
-    Ok(json(&body_of(&record, api.clock.now())))
+pub async fn rotate(admin: Admin) -> Result<Response, Problem> {
+    admin
+        .change("rotated", |keys, tenant| {
+            Ok(keys.keyring().rotate(tenant.as_tenant(), keys.now(), &mut SysRng)?)
+        })
+        .await
 }
 
 /// Says which versions open.
-pub async fn change(
-    State(api): State<Api>,
-    Extension(grant): Extension<Grant>,
-    Extension(correlation_id): Extension<CorrelationId>,
-    path: TenantPath,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let tenant = admitted(&api, &grant, path).await?;
-    let change: KeyChange = body::json(&headers, body, MAX_BODY_BYTES).await?;
-    let record = run(&api, {
-        let tenant = tenant.clone();
-        move |keys| {
-            let (keyring, tenant) = (keys.keyring(), tenant.as_tenant());
-            let record = keyring.set_min_decrypt_version(tenant, change.min_decrypt_version)?;
-            Ok(if change.trim { keyring.trim(tenant)? } else { record })
-        }
-    })
-    .await?;
-    record_change(if change.trim { "trimmed" } else { "minimum set" }, &tenant, &grant, &correlation_id);
-    Ok(json(&body_of(&record, api.clock.now())))
+pub async fn change(admin: Admin, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+    let KeyChange { min_decrypt_version, trim, force } = body::json(&headers, body, MAX_BODY_BYTES).await?;
+    let minimum = Minimum { version: min_decrypt_version, trim, force };
+    let kept = admin.api.trail.retention().clone();
+    let what = if trim { "trimmed" } else { "minimum set" };
+    admin.change(what, move |keys, tenant| keys.set_minimum(tenant, minimum, &kept)).await
 }
 
 /// Seals kept values anew under the newest version, and wraps the keys under the present root key.
-pub async fn rewrap(
-    State(api): State<Api>,
-    Extension(grant): Extension<Grant>,
-    Extension(correlation_id): Extension<CorrelationId>,
-    path: TenantPath,
-) -> Result<Response, Problem> {
-    let tenant = admitted(&api, &grant, path).await?;
-    let now = api.clock.now();
-    let done = api.keys.rewrap_tenant(&tenant, now).await.map_err(|error| api.keys_problem(&error))?;
-    record_change("rewrapped", &tenant, &grant, &correlation_id);
+pub async fn rewrap(admin: Admin) -> Result<Response, Problem> {
+    let now = admin.api.clock.now();
+    let done = admin.api.keys.rewrap_tenant(&admin.tenant, now).await;
+    let done = done.map_err(|error| admin.api.keys_problem(&error))?;
+    admin.record("rewrapped");
     Ok(json(&Rewrapped {
-        tenant_id: tenant.to_string(),
+        tenant_id: admin.tenant.to_string(),
         root_changed: done.root_changed,
         values_resealed: done.resealed,
         values_unreadable: done.unreadable,
@@ -304,19 +307,15 @@ pub async fn rewrap(
     }))
 }
 
-/// Deletes all versions, for good.
-pub async fn shred(
-    State(api): State<Api>,
-    Extension(grant): Extension<Grant>,
-    Extension(correlation_id): Extension<CorrelationId>,
-    path: TenantPath,
-) -> Result<Response, Problem> {
-    let tenant = admitted(&api, &grant, path).await?;
-    run(&api, {
-        let tenant = tenant.clone();
-        move |keys| keys.shred(tenant.as_tenant())
-    })
-    .await?;
-    record_change("shredded", &tenant, &grant, &correlation_id);
-    Ok(json(&Shredded { tenant_id: tenant.to_string(), shredded: true, timestamp: rfc3339(api.clock.now()) }))
+/// Deletes all versions, for good, and takes out of the events what they show of people.
+pub async fn shred(admin: Admin) -> Result<Response, Problem> {
+    let erased = admin.api.keys.shred(&admin.tenant).await;
+    let events_erased = erased.map_err(|error| admin.api.keys_problem(&error))?;
+    admin.record("shredded");
+    Ok(json(&Shredded {
+        tenant_id: admin.tenant.to_string(),
+        shredded: true,
+        events_erased,
+        timestamp: rfc3339(admin.api.clock.now()),
+    }))
 }

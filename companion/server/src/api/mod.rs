@@ -66,6 +66,8 @@ pub struct Protections {
     pub rate_limiting: bool,
     /// Records are taken and stored.
     pub audit_logging: bool,
+    /// DATABASE_OPTIMIZATION_ENABLED: tenants' databases may be tuned through the API.
+    pub database_optimization: bool,
 }
 
 /// What the API is put together of.
@@ -176,6 +178,9 @@ impl Api {
                 "busy",
                 "many use keys at once; try again in a second",
             ),
+            KeysError::StillNeeded { .. } => {
+                Problem::new(StatusCode::CONFLICT, "still-needed", error.to_string())
+            }
             KeysError::Keyring(error) => keys::problem(error),
         }
     }

@@ -115,7 +115,7 @@ pub struct Checks {
 /// The audit trail.
 #[derive(Serialize, JsonSchema)]
 pub struct TrailCheck {
-    /// `healthy`; `refusing`, when the last events found no room or the disk failed; `waiting`, when the store does not take
+    /// `healthy`; `refusing`, when the last events found no room, no key of their tenant, or the disk failed; `waiting`, when the store does not take
     /// what the trail has.
     status: &'static str,
     records: u64,
@@ -134,7 +134,8 @@ impl TrailCheck {
             (true, false) => "healthy",
         };
         let (records, figures) = (trail.size(), trail.figures());
-        let refused = [&figures.refused_full, &figures.refused_busy, &figures.refused_failed];
+        let refused =
+            [&figures.refused_full, &figures.refused_busy, &figures.refused_keys, &figures.refused_failed];
         Self {
             status,
             records,

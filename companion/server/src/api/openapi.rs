@@ -252,10 +252,13 @@ fn describe_keys(all: &mut Description) {
     all.add("put", one, "Say which versions of a tenant's key open (admin)")
         .takes::<keys::KeyChange>()
         .answers::<keys::KeyBody>("200", "As it is now.")
-        .also(&["410"])
+        .also(&["409", "410"])
         .done();
     all.add("delete", one, "Delete a tenant's keys for good (admin)")
-        .answers::<keys::Shredded>("200", "What they sealed cannot be read again.")
+        .answers::<keys::Shredded>(
+            "200",
+            "What they sealed cannot be read again, and events show nothing of its people.",
+        )
         .done();
     all.add("get", "/api/security/keys/{tenant_id}/public", "What a proxy seals a tenant's values to")
         .answers::<keys::PublicKeyBody>("200", "The public key of the newest version.")

@@ -22,8 +22,10 @@ pub struct Status {
     /// False while the service that keeps the root key is away; values whose key is in memory are sealed and opened all the same.
     encryption_available: bool,
     rate_limiting_enabled: bool,
-    /// Events are taken: false when the last ones found no room in the audit trail, or its disk failed.
+    /// Events are taken: false when the last ones found no room in the audit trail, no key of their tenant, or its disk failed.
     audit_logging_enabled: bool,
+    /// Tenants' databases may be changed through the API.
+    database_optimization_enabled: bool,
     /// RFC 3339, UTC.
     timestamp: String,
 }
@@ -56,6 +58,7 @@ pub async fn status(State(api): State<Api>) -> Response {
         encryption_available: api.protections.encryption && api.keys.is_available(),
         rate_limiting_enabled: api.protections.rate_limiting,
         audit_logging_enabled: api.protections.audit_logging && api.trail.takes_events(),
+        database_optimization_enabled: api.protections.database_optimization,
         timestamp: rfc3339(api.clock.now()),
     })
 }

@@ -22,6 +22,10 @@ Examples:
   portcullis audit prove 4711 > proof.json      that record 4711 is in the trail, for somebody who has a checkpoint
   portcullis audit rebuild                      fill the tables of the store anew from the trail; stop `serve` first
 
+What records tell of people is sealed under their tenant's key. --open shows it, to whoever has the store (DATABASE_URL) and
+the root key (ENCRYPTION_KEY); null stands for what nobody can read any more. verify and checkpoint need no key, and do not
+change when a tenant's keys are shredded.
+
 Exit code of verify: 0 the trail is whole, 1 it is not, 2 it could not be read. Of the others: 0 done, 2 not.";
 
 /// What `audit` takes.
@@ -33,6 +37,14 @@ pub struct AuditArgs {
     /// Where the trail and the store are.
     #[command(flatten)]
     pub store: StoreArgs,
+}
+
+/// Whether records are shown as a whole.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Opening {
+    /// Open what is sealed: needs the store and the root key
+    #[arg(long)]
+    pub open: bool,
 }
 
 /// What to do with the trail.
@@ -53,6 +65,9 @@ pub enum AuditCommand {
     },
     /// Print records as JSON lines: number, time, tenant, and the event as far as it is not sealed
     Export {
+        /// What is sealed.
+        #[command(flatten)]
+        opening: Opening,
         /// The first record
         #[arg(long, default_value_t = 0, value_name = "NUMBER")]
         from: u64,
@@ -65,6 +80,9 @@ pub enum AuditCommand {
     },
     /// Print the last records, and with --follow those that come
     Tail {
+        /// What is sealed.
+        #[command(flatten)]
+        opening: Opening,
         /// How many
         #[arg(long, short = 'n', default_value_t = 10, value_name = "NUMBER")]
         lines: u64,
@@ -77,6 +95,9 @@ pub enum AuditCommand {
     },
     /// Print the proof that a record is in the trail, or that an earlier state of it is its beginning
     Prove {
+        /// What is sealed.
+        #[command(flatten)]
+        opening: Opening,
         /// The record's number
         #[arg(required_unless_present = "since")]
         record: Option<u64>,
@@ -92,4 +113,17 @@ pub enum AuditCommand {
     },
     /// Empty the tables of events and fill them from the trail; `serve` must not run
     Rebuild,
+}
+
+impl AuditCommand {
+    /// Whether what is sealed is to be opened.
+    #[must_use]
+    pub fn opens(&self) -> bool {
+        match self {
+            Self::Export { opening, .. } | Self::Tail { opening, .. } | Self::Prove { opening, .. } => {
+                opening.open
+            }
+            Self::Verify { .. } | Self::Checkpoint { .. } | Self::Rebuild => false,
+        }
+    }
 }

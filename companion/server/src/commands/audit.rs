@@ -21,7 +21,11 @@ use crate::cli::{AuditArgs, AuditCommand};
 use crate::clock::{at_millis, rfc3339};
 use crate::secret::hex;
 use crate::settings::TRAIL_FOLDER;
+use crate::trail::record::personal;
+use crate::trail::seal::Opener;
+use opened::Opened;
 
+mod opened;
 mod rebuild;
 
 /// The trail is not as it was written.
@@ -60,13 +64,14 @@ fn answer(args: &AuditArgs) -> anyhow::Result<bool> {
     let folder = Disk::existing(path.clone()).with_context(|| {
         format!("{}: there is no trail; set DATA_DIR to where `serve` has its state", path.display())
     })?;
-    let trail = OnDisk { folder, path: &path };
+    let opened = args.command.opens().then(|| Opened::new(&args.store)).transpose()?;
+    let trail = OnDisk { folder, path: &path, opened };
     match &args.command {
         AuditCommand::Verify { checkpoint, key, json } => {
             return trail.verify(checkpoint.as_deref(), key.as_deref(), *json);
         }
-        AuditCommand::Export { from, until, tenant } => trail.export(*from, *until, tenant.as_deref())?,
-        AuditCommand::Tail { lines, tenant, follow } => trail.tail(*lines, tenant.as_deref(), *follow)?,
+        AuditCommand::Export { from, until, tenant, .. } => trail.export(*from, *until, tenant.as_deref())?,
+        AuditCommand::Tail { lines, tenant, follow, .. } => trail.tail(*lines, tenant.as_deref(), *follow)?,
         AuditCommand::Prove { record: Some(record), .. } => trail.prove(*record)?,
         AuditCommand::Prove { since, .. } => trail.prove_consistency(since.unwrap_or_default())?,
         AuditCommand::Checkpoint { json } => trail.checkpoint(*json)?,
@@ -79,6 +84,8 @@ fn answer(args: &AuditArgs) -> anyhow::Result<bool> {
 struct OnDisk<'a> {
     folder: Arc<Disk>,
     path: &'a Path,
+    /// Opens what is sealed, if that is asked for.
+    opened: Option<Opened>,
 }
 
 impl OnDisk<'_> {
@@ -131,7 +138,7 @@ impl OnDisk<'_> {
         let size = self.size()?;
         let mut out = BufWriter::new(io::stdout().lock());
         let mut feed = Feed::new(self.folder.clone(), from);
-        print_records(&mut feed, until.unwrap_or(size).min(size), tenant, &mut out)?;
+        self.print_records(&mut feed, until.unwrap_or(size).min(size), tenant, &mut out)?;
         Ok(out.flush()?)
     }
 
@@ -139,7 +146,7 @@ impl OnDisk<'_> {
         let size = self.size()?;
         let mut out = BufWriter::new(io::stdout().lock());
         let mut feed = Feed::new(self.folder.clone(), self.start_of_tail(size, lines, tenant)?);
-        print_records(&mut feed, size, tenant, &mut out)?;
+        self.print_records(&mut feed, size, tenant, &mut out)?;
         out.flush()?;
         if !follow {
             return Ok(());
@@ -147,7 +154,7 @@ impl OnDisk<'_> {
         loop {
             std::thread::sleep(PAUSE);
             let published = self.head()?.map_or(0, |(checkpoint, _)| checkpoint.size);
-            print_records(&mut feed, published, tenant, &mut out)?;
+            self.print_records(&mut feed, published, tenant, &mut out)?;
             out.flush()?;
         }
     }
@@ -223,7 +230,7 @@ impl OnDisk<'_> {
             "record": record, "leaf": hex(&leaf.0), "path": hashes(&path), "size": checkpoint.size,
             "root": hex(&checkpoint.root.0), "checkpoint": note,
             // Null when retention has removed it: its leaf is left.
-            "content": stored.map(|stored| shown(&stored)),
+            "content": stored.map(|stored| shown(&stored, self.opener().as_mut())).transpose()?,
         });
         Ok(writeln!(io::stdout().lock(), "{document:#}")?)
     }
@@ -241,6 +248,31 @@ impl OnDisk<'_> {
         });
         Ok(writeln!(io::stdout().lock(), "{document:#}")?)
     }
+
+    fn opener(&self) -> Option<Opener<'_>> {
+        self.opened.as_ref().map(Opened::opener)
+    }
+
+    fn print_records(
+        &self,
+        feed: &mut Feed,
+        until: u64,
+        tenant: Option<&str>,
+        out: &mut impl Write,
+    ) -> anyhow::Result<()> {
+        while feed.position() < until {
+            let before = feed.position();
+            let page = feed.page(until, PAGE_BYTES)?;
+            let mut opener = self.opener();
+            for record in page.records.iter().filter(|record| is_of(record, tenant)) {
+                writeln!(out, "{}", shown(record, opener.as_mut())?)?;
+            }
+            if page.next == before {
+                break;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn hashes(path: &[Hash]) -> Vec<String> {
@@ -251,27 +283,9 @@ fn is_of(record: &Stored, tenant: Option<&str>) -> bool {
     tenant.is_none_or(|tenant| record.tenant == tenant)
 }
 
-fn print_records(
-    feed: &mut Feed,
-    until: u64,
-    tenant: Option<&str>,
-    out: &mut impl Write,
-) -> anyhow::Result<()> {
-    while feed.position() < until {
-        let before = feed.position();
-        let page = feed.page(until, PAGE_BYTES)?;
-        for record in page.records.iter().filter(|record| is_of(record, tenant)) {
-            writeln!(out, "{}", shown(record))?;
-        }
-        if page.next == before {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// A record for people and programs. JSON escapes what a terminal would obey.
-fn shown(record: &Stored) -> Value {
+/// A record for people and programs. JSON escapes what a terminal would obey. What it tells of people stands there as it is
+/// kept, sealed, and with an opener as `personal`.
+fn shown(record: &Stored, opener: Option<&mut Opener<'_>>) -> anyhow::Result<Value> {
     let at = i64::try_from(record.time).ok().and_then(at_millis);
     let event = serde_json::from_slice(&record.public)
         .unwrap_or_else(|_| Value::String(BASE64_STANDARD.encode(&record.public)));
@@ -282,8 +296,11 @@ fn shown(record: &Stored) -> Value {
         && let Value::Object(fields) = &mut document
     {
         fields.insert("sealed".to_owned(), BASE64_STANDARD.encode(&record.sealed).into());
+        if let Some(opener) = opener {
+            fields.insert("personal".to_owned(), personal(record, opener)?);
+        }
     }
-    document
+    Ok(document)
 }
 
 /// What verification says, in lines.

@@ -12,9 +12,9 @@ use zeroize::Zeroizing;
 use crate::cli::{KeysArgs, KeysCommand, Tenants};
 use crate::clock::{Clock, Timestamp, rfc3339};
 use crate::hardening;
-use crate::keys::{Absent, Keys, Service};
+use crate::keys::{Absent, Keys, Minimum, Service};
 use crate::secret::Secret;
-use crate::settings::{database, make_data_dir, process_variables};
+use crate::settings::{self, database, make_data_dir, process_variables};
 use crate::storage::{self, Shape};
 use crate::tenant::TenantId;
 
@@ -66,25 +66,21 @@ async fn command(keys: &Keys, command: &KeysCommand) -> anyhow::Result<()> {
             None => each(keys, tenants, "rotated", rotate).await,
         },
         KeysCommand::Rewrap { tenants } => each(keys, tenants, "rewrapped", rewrap).await,
-        KeysCommand::Minimum { tenant, version, trim } => {
-            let (tenant, version, trim) = (TenantId::new(tenant)?, *version, *trim);
-            let record = keys.run(move |keys| {
-                let record = keys.keyring().set_min_decrypt_version(tenant.as_tenant(), version)?;
-                Ok(if trim { keys.keyring().trim(tenant.as_tenant())? } else { record })
-            });
-            super::print(&line(&record.await?))
+        KeysCommand::Minimum { tenant, version, trim, force, retention } => {
+            let (tenant, kept) = (TenantId::new(tenant)?, settings::retention(retention)?);
+            let minimum = Minimum { version: *version, trim: *trim, force: *force };
+            let record = keys.run(move |keys| keys.set_minimum(&tenant, minimum, &kept)).await;
+            super::print(&line(&record?))
         }
         KeysCommand::Shred { tenant, yes } => {
             if !yes {
                 bail!("what {tenant}'s keys have sealed is lost for ever; add --yes if you mean it");
             }
             let tenant = TenantId::new(tenant)?;
-            let record = keys.run(move |keys| {
-                let record = keys.keyring().any_record(tenant.as_tenant())?;
-                keys.shred(tenant.as_tenant())?;
-                Ok(record)
-            });
-            super::print(&format!("{}: shredded", record.await?.tenant.as_str()))
+            let named = tenant.clone();
+            keys.run(move |keys| Ok(keys.keyring().any_record(named.as_tenant()).map(drop)?)).await?;
+            let erased = keys.shred(&tenant).await?;
+            super::print(&format!("{tenant}: shredded; {erased} events tell nothing of people any more"))
         }
         KeysCommand::Seal { tenant, data_type, fernet_keys } => {
             let tenant = TenantId::new(tenant)?;

@@ -46,6 +46,12 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
             "SECURITY_ENABLED=false: no rate is limited and every password is good; tokens and sessions are checked all the same"
         );
     }
+    if !settings.protections.database_optimization {
+        tracing::info!(
+            category = "application",
+            "DATABASE_OPTIMIZATION_ENABLED=false: the API changes nothing in tenants' databases"
+        );
+    }
     if !settings.is_private() {
         tracing::warn!(
             category = "security",

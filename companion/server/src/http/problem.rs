@@ -84,6 +84,9 @@ impl Problem {
         let detail = match error {
             TrailError::Busy => "the audit trail is busy; try again in a second",
             TrailError::Full => "the audit trail is full; the operator must make room",
+            TrailError::Keys(_) => {
+                "the keys of its tenants are not to be had; nothing was stored, try again in a second"
+            }
             _ => "the audit trail does not take events; the companion's log says why",
         };
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "audit-unavailable", detail);

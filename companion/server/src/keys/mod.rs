@@ -10,9 +10,12 @@
 
 mod address;
 pub mod counts;
+mod erasure;
+pub mod minimum;
 pub mod root;
 mod schedule;
 pub mod store;
+pub mod strangers;
 pub mod transit;
 pub mod values;
 
@@ -21,7 +24,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use getrandom::SysRng;
-use portcullis_keyring::{Context, Error, Keyring, Plaintext, ServiceError, Tenant, TenantRecord};
+use portcullis_keyring::{
+    Context, Error, Keyring, Plaintext, SealingKey, ServiceError, Session, Tenant, TenantRecord,
+};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
@@ -29,6 +34,8 @@ use crate::clock::Clock;
 use crate::storage::{Storage, StorageError};
 use crate::tenant::{TenantId, records};
 use counts::{Call, Counts};
+pub use erasure::finish_erasures;
+pub use minimum::Minimum;
 pub use root::{Absent, Root, RootError, Service};
 pub use schedule::rotate_when_due;
 
@@ -53,6 +60,19 @@ pub enum KeysError {
     /// Too many calls at once.
     #[error("too many calls for keys at once")]
     Busy,
+    /// The audit trail may hold records that older versions sealed.
+    #[error(
+        "tenant {tenant}: until {until} the audit trail may hold records that versions below {version} sealed; what they tell of \
+         people could not be read any more; wait, or force it"
+    )]
+    StillNeeded {
+        /// Whose.
+        tenant: String,
+        /// The least that was to open.
+        version: u32,
+        /// RFC 3339, UTC.
+        until: String,
+    },
 }
 
 impl From<ServiceError> for KeysError {
@@ -100,8 +120,9 @@ struct Inner {
     storage: Arc<dyn Storage>,
     clock: Clock,
     runtime: Handle,
-    places: Semaphore,
+    places: Arc<Semaphore>,
     counts: Counts,
+    strangers: strangers::Strangers,
 }
 
 impl Keys {
@@ -115,8 +136,9 @@ impl Keys {
             storage,
             clock,
             runtime: Handle::current(),
-            places: Semaphore::new(MOST_AT_ONCE),
+            places: Arc::new(Semaphore::new(MOST_AT_ONCE)),
             counts: Counts::default(),
+            strangers: strangers::Strangers::default(),
         }))
     }
 
@@ -130,11 +152,16 @@ impl Keys {
     ) -> Result<T, KeysError> {
         let keys = self.clone();
         // Each such thread may ask for another one to read with: all of them at once must not be ours.
-        let _place = tokio::time::timeout(PATIENCE, self.0.places.acquire())
+        let place = tokio::time::timeout(PATIENCE, Arc::clone(&self.0.places).acquire_owned())
             .await
             .map_err(|_| KeysError::Busy)?
             .map_err(|_| KeysError::Busy)?;
-        let done = tokio::task::spawn_blocking(move || work(&keys.blocking())).await;
+        let task = tokio::task::spawn_blocking(move || {
+            // Lives as long as the thread is taken, even when the asker has gone away.
+            let _place = place;
+            work(&keys.blocking())
+        });
+        let done = task.await;
         done.map_err(|error| KeysError::Storage(StorageError::Failed(error.to_string())))?
     }
 
@@ -143,6 +170,12 @@ impl Keys {
     #[must_use]
     pub fn blocking(&self) -> Blocking<'_> {
         Blocking(&self.0)
+    }
+
+    /// A tenant's sealing key out of memory alone, which asks nobody whether it is still the newest.
+    #[must_use]
+    pub fn held(&self, tenant: &TenantId) -> Option<SealingKey> {
+        self.0.keyring.held_sealing_key(tenant.as_tenant())
     }
 
     /// Seals `message` for `place`; the tenant's first key is made for it.
@@ -211,8 +244,16 @@ impl Keys {
 /// Tenants' keys for a thread that may block.
 pub struct Blocking<'a>(&'a Inner);
 
+impl<'a> Blocking<'a> {
+    /// Many seals and opens as of one moment.
+    #[must_use]
+    pub fn session(&self) -> Session<'a> {
+        self.0.keyring.session()
+    }
+}
+
 impl Blocking<'_> {
-    /// The keyring itself: a [`portcullis_keyring::Session`] of it seals and opens many at a time.
+    /// The keyring itself.
     #[must_use]
     pub fn keyring(&self) -> &Keyring {
         &self.0.keyring
@@ -277,11 +318,11 @@ impl Blocking<'_> {
         }
     }
 
-    /// Deletes a tenant's keys; a tenant that never had any is no error.
+    /// Deletes a tenant's keys alone; a tenant that never had any is no error.
     ///
     /// # Errors
     /// The store fails.
-    pub fn shred(&self, tenant: &Tenant) -> Result<(), KeysError> {
+    fn shred(&self, tenant: &Tenant) -> Result<(), KeysError> {
         match self.0.keyring.shred(tenant, self.now()) {
             Err(Error::UnknownTenant(_)) => Ok(()),
             Ok(()) => {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use crate::clock::Timestamp;
-use crate::storage::{Pending, Row, Statement, Storage, StorageError};
+use crate::storage::{Pending, Row, Statement, Storage, StorageError, Transaction, erasure};
 
 /// The table `tenant_keys`. Its calls wait for the store, so they are for threads that may block.
 pub struct KeyTable {
@@ -83,7 +83,11 @@ impl KeyStore for KeyTable {
             .bind(record.rotated_at().map(instant))
             .bind(record.shredded_at.map(instant))
             .must_change(1);
-        match self.wait(self.storage.write(statement.into())) {
+        let transaction = match record.shredded_at {
+            Some(at) => Transaction::from(statement).then(erasure::ask(record.tenant.as_str(), instant(at))),
+            None => statement.into(),
+        };
+        match self.wait(self.storage.write(transaction)) {
             Ok(_) => Ok(Saved::Written),
             Err(StorageError::Conflict) => Ok(Saved::Conflict),
             Err(error) => Err(failed(error)),

@@ -10,6 +10,7 @@
 //! - queues and waits are bounded: a store that cannot keep up says [`StorageError::Busy`];
 //! - a store that is full says [`StorageError::Full`] and keeps what it has; it takes events again when there is room.
 
+pub mod erasure;
 mod events;
 pub mod migrations;
 pub mod postgres;
@@ -110,9 +111,18 @@ pub struct Progress {
     pub from: u64,
     /// Where the next one does.
     pub to: u64,
+    /// The revision that each tenant's keys had when its events were opened. If one has another by now, nothing happens
+    /// ([`StorageError::Conflict`]): else a shredding could be overtaken by what was opened before it.
+    pub keys: Vec<(String, u64)>,
 }
 
 impl Progress {
+    /// A step for which no key was used.
+    #[must_use]
+    pub fn new(log: &str, from: u64, to: u64) -> Self {
+        Self { log: log.to_owned(), from, to, keys: Vec::new() }
+    }
+
     /// Moves the position, if it is where the step begins.
     fn statement(&self) -> Statement {
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);

@@ -55,6 +55,8 @@ impl<T: Into<Value>> From<Option<T>> for Value {
 #[derive(Clone, Debug)]
 pub struct Statement {
     pub(super) sql: Cow<'static, str>,
+    /// What PostgreSQL is asked instead.
+    postgres: Option<&'static str>,
     pub(super) values: Vec<Value>,
     pub(super) must_change: Option<u64>,
 }
@@ -63,12 +65,22 @@ impl Statement {
     /// A statement whose parameters are `?1`, `?2`, ...
     #[must_use]
     pub fn new(sql: &'static str) -> Self {
-        Self { sql: Cow::Borrowed(sql), values: Vec::new(), must_change: None }
+        Self { sql: Cow::Borrowed(sql), postgres: None, values: Vec::new(), must_change: None }
+    }
+
+    /// The same statement in each store's own words, with the same parameters: for functions on JSON.
+    pub(super) fn of_each(sqlite: &'static str, postgres: &'static str) -> Self {
+        Self { postgres: Some(postgres), ..Self::new(sqlite) }
+    }
+
+    /// As PostgreSQL is asked it.
+    pub(super) fn for_postgres(&self) -> &str {
+        self.postgres.unwrap_or(&self.sql)
     }
 
     /// A statement that was put together of fixed pieces, within the seam alone.
     pub(super) fn composed(sql: String, values: Vec<Value>) -> Self {
-        Self { sql: Cow::Owned(sql), values, must_change: None }
+        Self { sql: Cow::Owned(sql), postgres: None, values, must_change: None }
     }
 
     /// The next parameter's value.

@@ -1,5 +1,7 @@
 //! The trail's counts, as Prometheus text.
 
+use std::sync::Arc;
+
 use portcullis_audit_log::segment;
 
 use super::Trail;
@@ -10,10 +12,18 @@ use crate::metrics::{Counter, Histogram, header, labelled, put};
 pub struct Figures {
     /// Time until a batch was durable.
     pub append_latency: Histogram,
+    /// Time until the disk had made a file's bytes durable.
+    pub sync_latency: Arc<Histogram>,
     /// Batches that found no room.
     pub refused_full: Counter,
     /// Batches that found no place in the queue.
     pub refused_busy: Counter,
+    /// Batches whose tenants' keys were not to be had.
+    pub refused_keys: Counter,
+    /// Records of tenants without a key: what they told of people was not kept.
+    pub unkept: Counter,
+    /// Records whose sealed part could not be read, although nobody shredded its key.
+    pub unreadable: Counter,
     /// Batches that failed otherwise.
     pub refused_failed: Counter,
     /// Records that no table can hold, or that no event is in.
@@ -62,14 +72,24 @@ impl Trail {
             "portcullis_trail_refused_batches_total",
             "Batches that the trail did not take, by reason.",
             "reason",
-            &["full", "busy", "failed"],
-            &[&figures.refused_full, &figures.refused_busy, &figures.refused_failed],
+            &["full", "busy", "keys", "failed"],
+            &[&figures.refused_full, &figures.refused_busy, &figures.refused_keys, &figures.refused_failed],
         );
         for (name, help, counter) in [
             (
                 "portcullis_trail_unprojectable_total",
                 "Records that no table shows: unreadable, or refused by its types.",
                 &figures.unprojectable,
+            ),
+            (
+                "portcullis_trail_unkept_total",
+                "Records of tenants without a key: what they told of people was not kept.",
+                &figures.unkept,
+            ),
+            (
+                "portcullis_trail_unreadable_total",
+                "Records whose sealed part could not be read, although nobody shredded its key.",
+                &figures.unreadable,
             ),
             (
                 "portcullis_trail_stalls_total",
@@ -84,6 +104,11 @@ impl Trail {
             out,
             "portcullis_trail_append_seconds",
             "Time until a batch was durable.",
+        );
+        figures.sync_latency.render(
+            out,
+            "portcullis_trail_sync_seconds",
+            "Time that the disk took to make a file's bytes durable (fdatasync).",
         );
         text
     }

@@ -18,6 +18,8 @@ pub mod recent;
 pub mod record;
 pub mod redact;
 pub mod retention;
+pub mod seal;
+mod timed;
 
 use std::collections::HashSet;
 use std::io;
@@ -29,16 +31,19 @@ use std::time::Duration;
 use portcullis_audit_log::log::{self, AppendError, Entry, Log, OpenError, Recovered};
 use portcullis_audit_log::note::Signer;
 use portcullis_audit_log::retention::Retention;
-use portcullis_audit_log::sealing::Sealer;
 use portcullis_audit_log::storage::{Disk, Storage as Folder};
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::{Clock, monotonic};
 use crate::event::{Event, RecordKey};
+use crate::keys::Keys;
+use crate::tenant::TenantId;
 pub use figures::Figures;
 use recent::Recent;
-use record::RecordError;
+use record::{Encoded, RecordError};
 use redact::Redactor;
+use seal::{Seals, Vault};
+use timed::Timed;
 
 /// How often the head is given out, at most, in milliseconds.
 const PUBLISH_MS: u64 = 5_000;
@@ -98,6 +103,11 @@ pub enum TrailError {
     /// It is shutting down.
     #[error("the audit trail is closed")]
     Closed,
+    /// The tenants' keys are not to be had.
+    #[error(
+        "the audit trail takes no events without the tenants' keys ({0}); it takes them again when the store answers"
+    )]
+    Keys(String),
     /// The disk failed, or a record cannot be written.
     #[error("the audit trail failed: {0}")]
     Failed(String),
@@ -134,7 +144,8 @@ pub struct Appended {
 struct Shared {
     log: Arc<Log>,
     recovered: Recovered,
-    sealer: Option<Arc<dyn Sealer>>,
+    retention: Retention,
+    vault: Option<Vault>,
     redactor: Option<Arc<Redactor>>,
     max_bytes: u64,
     /// Of all files, about; set right by [`Trail::measure`].
@@ -153,19 +164,15 @@ struct Shared {
 pub struct Trail(Arc<Shared>);
 
 impl Trail {
-    /// Opens the trail of a folder, or begins one.
+    /// Opens the trail of a folder, or begins one. With `keys` what it is told of people is sealed.
     ///
     /// # Errors
     /// [`TrailOpenError`], with the remedy.
-    pub fn open(
-        settings: &Settings,
-        sealer: Option<Arc<dyn Sealer>>,
-        clock: Clock,
-    ) -> Result<Self, TrailOpenError> {
+    pub fn open(settings: &Settings, keys: Option<Keys>, clock: Clock) -> Result<Self, TrailOpenError> {
         let folder = &settings.folder;
         let disk = Disk::new(folder.clone())
             .map_err(|source| TrailOpenError::Folder { folder: folder.clone(), source })?;
-        Self::over(disk, settings, sealer, clock)
+        Self::over(disk, settings, keys, clock)
             .map_err(|source| TrailOpenError::Log { folder: folder.clone(), source })
     }
 
@@ -176,11 +183,13 @@ impl Trail {
     pub fn over(
         storage: Arc<dyn Folder>,
         settings: &Settings,
-        sealer: Option<Arc<dyn Sealer>>,
+        keys: Option<Keys>,
         clock: Clock,
     ) -> Result<Self, OpenError> {
         let millis: log::Clock =
             Arc::new(move || u64::try_from(clock.now().as_millisecond()).unwrap_or_default());
+        let figures = Figures::default();
+        let storage = Arc::new(Timed::new(storage, Arc::clone(&figures.sync_latency)));
         let shape = log::Settings { publish_ms: PUBLISH_MS, ..log::Settings::default() };
         let (log, recovered) = Log::open(storage, settings.signer.clone(), shape, millis)?;
         let bytes = bytes_of(&**log.storage())?;
@@ -189,14 +198,15 @@ impl Trail {
             projected: watch::Sender::new(0),
             log: Arc::new(log),
             recovered,
-            sealer,
+            retention: settings.retention.clone(),
+            vault: keys.map(Vault::new),
             redactor: settings.redactor.clone(),
             max_bytes: settings.max_bytes,
             bytes: AtomicU64::new(bytes),
             recent: Mutex::default(),
             stalled: AtomicBool::new(false),
             failing: AtomicBool::new(false),
-            figures: Figures::default(),
+            figures,
         })))
     }
 
@@ -217,8 +227,12 @@ impl Trail {
             }
             Err(TrailError::Busy) => figures.refused_busy.add(1),
             Err(error) => {
-                let full = *error == TrailError::Full;
-                if full { &figures.refused_full } else { &figures.refused_failed }.add(1);
+                let counter = match error {
+                    TrailError::Full => &figures.refused_full,
+                    TrailError::Keys(_) => &figures.refused_keys,
+                    _ => &figures.refused_failed,
+                };
+                counter.add(1);
                 if !shared.failing.swap(true, Ordering::Relaxed) {
                     tracing::error!(category = "audit", %error, "the audit trail takes no events");
                 }
@@ -230,12 +244,22 @@ impl Trail {
     async fn append_new(&self, events: Vec<Event>) -> Result<Appended, TrailError> {
         let shared = &self.0;
         let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
-        let (keys, entries) = self.entries(events)?;
-        let stored = u64::try_from(keys.len()).unwrap_or(u64::MAX);
+        let new = self.new_of(events);
+        let stored = u64::try_from(new.len()).unwrap_or(u64::MAX);
         let duplicates = count.saturating_sub(stored);
-        if keys.is_empty() {
+        if new.is_empty() {
             return Ok(Appended { first: None, stored, duplicates });
         }
+        let keys: Vec<RecordKey> = new.iter().map(|event| event.key.clone()).collect();
+        let seals = match &shared.vault {
+            Some(vault) => {
+                let tenants: HashSet<TenantId> = new.iter().map(|event| event.tenant.clone()).collect();
+                let seals = vault.seals(tenants).await;
+                Some(seals.map_err(|error| TrailError::Keys(error.to_string()))?)
+            }
+            None => None,
+        };
+        let entries = self.entries(new, seals.as_ref())?;
         let bytes = entries.iter().map(entry_bytes).sum::<u64>();
         if shared.bytes.load(Ordering::Relaxed).saturating_add(bytes) > shared.max_bytes {
             return Err(TrailError::Full);
@@ -253,25 +277,29 @@ impl Trail {
         Ok(Appended { first: Some(appended.first), stored, duplicates })
     }
 
-    /// The records of those events that did not just come, redacted and sealed.
-    fn entries(&self, events: Vec<Event>) -> Result<(Vec<RecordKey>, Vec<Entry>), TrailError> {
+    /// Those events that did not just come.
+    fn new_of(&self, events: Vec<Event>) -> Vec<Event> {
+        let recent = self.0.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = HashSet::with_capacity(events.len());
+        events
+            .into_iter()
+            .filter(|event| !recent.holds(&event.key) && seen.insert(event.key.clone()))
+            .collect()
+    }
+
+    /// Their records, redacted and sealed.
+    fn entries(&self, events: Vec<Event>, seals: Option<&Seals>) -> Result<Vec<Entry>, TrailError> {
         let shared = &self.0;
-        let new: Vec<Event> = {
-            let recent = shared.recent.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut seen = HashSet::with_capacity(events.len());
-            events
-                .into_iter()
-                .filter(|event| !recent.holds(&event.key) && seen.insert(event.key.clone()))
-                .collect()
-        };
-        let keys = new.iter().map(|event| event.key.clone()).collect();
-        let encode = |mut event| {
+        let mut entries = Vec::with_capacity(events.len());
+        for mut event in events {
             if let Some(redactor) = &shared.redactor {
                 redactor.apply(&mut event);
             }
-            record::encode(event, shared.sealer.as_deref())
-        };
-        Ok((keys, new.into_iter().map(encode).collect::<Result<_, _>>()?))
+            let Encoded { entry, unkept } = record::encode(event, seals)?;
+            shared.figures.unkept.add(u64::from(unkept));
+            entries.push(entry);
+        }
+        Ok(entries)
     }
 
     fn note(&self, keys: &[RecordKey], bytes: u64, size: u64) {
@@ -341,10 +369,16 @@ impl Trail {
         &self.0.log
     }
 
-    /// Who opens what is sealed.
+    /// Who seals and opens.
     #[must_use]
-    pub fn sealer(&self) -> Option<&Arc<dyn Sealer>> {
-        self.0.sealer.as_ref()
+    pub fn vault(&self) -> Option<&Vault> {
+        self.0.vault.as_ref()
+    }
+
+    /// For how long its records are kept.
+    #[must_use]
+    pub fn retention(&self) -> &Retention {
+        &self.0.retention
     }
 
     /// What was counted.

@@ -2,7 +2,8 @@
 //!
 //! A page of records is stored in one transaction with the number of the record that comes next, so that each is projected
 //! once, through crashes and through other companions on the same store. A store that fails is asked again, ever more
-//! slowly; nothing is passed over. Passed over, counted and logged are only records that this release cannot read, and
+//! slowly; nothing is passed over. What is sealed is opened with the tenants' keys, and stored only if these are the same
+//! when it is ([`Progress::keys`]): a shredding that comes in between makes the page be read again. Passed over, counted and logged are only records that this release cannot read, and
 //! values that the store's own types refuse: both stay in the trail.
 
 use std::sync::Arc;
@@ -12,9 +13,11 @@ use std::time::Duration;
 use portcullis_audit_log::feed::{Feed, FeedError, Stored};
 use tokio::sync::watch;
 
+use super::seal::Vault;
 use super::{Trail, record};
 use crate::clock::monotonic;
 use crate::event::Event;
+use crate::keys::KeysError;
 use crate::metrics::{EventLabels, Metrics};
 use crate::storage::{Outcome, Progress, Storage, StorageError};
 
@@ -23,6 +26,8 @@ const PAGE_BYTES: usize = 1 << 20;
 /// The first pause after a failure, and the longest.
 const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often in a row a page is read again because its keys have changed meanwhile.
+const MOST_AGAIN: usize = 20;
 /// The longest that an end waits for what is left; the next start goes on from there.
 const LAST_WORK: Duration = Duration::from_secs(5);
 
@@ -32,6 +37,9 @@ pub enum ProjectionError {
     /// The store.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The tenants' keys.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// The trail.
     #[error(transparent)]
     Feed(#[from] FeedError),
@@ -45,6 +53,8 @@ struct Page {
     events: Vec<Event>,
     /// The number of each one's record, and what is counted of it.
     labels: Vec<(u64, EventLabels)>,
+    /// What it was opened with.
+    keys: Vec<(String, u64)>,
     from: u64,
     to: u64,
 }
@@ -117,6 +127,20 @@ impl Projector {
     /// # Errors
     /// [`ProjectionError`]; what was projected stays so.
     pub async fn catch_up(&mut self, end: &watch::Receiver<bool>) -> Result<(), ProjectionError> {
+        let mut again = 0;
+        loop {
+            let before = self.trail.projected();
+            match self.pass(end).await {
+                Err(ProjectionError::Storage(StorageError::Conflict)) if again < MOST_AGAIN => {
+                    again = if self.trail.projected() > before { 0 } else { again + 1 };
+                    self.feed = None;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn pass(&mut self, end: &watch::Receiver<bool>) -> Result<(), ProjectionError> {
         if self.feed.is_none() {
             let position = self.position().await?;
             self.trail.0.projected.send_replace(position);
@@ -155,7 +179,7 @@ impl Projector {
             stored = position,
             "the trail has fewer records than the store has seen of it: it was taken back to an earlier state"
         );
-        self.storage.project(Vec::new(), Some(Progress { log: log.clone(), from: position, to: 0 })).await?;
+        self.storage.project(Vec::new(), Some(Progress::new(log, position, 0))).await?;
         Ok(0)
     }
 
@@ -180,8 +204,8 @@ impl Projector {
         let metrics = Arc::clone(&self.metrics);
         let trail = self.trail.clone();
         async move {
-            let Page { events, labels, from, to } = page;
-            let progress = Progress { log: trail.recovered().origin.clone(), from, to };
+            let Page { events, labels, keys, from, to } = page;
+            let progress = Progress { keys, ..Progress::new(&trail.recovered().origin, from, to) };
             match storage.project(events, Some(progress)).await {
                 Ok(outcomes) => count(&metrics, &labels, &outcomes),
                 Err(StorageError::Unstorable(_)) => one_by_one(&*storage, &trail, &metrics, from, to).await?,
@@ -205,19 +229,24 @@ fn page(
     if read.next == from {
         return Ok(None);
     }
-    let mut page = Page { events: Vec::new(), labels: Vec::new(), from, to: read.next };
+    let mut page = Page { events: Vec::new(), labels: Vec::new(), keys: Vec::new(), from, to: read.next };
+    let mut opener = trail.vault().map(Vault::opener);
     for stored in &read.records {
-        match record::decode(stored, trail.sealer().map(|sealer| &**sealer)) {
+        match record::decode(stored, opener.as_mut()) {
             Ok(event) => {
                 page.labels.push((stored.index, EventLabels::of(&event)));
                 page.events.push(event);
             }
             // The key may be had later.
-            Err(record::RecordError::Sealing(error)) => {
-                return Err(StorageError::Failed(error.to_string()).into());
-            }
+            Err(record::RecordError::Keys(error)) => return Err(error.into()),
             Err(error) if tell => pass_over(trail, stored, &error),
             Err(_) => {}
+        }
+    }
+    if let Some(opener) = opener {
+        page.keys = opener.revisions();
+        if tell {
+            trail.0.figures.unreadable.add(opener.unreadable());
         }
     }
     Ok(Some(page))
@@ -246,7 +275,7 @@ async fn one_by_one(
     let Some(page) = page(trail, &mut feed, to, usize::MAX, false)? else { return Ok(()) };
     for (event, label) in page.events.into_iter().zip(page.labels) {
         let after = label.0.saturating_add(1);
-        let step = || Some(Progress { log: log.clone(), from, to: after });
+        let step = || Some(Progress { keys: page.keys.clone(), ..Progress::new(log, from, after) });
         match storage.project(vec![event], step()).await {
             Ok(outcomes) => count(metrics, &[label], &outcomes),
             Err(StorageError::Unstorable(error)) => {
@@ -264,7 +293,7 @@ async fn one_by_one(
         from = after;
     }
     if from < to {
-        storage.project(Vec::new(), Some(Progress { log: log.clone(), from, to })).await?;
+        storage.project(Vec::new(), Some(Progress::new(log, from, to))).await?;
     }
     Ok(())
 }

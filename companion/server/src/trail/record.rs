@@ -3,23 +3,25 @@
 //! The public part is a JSON object: `v` (1), `epoch`, `sequence`, `event_type`, `severity`, `details`, and where there are
 //! any `at_arrival`, `rate_limit`, `gap`. What tells of a person is an object of its own: `user_id`, `ip_address`,
 //! `user_agent`, and of the details those in [`PERSONAL`]; of an application's own event all but the names that we put
-//! there. With a key of the tenant it is sealed, and stands in the record's sealed part; without one it stands beside the
-//! rest as `personal`. Tenant and time are the record's own.
+//! there. It is sealed under the tenant's key ([`super::seal`]) and stands in the record's sealed part; a trail without keys,
+//! and releases before there were any, have it beside the rest as `personal`. Tenant and time are the record's own.
 
 use portcullis_audit_log::feed::Stored;
 use portcullis_audit_log::log::Entry;
-use portcullis_audit_log::sealing::{SealError, Sealer};
+use portcullis_keyring::Error;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::seal::{Opener, Seals};
 use crate::clock::{Timestamp, at_millis};
 use crate::event::{Epoch, Event, EventType, Gap, RateLimitExcess, RecordKey, Sequence, Severity};
+use crate::keys::KeysError;
 use crate::tenant::TenantId;
 
-/// Details that tell of a person, or may.
+/// Details that tell of a person, or may. `storage::erasure` knows them too.
 pub const PERSONAL: [&str; 4] = ["user_agent", "query", "excerpt", "referer"];
 /// Details of an application's event that are ours.
-const OURS: [&str; 4] = ["uid", "correlation_id", "source", "token_id"];
+pub const OURS: [&str; 4] = ["uid", "correlation_id", "source", "token_id"];
 const VERSION: u8 = 1;
 
 /// Why a record is no event that this release can read.
@@ -31,9 +33,12 @@ pub enum RecordError {
     /// A field that cannot be.
     #[error("{0}: cannot be")]
     Field(&'static str),
-    /// The tenant's key could not be asked.
+    /// It could not be sealed.
     #[error(transparent)]
-    Sealing(#[from] SealError),
+    Sealing(#[from] Error),
+    /// Keys are not to be had; it may be opened later.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -89,11 +94,19 @@ enum Missing {
     VmDied { epoch: String, from: i64, to: i64 },
 }
 
-/// The record of an event, sealed if there is somebody who can.
+/// An event as it is appended.
+pub struct Encoded {
+    /// The record.
+    pub entry: Entry,
+    /// Whether something that tells of a person was left out, because the tenant has no key.
+    pub unkept: bool,
+}
+
+/// The record of an event, sealed if there are keys.
 ///
 /// # Errors
-/// The tenant's key could not be had: the event must not be stored then.
-pub fn encode(event: Event, sealer: Option<&dyn Sealer>) -> Result<Entry, RecordError> {
+/// It could not be sealed: the event must not be stored then.
+pub fn encode(event: Event, seals: Option<&Seals>) -> Result<Encoded, RecordError> {
     let row = event.key.to_string();
     let Event { key, tenant, event_type, severity, mut details, at, .. } = event;
     let personal = Personal {
@@ -124,21 +137,23 @@ pub fn encode(event: Event, sealer: Option<&dyn Sealer>) -> Result<Entry, Record
         }),
         personal: None,
     };
-    let mut sealed = Vec::new();
+    let (mut sealed, mut unkept) = (Vec::new(), false);
     if !personal.is_empty() {
-        match sealer {
+        match seals {
             None => public.personal = Some(personal),
-            Some(sealer) => {
-                sealed = sealer.seal(tenant.as_str(), &row, &serde_json::to_vec(&personal)?)?;
-            }
+            Some(seals) => match seals.seal(&tenant, &row, &serde_json::to_vec(&personal)?)? {
+                Some(envelope) => sealed = envelope,
+                None => unkept = true,
+            },
         }
     }
-    Ok(Entry {
+    let entry = Entry {
         tenant: tenant.as_str().to_owned(),
         time: u64::try_from(at.as_millisecond()).unwrap_or(0),
         public: serde_json::to_vec(&public)?,
         sealed,
-    })
+    };
+    Ok(Encoded { entry, unkept })
 }
 
 /// An application's own event may say anything about a person anywhere.
@@ -151,11 +166,11 @@ fn take_personal(details: &mut Map<String, Value>) -> Map<String, Value> {
     names.into_iter().filter_map(|name| details.remove(&name).map(|value| (name, value))).collect()
 }
 
-/// The event of a record. What was sealed under a key that is gone is left out.
+/// The event of a record. What is sealed is left out without an `opener`, and when its key is gone.
 ///
 /// # Errors
 /// [`RecordError`].
-pub fn decode(stored: &Stored, sealer: Option<&dyn Sealer>) -> Result<Event, RecordError> {
+pub fn decode(stored: &Stored, opener: Option<&mut Opener<'_>>) -> Result<Event, RecordError> {
     let wrong = RecordError::Field;
     let public: Public = serde_json::from_slice(&stored.public)?;
     if public.v != VERSION {
@@ -166,16 +181,17 @@ pub fn decode(stored: &Stored, sealer: Option<&dyn Sealer>) -> Result<Event, Rec
         epoch: Epoch::new(&public.epoch).ok_or(wrong("epoch"))?,
         sequence: sequence(public.sequence).ok_or(wrong("sequence"))?,
     };
+    let tenant = TenantId::new(&stored.tenant).map_err(|_| wrong("tenant"))?;
     let mut personal = public.personal.unwrap_or_default();
-    if let (false, Some(sealer)) = (stored.sealed.is_empty(), sealer)
-        && let Some(plain) = sealer.open(&stored.tenant, &key.to_string(), &stored.sealed)?
+    if let (false, Some(opener)) = (stored.sealed.is_empty(), opener)
+        && let Some(plain) = opener.open(&tenant, &key.to_string(), &stored.sealed)?
     {
-        personal = serde_json::from_slice(&plain)?;
+        personal = serde_json::from_slice(plain.expose())?;
     }
     let mut details = public.details;
     details.extend(personal.details);
     Ok(Event {
-        tenant: TenantId::new(&stored.tenant).map_err(|_| wrong("tenant"))?,
+        tenant,
         event_type: EventType::new(&public.event_type).ok_or(wrong("event_type"))?,
         severity: Severity::from_name(&public.severity).ok_or(wrong("severity"))?,
         user_id: personal.user_id,
@@ -188,6 +204,18 @@ pub fn decode(stored: &Stored, sealer: Option<&dyn Sealer>) -> Result<Event, Rec
         gap: public.gap.map(|missing| gap(missing, sequence)).transpose()?,
         key,
     })
+}
+
+/// What a record tells of people, as it was sealed; null when nobody can read it any more.
+///
+/// # Errors
+/// [`RecordError`].
+pub fn personal(stored: &Stored, opener: &mut Opener<'_>) -> Result<Value, RecordError> {
+    let public: Public = serde_json::from_slice(&stored.public)?;
+    let tenant = TenantId::new(&stored.tenant).map_err(|_| RecordError::Field("tenant"))?;
+    let row = format!("{}-{}", public.epoch, public.sequence);
+    let opened = opener.open(&tenant, &row, &stored.sealed)?;
+    Ok(opened.map(|plain| serde_json::from_slice(plain.expose())).transpose()?.unwrap_or_default())
 }
 
 fn excess(excess: Excess) -> Result<RateLimitExcess, RecordError> {

@@ -172,6 +172,9 @@ async fn keys_are_made_rotated_rewrapped_shut_out_and_shredded(store: Store) {
 
     let least = |version: u32, trim: bool| json!({"min_decrypt_version": version, "trim": trim}).to_string();
     assert_eq!(manage(&running, "PUT", "acme", "", &least(3, false)).await.0, 422);
+    let (status, refused) = manage(&running, "PUT", "acme", "", &least(2, false)).await;
+    assert_eq!((status, &refused["reason"]), (409, &json!("still-needed")), "the trail may need it");
+    running.clock.advance(Duration::from_secs(93 * 86_400));
     let (_, changed) = manage(&running, "PUT", "acme", "", &least(2, false)).await;
     assert_eq!(
         (&changed["min_decrypt_version"], changed["versions"].as_array().unwrap().len()),
@@ -191,7 +194,7 @@ async fn keys_are_made_rotated_rewrapped_shut_out_and_shredded(store: Store) {
     assert_eq!(running.post(ENCRYPT, &body, &running.of_tenant("acme")).await.status, 410);
     assert_eq!(manage(&running, "POST", "acme", "/rotate", "").await.0, 410);
     let (_, left) = manage(&running, "GET", "acme", "", "").await;
-    assert_eq!((&left["versions"], &left["shredded_at"]), (&json!([]), &json!("2026-03-01T12:00:30.000Z")));
+    assert_eq!((&left["versions"], &left["shredded_at"]), (&json!([]), &json!("2026-06-02T12:00:30.000Z")));
     // Only on demand is there a new key, which opens nothing of before.
     assert_eq!(manage(&running, "POST", "acme", "", "").await.1["current_version"], 3);
     assert_eq!(decrypt(&running, "acme", &second).await, (422, json!("not-opened")));

@@ -3,6 +3,7 @@
 
 mod access;
 mod api;
+mod bad_input;
 mod commands;
 mod description;
 mod events;
@@ -17,6 +18,7 @@ mod limits;
 mod logs;
 mod monitoring;
 mod outage;
+mod people;
 mod policies;
 mod sessions;
 mod storage;

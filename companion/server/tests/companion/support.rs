@@ -96,7 +96,7 @@ pub fn trail_settings(folder: &Path) -> trail::Settings {
         folder: folder.join("audit"),
         signer: Signer::from_seed(&[7; 32]),
         redactor: None,
-        retention: Default::default(),
+        retention: trail::retention::rules(Duration::from_secs(90 * 86_400), None, &[]).unwrap(),
         max_bytes: 1 << 30,
     }
 }
@@ -147,6 +147,7 @@ fn settings(folder: &Path, place: Place, demonstration: bool) -> Settings {
             encryption: true,
             rate_limiting: true,
             audit_logging: true,
+            database_optimization: true,
         },
         environment: Environment::Development,
         log_file: None,

@@ -13,7 +13,7 @@ use portcullis_server::trail::redact::Redactor;
 use serde_json::{Value, json};
 
 use crate::commands::{output, portcullis, text, url};
-use crate::support::{Running, Store, on_each_store, record, start_time};
+use crate::support::{ROOT_KEY, Running, Store, on_each_store, record, start_time};
 
 fn audit(folder: &Path, arguments: &[&str]) -> Output {
     output(folder, &[&["audit"], arguments].concat())
@@ -52,6 +52,7 @@ async fn events_go_through_the_trail_and_the_tables_are_made_of_it(store: Store)
     companion.stop().await.unwrap();
     let mut rebuild = portcullis(folder.path(), &["audit", "rebuild"]);
     rebuild.env("DATABASE_URL", url(&place)).env("AUDIT_SIGNING_KEY", "07".repeat(32));
+    rebuild.env("ENCRYPTION_KEY", ROOT_KEY);
     let rebuilt = rebuild.output().unwrap();
     assert!(rebuilt.status.success(), "{}", text(&rebuilt.stderr));
     assert!(
@@ -94,7 +95,8 @@ async fn a_trail_that_is_full_refuses_is_seen_and_drops_nothing(store: Store) {
     };
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
     assert_eq!(refused.json()["reason"], "audit-unavailable");
-    let own = running.post("/api/security/events/acme", &json!({"event_type": "x"}), &running.admin()).await;
+    let own = json!({"event_type": "x", "details": {"note": "x".repeat(2_000)}});
+    let own = running.post("/api/security/events/acme", &own, &running.admin()).await;
     assert_eq!(own.status, 503, "{}", own.body);
     let status = running.get("/api/security/status", Some(&running.admin())).await.json();
     assert_eq!(status["audit_logging_enabled"], false);

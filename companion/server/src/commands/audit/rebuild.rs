@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::cli::StoreArgs;
 use crate::clock::Clock;
+use crate::keys::{Absent, Keys, Service};
 use crate::metrics::Metrics;
 use crate::settings::{database, existing_trail, process_variables};
 use crate::storage::{self, Shape, Statement, Storage, Transaction};
@@ -21,11 +22,13 @@ use crate::trail::projector::Projector;
 pub fn run(args: &StoreArgs) -> anyhow::Result<()> {
     let place = database(args)?;
     let settings = existing_trail(&args.data_dir, &process_variables)?;
+    let service = Service::new(&process_variables, &args.data_dir, Absent::Reuse)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         // Its lock keeps `serve` away.
-        let trail = Trail::open(&settings, None, Clock::System)?;
         let storage = storage::open(&place, Shape::default()).await?;
+        let keys = Keys::new(Arc::clone(&storage), &service, Clock::System);
+        let trail = Trail::open(&settings, Some(keys), Clock::System)?;
         let removed = empty(&*storage, &trail.recovered().origin).await?;
         let metrics = Arc::new(Metrics::default());
         let mut projector = Projector::new(trail.clone(), Arc::clone(&storage), metrics);
@@ -38,10 +41,12 @@ pub fn run(args: &StoreArgs) -> anyhow::Result<()> {
         let rows = storage.read(Statement::new("SELECT count(*) FROM security_events")).await?;
         let events = rows.first().map(|row| row.int(0)).transpose()?.unwrap_or(0);
         let passed_over = trail.figures().unprojectable.value();
+        let unreadable = trail.figures().unreadable.value();
         trail.close().await;
         storage.close().await?;
         super::super::print(&format!(
-            "{place}: {removed} events removed; {events} filled in from {} records; {passed_over} could not be shown",
+            "{place}: {removed} events removed; {events} filled in from {} records; {passed_over} could not be shown; of {unreadable} \
+             what they tell of people cannot be read",
             trail.size()
         ))
     })

@@ -79,8 +79,9 @@ async fn store(
     }
     for progress in batches.iter().filter_map(|batch| batch.progress.as_ref()) {
         let statement = progress.statement();
-        let prepared = transaction.prepare_cached(&numbered(&statement.sql)).await?;
+        let prepared = transaction.prepare_cached(&numbered(statement.for_postgres())).await?;
         statement.check(transaction.execute(&prepared, &parameters(&statement.values)).await?)?;
+        check_keys(&transaction, &progress.keys).await?;
     }
     let events: Vec<&Event> = batches.iter().flat_map(|batch| &batch.events).collect();
     let known = known(&transaction, &events).await?;
@@ -109,6 +110,29 @@ async fn store(
     count(&transaction, &new).await?;
     transaction.commit().await?;
     Ok(outcomes)
+}
+
+/// Behind the lock: who shreds takes it after the keys are deleted, and finds what was stored before.
+async fn check_keys(transaction: &Transaction<'_>, keys: &[(String, u64)]) -> Result<(), StorageError> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let statement = transaction
+        .prepare_cached(
+            "SELECT count(*) FROM unnest($1::text[], $2::bigint[]) AS used (t, r) \
+             JOIN tenant_keys ON tenant_id = t AND revision = r",
+        )
+        .await?;
+    let (tenants, revisions): (Vec<&str>, Vec<i64>) = keys
+        .iter()
+        .map(|(tenant, revision)| (tenant.as_str(), i64::try_from(*revision).unwrap_or(i64::MAX)))
+        .unzip();
+    let valid: i64 = transaction.query_one(&statement, &[&tenants, &revisions]).await?.try_get(0)?;
+    if usize::try_from(valid).is_ok_and(|valid| valid == keys.len()) {
+        Ok(())
+    } else {
+        Err(StorageError::Conflict)
+    }
 }
 
 /// Which of the records that carry the time of their arrival are here already: the unique index finds a record again only if

@@ -162,7 +162,7 @@ impl Storage for PostgresStorage {
     fn read(&self, statement: Statement) -> Pending<'_, Vec<Row>> {
         Box::pin(async move {
             let client = self.pool.get().await?;
-            let prepared = client.prepare_cached(&value::numbered(&statement.sql)).await?;
+            let prepared = client.prepare_cached(&value::numbered(statement.for_postgres())).await?;
             let rows = client.query(&prepared, &parameters(&statement.values)).await?;
             rows.iter().map(value::row).collect()
         })
@@ -222,7 +222,7 @@ async fn write(client: &mut Client, transaction: Transaction) -> Result<Vec<Done
     // Prepared before the transaction begins: a round trip less while locks are held.
     let mut prepared = Vec::with_capacity(transaction.statements.len());
     for statement in &transaction.statements {
-        prepared.push(client.prepare_cached(&value::numbered(&statement.sql)).await?);
+        prepared.push(client.prepare_cached(&value::numbered(statement.for_postgres())).await?);
     }
     let open = client.transaction().await?;
     if let Some(lock) = &transaction.lock {

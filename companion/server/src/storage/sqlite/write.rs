@@ -224,6 +224,7 @@ fn append(
     let savepoint = transaction.savepoint()?;
     if let Some(progress) = progress {
         execute_one(&savepoint, &progress.statement())?;
+        check_keys(&savepoint, &progress.keys)?;
     }
     let mut counts = Counts::default();
     let mut outcomes = Vec::with_capacity(events.len());
@@ -233,6 +234,16 @@ fn append(
     counts.flush(&savepoint)?;
     savepoint.commit()?;
     Ok(outcomes)
+}
+
+fn check_keys(store: &Savepoint<'_>, keys: &[(String, u64)]) -> Result<(), StorageError> {
+    let mut found =
+        store.prepare_cached("SELECT 1 FROM tenant_keys WHERE tenant_id = ?1 AND revision = ?2")?;
+    for (tenant, revision) in keys {
+        let valid = found.query_row(params![tenant, revision], |_| Ok(())).optional()?;
+        valid.ok_or(StorageError::Conflict)?;
+    }
+    Ok(())
 }
 
 fn insert(
