@@ -52,9 +52,9 @@ e2e: build ## Run the end-to-end tests alone
 bench: build ## Measure what Portcullis adds to a request; ARGS=--help tells what can be chosen
 	@$(XTASK) bench -- $(ARGS)
 
-endurance: wasm ## Send REQUESTS (1,000,000) through a module under wasmtime: its memory must not grow
-	@REQUESTS=$(or $(REQUESTS),1000000) cargo test --release --workspace --test wasm -- --nocapture \
-	  cost::memory_does_not_grow_with_requests cost::a_worker_is_ready
+endurance: wasm ## Send REQUESTS (1,000,000), and those of KEYS (10,000,000) users, through a module: its memory must not grow
+	@REQUESTS=$(or $(REQUESTS),1000000) KEYS=$(or $(KEYS),10000000) cargo test --release --workspace --test wasm -- --nocapture \
+	  cost::memory_does_not_grow_with_requests cost::memory_does_not_grow_with_keys cost::a_worker_is_ready
 
 corpus: $(if $(filter envoy,$(VIA)),build,cargo) ## Count what of recorded requests is refused: CORPUS=folder [VIA=envoy]
 	@cargo run --quiet --release --bin corpus -- $(if $(VIA),--via $(VIA)) \

@@ -143,6 +143,59 @@ fn memory_does_not_grow_with_requests() {
     assert_eq!(process.metric("portcullis_audit_dropped_total"), 0);
 }
 
+/// Keys after which memory must have reached its size, and the most that a worker may have for a million of them.
+const KEYS_SETTLED: u64 = 20_000;
+const KEYS_MEMORY: usize = 64 * 1024 * 1024;
+
+/// `KEYS=10000000` limits so many users, each by a limit that stays in use: `make endurance`.
+#[test]
+fn memory_does_not_grow_with_keys() {
+    let keys = std::env::var("KEYS").map_or(60_000, |text| text.parse().unwrap());
+    assert!(keys > KEYS_SETTLED, "KEYS={keys}: more than {KEYS_SETTLED} are needed");
+    let process = Process::new(1);
+    let config = json!({
+        "policies": ["rate_limit"],
+        "tenant": {"from": [{"header": "x-tenant-id", "set_by": "client"}]},
+        "user": {"from": [{"header": "x-user-id", "set_by": "client"}]},
+        "rate_limit": {"rules": [{"name": "daily", "per": ["tenant", "user"], "limit": 1, "window": "24h"}]},
+    });
+    let mut vm = worker(&process, &config);
+    let (mut settled, mut shared) = (0, Vec::new());
+    for key in 0..keys {
+        let request = Request::new("GET", "/")
+            .with("x-tenant-id", format!("tenant-{}", key % 1000))
+            .with("x-user-id", format!("user-{key}"));
+        exchange(&mut vm, &request);
+        if key.is_multiple_of(1000) {
+            vm.tick().unwrap();
+            vm.take_calls();
+        }
+        if key == KEYS_SETTLED {
+            settled = vm.memory_bytes();
+        }
+        if (key + 1).is_multiple_of(keys / 10) {
+            let data = process.shared_data();
+            println!(
+                "{} keys: {} bytes of the VM, {} shared by all workers under {} names",
+                key + 1,
+                vm.memory_bytes(),
+                data.bytes(),
+                data.keys().len()
+            );
+            shared.push(data.bytes());
+        }
+    }
+    assert_eq!(vm.memory_bytes(), settled, "the VM grew");
+    let most = portcullis_policy::limits::SHARED_SLOTS as usize;
+    let (names, bytes) = (process.shared_data().keys().len(), process.shared_data().bytes());
+    assert!(names <= most + 2, "{names} names");
+    assert!(bytes + vm.memory_bytes() <= KEYS_MEMORY, "{bytes} shared, {} of the VM", vm.memory_bytes());
+    // A slot has 13 places: with so many keys every slot is full, and stays as large as it is.
+    if keys >= 80 * u64::from(portcullis_policy::limits::SHARED_SLOTS) / 2 {
+        assert_eq!(shared[shared.len() / 2], shared[shared.len() - 1], "shared data grew");
+    }
+}
+
 /// A new VM, from nothing to its first request: the module itself is compiled already.
 #[test]
 fn a_worker_is_ready_at_once() {

@@ -1,8 +1,6 @@
 use std::time::Duration;
 
-use portcullis_policy::{
-    Actions, CorrelationId, Fact, Facts, Header, LocalSlots, Moment, Request, Tenant, config,
-};
+use portcullis_policy::{Fact, Facts, Header, LocalSlots, Moment, Request, Tenant, config};
 use serde_json::json;
 
 use super::*;
@@ -29,22 +27,7 @@ impl Facts for Bodies {
 }
 
 fn request(scheme: &[u8]) -> Request {
-    Request {
-        tenant: Tenant::public(),
-        user: None,
-        client_ip: None,
-        actions: Actions::default(),
-        action: String::new(),
-        route: String::new(),
-        correlation_id: CorrelationId::make([0, 0]),
-        method: Vec::new(),
-        path: Vec::new(),
-        host: Vec::new(),
-        scheme: scheme.to_vec(),
-        user_agent: Vec::new(),
-        started: Duration::from_millis(1),
-        started_wall_ns: 0,
-    }
+    Request { scheme: scheme.to_vec(), started: Duration::from_millis(1), ..Request::of(Tenant::public()) }
 }
 
 /// The response's headers as a host would leave them.

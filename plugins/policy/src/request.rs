@@ -168,6 +168,26 @@ pub struct Request {
 }
 
 impl Request {
+    /// A request of which nothing is known but whose it is.
+    pub fn of(tenant: Tenant) -> Self {
+        Self {
+            tenant,
+            user: None,
+            client_ip: None,
+            actions: Actions::default(),
+            action: String::new(),
+            route: String::new(),
+            correlation_id: CorrelationId::make([0, 0]),
+            method: Vec::new(),
+            path: Vec::new(),
+            host: Vec::new(),
+            scheme: Vec::new(),
+            user_agent: Vec::new(),
+            started: Duration::ZERO,
+            started_wall_ns: 0,
+        }
+    }
+
     /// The path without query.
     pub fn path_only(&self) -> &[u8] {
         self.split_path().0

@@ -4,8 +4,8 @@
 use std::{hint::black_box, time::Duration};
 
 use portcullis_policy::{
-    Actions, ConfigErrors, Context, CorrelationId, Effects, Event, Headers, LocalSlots, Moment, NoFacts,
-    Policy, Request, SharedState, Site, Tenant, User, Vocabulary, limits,
+    Actions, ConfigErrors, Context, Effects, Event, Headers, LocalSlots, Moment, NoFacts, Policy, Request,
+    SharedState, Site, Tenant, User, Vocabulary, limits,
 };
 use portcullis_rate_limit::{HeadersWire, RateLimit, Stream, Wire};
 
@@ -13,20 +13,9 @@ fn request(tenant: u64, user: u64, actions: &[usize]) -> Option<Request> {
     let mut set = Actions::default();
     actions.iter().for_each(|action| set.insert(*action));
     Some(Request {
-        tenant: Tenant::new(format!("tenant-{tenant}").as_bytes())?,
         user: User::new(format!("user-{user}").as_bytes()),
-        client_ip: None,
         actions: set,
-        action: String::new(),
-        route: String::new(),
-        correlation_id: CorrelationId::make([0, 0]),
-        method: Vec::new(),
-        path: Vec::new(),
-        host: Vec::new(),
-        scheme: Vec::new(),
-        user_agent: Vec::new(),
-        started: Duration::ZERO,
-        started_wall_ns: 0,
+        ..Request::of(Tenant::new(format!("tenant-{tenant}").as_bytes())?)
     })
 }
 

@@ -14,9 +14,8 @@ use portcullis_limits::{
     wire::{Call, Grants},
 };
 use portcullis_policy::{
-    Actions, ConfigErrors, Context, CorrelationId, Effect, Effects, Event, Headers, LocalSlots, Moment,
-    NoFacts, Outcome, Policy, Request, SharedState, Site, SlotValue, StateError, StoreResult, Tenant, User,
-    Vocabulary, WorkerState,
+    ConfigErrors, Context, Effect, Effects, Event, Headers, LocalSlots, Moment, NoFacts, Outcome, Policy,
+    Request, SharedState, Site, SlotValue, StateError, StoreResult, Tenant, User, Vocabulary, WorkerState,
 };
 use portcullis_rate_limit::{
     RateLimit, Stream, Wire,
@@ -73,22 +72,7 @@ impl SharedState for Meeting<'_> {
 struct Meeting<'w>(&'w Slots, Option<&'w mut Desk>);
 
 fn request(user: &str) -> Request {
-    Request {
-        tenant: Tenant::new(b"acme").unwrap(),
-        user: User::new(user.as_bytes()),
-        client_ip: None,
-        actions: Actions::default(),
-        action: String::new(),
-        route: String::new(),
-        correlation_id: CorrelationId::make([0, 0]),
-        method: Vec::new(),
-        path: Vec::new(),
-        host: Vec::new(),
-        scheme: Vec::new(),
-        user_agent: Vec::new(),
-        started: Duration::ZERO,
-        started_wall_ns: 0,
-    }
+    Request { user: User::new(user.as_bytes()), ..Request::of(Tenant::new(b"acme").unwrap()) }
 }
 
 impl Worker {

@@ -15,9 +15,8 @@ use portcullis_limits::{
     wire::{Call, Grants},
 };
 use portcullis_policy::{
-    Actions, ConfigErrors, Context, CorrelationId, Effect, Effects, Event, Headers, LocalSlots, Moment,
-    NoFacts, Outcome, Policy, Request, SharedState, Site, SlotValue, StateError, StoreResult, Tenant,
-    Vocabulary, WorkerState,
+    ConfigErrors, Context, Effect, Effects, Event, Headers, LocalSlots, Moment, NoFacts, Outcome, Policy,
+    Request, SharedState, Site, SlotValue, StateError, StoreResult, Tenant, Vocabulary, WorkerState,
 };
 use portcullis_rate_limit::{
     RateLimit, Stream, Wire,
@@ -58,22 +57,7 @@ fn policy(rule: serde_json::Value) -> RateLimit {
 }
 
 fn request() -> Request {
-    Request {
-        tenant: Tenant::new(b"acme").unwrap(),
-        user: None,
-        client_ip: None,
-        actions: Actions::default(),
-        action: String::new(),
-        route: String::new(),
-        correlation_id: CorrelationId::make([0, 0]),
-        method: Vec::new(),
-        path: Vec::new(),
-        host: Vec::new(),
-        scheme: Vec::new(),
-        user_agent: Vec::new(),
-        started: Duration::ZERO,
-        started_wall_ns: 0,
-    }
+    Request::of(Tenant::new(b"acme").unwrap())
 }
 
 impl Process {

@@ -6,28 +6,13 @@
 use std::time::{Duration, Instant};
 
 use portcullis_policy::{
-    Actions, ConfigErrors, Context, CorrelationId, Effects, Event, Header, Headers, LocalSlots, Moment,
-    NoFacts, Policy, Request, Site, Tenant, Vocabulary, json,
+    ConfigErrors, Context, Effects, Event, Header, Headers, LocalSlots, Moment, NoFacts, Policy, Request,
+    Site, Tenant, Vocabulary, json,
 };
 use portcullis_sanitize::{Sanitize, Stream, Wire};
 
 fn request() -> Request {
-    Request {
-        tenant: Tenant::public(),
-        user: None,
-        client_ip: None,
-        actions: Actions::default(),
-        action: String::new(),
-        route: String::new(),
-        correlation_id: CorrelationId::make([0, 0]),
-        method: Vec::new(),
-        path: Vec::new(),
-        host: Vec::new(),
-        scheme: Vec::new(),
-        user_agent: Vec::new(),
-        started: Duration::ZERO,
-        started_wall_ns: 0,
-    }
+    Request::of(Tenant::public())
 }
 
 /// The best of several rounds, per request: what disturbs a round only adds to it.

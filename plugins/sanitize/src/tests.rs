@@ -1,11 +1,7 @@
 mod bodies;
 mod exclusions;
 
-use std::time::Duration;
-
-use portcullis_policy::{
-    Actions, CorrelationId, Decision, Header, LocalSlots, Moment, NoFacts, Request, Tenant, Verdict, config,
-};
+use portcullis_policy::{Decision, Header, LocalSlots, Moment, NoFacts, Request, Tenant, Verdict, config};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -20,22 +16,7 @@ pub(crate) fn policy(wire: serde_json::Value) -> Sanitize {
 }
 
 fn request() -> Request {
-    Request {
-        tenant: Tenant::public(),
-        user: None,
-        client_ip: None,
-        actions: Actions::default(),
-        action: String::new(),
-        route: String::new(),
-        correlation_id: CorrelationId::make([0, 0]),
-        method: Vec::new(),
-        path: Vec::new(),
-        host: Vec::new(),
-        scheme: Vec::new(),
-        user_agent: Vec::new(),
-        started: Duration::ZERO,
-        started_wall_ns: 0,
-    }
+    Request::of(Tenant::public())
 }
 
 /// Plays a request; all effects, in order.

@@ -58,6 +58,28 @@ pub fn variants(dist: &Path, base: &Map<String, Value>) -> Result<Vec<Variant>> 
     ])
 }
 
+/// A limit for each user that stays in use for hours, whose requests are [`small_get`].
+///
+/// # Errors
+/// When the configuration cannot be put together.
+pub fn daily(dist: &Path) -> Result<Variant> {
+    let configuration = json!({
+        "policies": ["rate_limit"],
+        "tenant": {"from": [{"header": "x-tenant-id", "set_by": "client"}]},
+        "user": {"from": [{"header": "x-user-id", "set_by": "client"}]},
+        "rate_limit": {"rules": [{"name": "daily", "per": ["tenant", "user"], "limit": 20, "window": "24h"}]}
+    });
+    Ok(Variant {
+        name: "a daily limit".to_owned(),
+        filters: vec![wasm(&json!({"filename": dist.join("portcullis.wasm")}), &configuration)],
+        rate_limits: json!([]),
+        requests: vec![small_get()],
+        baseline: ALONE,
+        noop: NOOP,
+        goal: Goal::default(),
+    })
+}
+
 /// A request of a user of each tenant.
 fn requests() -> Vec<Vec<u8>> {
     let get = String::from_utf8_lossy(&small_get()).into_owned();

@@ -72,17 +72,20 @@ fn content_length(head: &[u8]) -> usize {
         .unwrap_or(0)
 }
 
+/// The request of that number.
+pub type Make = Box<dyn Fn(usize) -> Vec<u8>>;
+
 /// Connections to one Envoy, and the requests that go over them.
 pub struct Load {
     connections: Vec<TcpStream>,
-    requests: Vec<Vec<u8>>,
+    request: Make,
     /// How many were sent.
     sent: usize,
 }
 
 impl Load {
-    /// Opens the connections; the requests are sent in turn.
-    pub fn connect(port: u16, connections: usize, requests: Vec<Vec<u8>>) -> Result<Self> {
+    /// Opens the connections.
+    pub fn connect(port: u16, connections: usize, request: Make) -> Result<Self> {
         let connections = (0..connections)
             .map(|_| {
                 let connection = TcpStream::connect(("127.0.0.1", port))?;
@@ -91,7 +94,7 @@ impl Load {
                 Ok(connection)
             })
             .collect::<Result<_>>()?;
-        Ok(Self { connections, requests, sent: 0 })
+        Ok(Self { connections, request, sent: 0 })
     }
 
     /// Sends that many requests, one in flight on each connection, and insists on 200.
@@ -101,9 +104,7 @@ impl Load {
         while left > 0 {
             let batch = left.min(self.connections.len());
             for connection in self.connections.iter_mut().take(batch) {
-                let turn = self.sent.checked_rem(self.requests.len()).unwrap_or(0);
-                let request = self.requests.get(turn).context("there is no request to send")?;
-                connection.write_all(request).context("sending")?;
+                connection.write_all(&(self.request)(self.sent)).context("sending")?;
                 self.sent = self.sent.wrapping_add(1);
             }
             for connection in self.connections.iter_mut().take(batch) {

@@ -6,6 +6,7 @@
 //! what is called often is a price of the start, not of a request: it is told apart.
 
 mod envoy;
+pub mod keys;
 mod levels;
 mod load;
 mod noop;
@@ -93,7 +94,11 @@ pub fn run(options: &Options, progress: &mut dyn std::io::Write) -> Result<Vec<R
     }
     let mut loads = Vec::new();
     for (envoy, variant) in envoys.iter().zip(&chosen) {
-        loads.push(Load::connect(envoy.port(), options.connections, variant.requests.clone())?);
+        let requests = variant.requests.clone();
+        let in_turn =
+            move |number: usize| requests.iter().cycle().nth(number % requests.len().max(1)).cloned();
+        let request = Box::new(move |number| in_turn(number).unwrap_or_default());
+        loads.push(Load::connect(envoy.port(), options.connections, request)?);
     }
     let mut costs: Vec<Vec<f64>> = vec![Vec::new(); chosen.len()];
     let mut of_service = Vec::new();

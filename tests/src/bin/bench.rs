@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Parser;
-use portcullis_tests::bench::{Options, run, table};
+use portcullis_tests::bench::{Options, keys, run, table};
 
 /// CPU time per request of Envoy alone, with native filters, and with Portcullis, in alternating rounds of one run.
 #[derive(Parser)]
@@ -27,6 +27,9 @@ struct Arguments {
     /// Measure only variants whose name contains this (and the baseline).
     #[arg(long)]
     only: Option<String>,
+    /// Instead: limit so many users, and tell how Envoy's memory grows
+    #[arg(long, conflicts_with_all = ["rounds", "requests", "only"])]
+    keys: Option<usize>,
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
@@ -42,6 +45,15 @@ fn main() -> Result<()> {
         connections: arguments.connections,
         only: arguments.only,
     };
+    if let Some(keys) = arguments.keys {
+        let seen = keys::run(&options, keys, &mut std::io::stderr())?;
+        if arguments.json {
+            println!("{}", serde_json::to_string_pretty(&seen)?);
+        } else {
+            print!("{}", keys::table(&seen));
+        }
+        return Ok(());
+    }
     let rows = run(&options, &mut std::io::stderr())?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&rows)?);

@@ -26,7 +26,8 @@ use crate::support::{
 };
 
 const WORKERS: usize = 4;
-const CONNECTIONS: usize = 32;
+/// Over which [`storm`] sends.
+pub const CONNECTIONS: usize = 32;
 
 /// The demonstration's identity with rules of the test's own.
 fn with_rules(rules: Value) -> Value {
@@ -164,7 +165,7 @@ impl Changing {
 
 /// Sends a request again and again over many connections at once, until `goes_on` says no; how many were admitted and how
 /// many were not. Any other answer fails.
-fn storm(to: SocketAddr, request: &Request, goes_on: impl Fn(usize) -> bool + Sync) -> (usize, usize) {
+pub fn storm(to: SocketAddr, request: &Request, goes_on: impl Fn(usize) -> bool + Sync) -> (usize, usize) {
     let barrier = Barrier::new(CONNECTIONS);
     thread::scope(|scope| {
         let run = || {

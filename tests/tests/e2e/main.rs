@@ -11,6 +11,7 @@ mod bad_input;
 mod bans;
 mod cases;
 mod config;
+mod demonstration;
 mod ext_authz;
 mod headers;
 mod identity;

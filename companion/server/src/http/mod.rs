@@ -3,6 +3,7 @@
 pub mod access;
 pub mod body;
 pub mod envelope;
+pub mod envoy;
 pub mod listener;
 pub mod problem;
 pub mod tls;

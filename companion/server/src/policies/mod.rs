@@ -6,6 +6,10 @@
 //! is woken by [`Policies::watch`] when this process changes something; a change by another process on the same store is
 //! found by asking.
 //!
+//! What is asked often is kept in memory, of at most [`KNOWN_TENANTS`] tenants: those that were asked for. Every second the
+//! changes since are read; when they are more than [`CHANGES`], all that is kept is dropped and read again as it is asked for.
+//! So neither a start nor a change of a million tenants' policies makes anybody wait for a million.
+//!
 //! Limits: the fields below and their ranges; a change that names anything else is refused whole.
 
 mod fields;
@@ -143,19 +147,23 @@ pub struct Policies {
     known: Arc<Mutex<Known>>,
 }
 
-/// What tenants have of their own, as it was read last.
+/// What holds for tenants that were asked for, as it was read last.
 #[derive(Default)]
 struct Known {
-    /// The newest version that was read.
+    /// All changes up to this version are heeded.
     version: u64,
     read: Option<Instant>,
-    own: HashMap<TenantId, Arc<SecurityPolicies>>,
+    whole: HashMap<TenantId, Arc<SecurityPolicies>>,
 }
 
 /// How long what was read counts: a change by another process is known this much later.
 const KNOWN_LIFE: Duration = Duration::from_secs(1);
-/// Changes read at a time.
-const CHANGES: u32 = 1000;
+/// Tenants that are kept in memory. More: all are dropped, and read again as they are asked for.
+pub const KNOWN_TENANTS: usize = 100_000;
+/// Changes that are read one by one.
+pub const CHANGES: u32 = 1000;
+/// Tenants of one statement.
+const TOGETHER: usize = 16;
 
 /// Changes of any tenant come one after the other: that is what makes versions an order.
 const LOCK: &str = "policies";
@@ -194,29 +202,77 @@ impl Policies {
     /// # Errors
     /// The store does not answer.
     pub async fn known(&self, tenants: &[TenantId]) -> Result<Vec<Arc<SecurityPolicies>>, StorageError> {
-        // Held while the changes are read: who comes meanwhile waits for the same answer.
+        // Held while the store is read: who comes meanwhile waits for the same answer.
         let mut known = self.known.lock().await;
         let fresh = known.read.is_some_and(|read| read.elapsed() < KNOWN_LIFE);
         if !fresh || known.version < *self.changed.borrow() {
-            loop {
-                let page = self.changed_since(known.version, CHANGES).await?;
-                let last = page.len() < usize::try_from(CHANGES).unwrap_or(usize::MAX);
+            self.catch_up(&mut known).await?;
+        }
+        let mut missing: Vec<&TenantId> =
+            tenants.iter().filter(|tenant| !known.whole.contains_key(*tenant)).collect();
+        if known.whole.len().saturating_add(missing.len()) > KNOWN_TENANTS {
+            known.whole.clear();
+            missing = tenants.iter().collect();
+        }
+        for some in missing.chunks(TOGETHER) {
+            self.learn(&mut known, some).await?;
+        }
+        let of = |tenant| known.whole.get(tenant).unwrap_or(&self.defaults);
+        Ok(tenants.iter().map(|tenant| Arc::clone(of(tenant))).collect())
+    }
+
+    /// Heeds what has changed since it was last looked.
+    async fn catch_up(&self, known: &mut Known) -> Result<(), StorageError> {
+        let most = usize::try_from(CHANGES).unwrap_or(usize::MAX);
+        let page = match known.whole.is_empty() {
+            true => None,
+            false => Some(self.changed_since(known.version, CHANGES).await?),
+        };
+        match page.filter(|page| page.len() < most) {
+            Some(page) => {
                 for TenantPolicies { tenant, policies, version } in page {
                     known.version = version;
-                    if policies == *self.defaults {
-                        known.own.remove(&tenant);
-                    } else {
-                        known.own.insert(tenant, Arc::new(policies));
+                    if let Some(place) = known.whole.get_mut(&tenant) {
+                        *place = Arc::new(policies);
                     }
                 }
-                if last {
-                    break;
-                }
             }
-            known.read = Some(monotonic());
+            None => {
+                // What is read from now on is at least as new as this.
+                known.version = self.newest().await?;
+                known.whole.clear();
+            }
         }
-        let of = |tenant| known.own.get(tenant).unwrap_or(&self.defaults);
-        Ok(tenants.iter().map(|tenant| Arc::clone(of(tenant))).collect())
+        known.read = Some(monotonic());
+        Ok(())
+    }
+
+    /// Reads what holds for some tenants, at most [`TOGETHER`].
+    async fn learn(&self, known: &mut Known, tenants: &[&TenantId]) -> Result<(), StorageError> {
+        let mut own = Statement::new(
+            "SELECT policy, version, tenant_id FROM security_policies WHERE tenant_id IN \
+             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+        );
+        // A place that is left over asks for the last one again.
+        let last = tenants.last().into_iter().cycle();
+        for tenant in tenants.iter().chain(last).take(TOGETHER) {
+            own = own.bind(tenant.as_str());
+        }
+        let rows = self.storage.read(own).await?;
+        for tenant in tenants {
+            known.whole.insert((*tenant).clone(), Arc::clone(&self.defaults));
+        }
+        for TenantPolicies { tenant, policies, .. } in self.read(&rows)? {
+            known.whole.insert(tenant, Arc::new(policies));
+        }
+        Ok(())
+    }
+
+    /// The newest version of any tenant's policies.
+    async fn newest(&self) -> Result<u64, StorageError> {
+        let newest = Statement::new("SELECT coalesce(max(version), 0) FROM security_policies");
+        let rows = self.storage.read(newest).await?;
+        rows.first().map_or(Ok(0), |row| Ok(u64::try_from(row.int(0)?).unwrap_or(0)))
     }
 
     /// At most `limit` tenants whose policies changed after `version`, in order of their versions. A tenant that was
@@ -229,8 +285,13 @@ impl Policies {
             "SELECT policy, version, tenant_id FROM security_policies WHERE version > ?1 ORDER BY version LIMIT ?2",
         );
         let rows = self.storage.read(changed.bind(stored_version(version)).bind(limit)).await?;
+        self.read(&rows)
+    }
+
+    /// Rows of policy, version and tenant.
+    fn read(&self, rows: &[Row]) -> Result<Vec<TenantPolicies>, StorageError> {
         let mut found = Vec::with_capacity(rows.len());
-        for row in &rows {
+        for row in rows {
             let (own, version) = parts(row)?;
             // A name that another program wrote and that is none of ours is passed over.
             if let Ok(tenant) = TenantId::new(&row.text(2)?) {

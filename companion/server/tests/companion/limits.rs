@@ -171,6 +171,34 @@ async fn policies_are_told_when_they_differ() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_everybody_has_is_set_by_variables() {
+    let folder = tempfile::tempdir().unwrap();
+    let serve = ["serve", "--demonstration", "--port", "0", "--ingest-port", "0"];
+    let mut command = portcullis(folder.path(), &serve);
+    command
+        .env("RATE_LIMIT_API_CALLS", "7")
+        .env("RATE_LIMIT_LOGIN_ATTEMPTS", "2")
+        .env("RATE_LIMIT_FILE_UPLOADS", "0");
+    let serving = Serving::start(&mut command);
+    let address = serving.ready["ingest"].as_str().unwrap().parse().unwrap();
+    let token = std::fs::read_to_string(folder.path().join("ingest-token")).unwrap();
+    let call = json!({"process": PROCESS, "tenants": [["acme", 0]]});
+    let answer = try_send(address, &json_request("POST", "/v1/policies", &call, token.trim())).await.unwrap();
+    assert_eq!(
+        answer.json()["changed"][0]["rates"],
+        json!({"api_calls_per_minute": 7, "login_attempts_per_minute": 2, "file_uploads_per_minute": 0,
+            "report_generation_per_minute": 10})
+    );
+    serving.signal("KILL");
+    let other = tempfile::tempdir().unwrap();
+    for wrong in ["-1", "1000001", "many", "1.5"] {
+        let output = portcullis(other.path(), &serve).env("RATE_LIMIT_API_CALLS", wrong).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains("rate-limit-api-calls"), "{wrong}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn kill_9_under_load_gives_nothing_back() {
     const LIMIT: u64 = 400;
     let folder = tempfile::tempdir().unwrap();

@@ -126,7 +126,59 @@ async fn others_ask_for_what_changed_since_a_version(store: Store) {
     assert!(policies.changed_since(3, 10).await.unwrap().is_empty());
 }
 
+/// The first tenants get a rate of their own.
+macro_rules! wave {
+    ($rate:literal, $tenants:literal) => {
+        concat!(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ",
+            $tenants,
+            ") INSERT INTO security_policies (tenant_id, policy, version, created_at, updated_at) SELECT 't' || i, '{\"rate\": {\"api_calls_per_minute\": ",
+            $rate,
+            "}}', i + (SELECT coalesce(max(version), 0) FROM security_policies), '2026-03-01T12:00:00Z', '2026-03-01T12:00:00Z' \
+             FROM n WHERE true ON CONFLICT (tenant_id) DO UPDATE SET policy = excluded.policy, version = excluded.version"
+        )
+    };
+}
+
+/// Two processes on one store: one changes more than is read one by one, the other tells what holds.
+async fn a_wave_of_changes_is_known_within_a_second(store: Store) {
+    use portcullis_server::policies::{CHANGES, Policies, SecurityPolicies};
+    use portcullis_server::tenant::TenantId;
+    let running = with_tenant(store).await;
+    let policies = Policies::new(running.beside().await, SecurityPolicies::default());
+    // One more than a statement asks for at a time, some of them twice.
+    let names = [
+        "t1", "t2", "t1", "t3", "nobody", "t4", "t5", "t6", "t7", "t8", "t9", "t10", "t11", "t12", "t13",
+        "t14", "t15", "t16",
+    ];
+    let tenants = names.map(|name| TenantId::new(name).unwrap());
+    let calls = async || -> Vec<u32> {
+        let known = policies.known(&tenants).await.unwrap();
+        known.iter().map(|known| known.rate.api_calls_per_minute).collect()
+    };
+    assert_eq!(calls().await, [100; 18]);
+    assert!(CHANGES < 5000 && CHANGES > 2, "one wave is more than is read one by one, the other less");
+    for (rate, tenants, wave) in [(7, 5000, wave!(7, 5000)), (8, 2, wave!(8, 2))] {
+        running.execute(wave).await;
+        // What was read counts for a second.
+        tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+        let known = calls().await;
+        for (name, known) in names.iter().zip(known) {
+            let number = name.strip_prefix('t').map_or(u32::MAX, |number| number.parse().unwrap());
+            let wanted = if number <= tenants {
+                rate
+            } else if number == u32::MAX {
+                100
+            } else {
+                7
+            };
+            assert_eq!(known, wanted, "{name}");
+        }
+    }
+}
+
 on_each_store![
+    a_wave_of_changes_is_known_within_a_second,
     every_tenant_starts_with_the_required_policies,
     a_change_touches_what_it_names_and_takes_the_next_version,
     what_cannot_be_is_refused_whole_and_named,

@@ -10,8 +10,8 @@ mod set;
 use std::time::Duration;
 
 use portcullis_policy::{
-    Actions, ConfigErrors, Context, CorrelationId, Decision, Effect, Effects, Event, Headers, Metric, Moment,
-    NoFacts, Outcome, Policy, Refusal, Request, SharedState, Site, Tenant, User, Verdict, Vocabulary,
+    Actions, ConfigErrors, Context, Decision, Effect, Effects, Event, Headers, Metric, Moment, NoFacts,
+    Outcome, Policy, Refusal, Request, SharedState, Site, Tenant, User, Verdict, Vocabulary,
     config as reading,
 };
 
@@ -41,20 +41,10 @@ fn request(tenant: &str, user: &str, actions: &[usize]) -> Request {
     let mut set = Actions::default();
     actions.iter().for_each(|action| set.insert(*action));
     Request {
-        tenant: Tenant::new(tenant.as_bytes()).unwrap(),
         user: User::new(user.as_bytes()),
         client_ip: Some("203.0.113.7".parse().unwrap()),
         actions: set,
-        action: String::new(),
-        route: String::new(),
-        correlation_id: CorrelationId::make([0, 0]),
-        method: Vec::new(),
-        path: Vec::new(),
-        host: Vec::new(),
-        scheme: Vec::new(),
-        user_agent: Vec::new(),
-        started: Duration::ZERO,
-        started_wall_ns: 0,
+        ..Request::of(Tenant::new(tenant.as_bytes()).unwrap())
     }
 }
 

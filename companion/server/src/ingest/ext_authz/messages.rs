@@ -5,6 +5,8 @@ use std::collections::HashMap;
 
 use prost::{Enumeration, Message, Oneof};
 
+pub use crate::http::envoy::HeaderValue;
+
 /// `envoy.service.auth.v3.CheckRequest`.
 #[derive(Clone, PartialEq, Message)]
 pub struct CheckRequest {
@@ -46,20 +48,6 @@ pub struct HeaderMap {
     /// In order.
     #[prost(message, repeated, tag = "1")]
     pub headers: Vec<HeaderValue>,
-}
-
-/// `envoy.config.core.v3.HeaderValue`.
-#[derive(Clone, PartialEq, Message)]
-pub struct HeaderValue {
-    /// The name.
-    #[prost(string, tag = "1")]
-    pub key: String,
-    /// The value as text.
-    #[prost(string, tag = "2")]
-    pub value: String,
-    /// The value as bytes, in place of the text.
-    #[prost(bytes = "vec", tag = "3")]
-    pub raw_value: Vec<u8>,
 }
 
 /// `envoy.service.auth.v3.CheckResponse`.

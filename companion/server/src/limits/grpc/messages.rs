@@ -3,6 +3,8 @@
 
 use prost::{Enumeration, Message};
 
+pub use crate::http::envoy::HeaderValue;
+
 /// `envoy.service.ratelimit.v3.RateLimitRequest`.
 #[derive(Clone, PartialEq, Message)]
 pub struct RateLimitRequest {
@@ -152,15 +154,4 @@ pub struct Duration {
     /// Nanoseconds.
     #[prost(int32, tag = "2")]
     pub nanos: i32,
-}
-
-/// `envoy.config.core.v3.HeaderValue`.
-#[derive(Clone, PartialEq, Message)]
-pub struct HeaderValue {
-    /// The name.
-    #[prost(string, tag = "1")]
-    pub key: String,
-    /// The value.
-    #[prost(string, tag = "2")]
-    pub value: String,
 }

@@ -314,7 +314,8 @@ fn headers(statuses: &[Status], over: bool) -> Vec<HeaderValue> {
     };
     let limit = status.current_limit.as_ref().map_or(0, |limit| limit.requests_per_unit);
     let reset = status.duration_until_reset.map_or(0, |until| until.seconds + i64::from(until.nanos > 0));
-    let header = |key: &str, value: String| HeaderValue { key: key.to_owned(), value };
+    let header =
+        |key: &str, value: String| HeaderValue { key: key.to_owned(), value, ..HeaderValue::default() };
     let mut headers = vec![
         header("ratelimit-limit", limit.to_string()),
         header("ratelimit-remaining", status.limit_remaining.to_string()),
