@@ -74,6 +74,12 @@ impl Expect {
                         let (is, wanted) = (shown(&seen.upstream_body), shown(&body.0));
                         found.push(format!("request body: {is}, expected {wanted}"));
                     }
+                    if let Some(Header::Values(patterns)) = &upstream.body_matches {
+                        for pattern in patterns.iter().filter(|pattern| !pattern.fits(&seen.upstream_body)) {
+                            let is = shown(&seen.upstream_body);
+                            found.push(format!("request body: {is}, expected {}", pattern.shown()));
+                        }
+                    }
                 }
                 (None, true) => found.push("upstream: not reached, expected to be".to_owned()),
                 (Some(_), false) => found.push("upstream: reached, expected not to be".to_owned()),

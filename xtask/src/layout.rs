@@ -89,6 +89,14 @@ impl Layout {
         built(file, &format!("the module of {policy}"), "make wasm")
     }
 
+    /// The module with the whole chain that also seals.
+    ///
+    /// # Errors
+    /// When it is not built; says how to.
+    pub fn seal_module(&self) -> Result<PathBuf> {
+        built(self.dist().join("portcullis-seal.wasm"), "the module that seals", "make wasm")
+    }
+
     /// The module that can be made to panic, for tests of what follows.
     ///
     /// # Errors

@@ -225,6 +225,9 @@ pub struct Upstream {
     /// Its body.
     #[serde(default)]
     pub body: Option<Body>,
+    /// What its body looks like, where that is not known to the byte.
+    #[serde(default)]
+    pub body_matches: Option<Header>,
 }
 
 fn yes() -> bool {

@@ -346,6 +346,16 @@ impl Facts for Known<'_> {
         }
     }
 
+    fn entropy(&mut self) -> Option<[u8; 32]> {
+        // What a hash table is seeded with is random enough for a test.
+        use std::hash::{BuildHasher, RandomState};
+        let mut bytes = [0; 32];
+        for (number, word) in bytes.chunks_exact_mut(8).enumerate() {
+            word.copy_from_slice(&RandomState::new().hash_one(number).to_le_bytes());
+        }
+        Some(bytes)
+    }
+
     fn holds_request(&self) -> bool {
         self.holds
     }

@@ -16,6 +16,14 @@ pub fn portcullis() -> &'static Module {
         .get_or_init(|| load(&Layout::of_this_checkout().module().unwrap_or_else(|error| panic!("{error}"))))
 }
 
+/// The module with the whole chain that also seals.
+pub fn sealing() -> &'static Module {
+    static MODULE: OnceLock<Module> = OnceLock::new();
+    MODULE.get_or_init(|| {
+        load(&Layout::of_this_checkout().seal_module().unwrap_or_else(|error| panic!("{error}")))
+    })
+}
+
 /// The module that traps when it is told to.
 pub fn panicking() -> &'static Module {
     static MODULE: OnceLock<Module> = OnceLock::new();

@@ -156,7 +156,7 @@ pub(crate) fn take_sections(
             errors.warning(
                 &site.key(name),
                 "is not part of this module",
-                "use portcullis.wasm, which holds all",
+                "use portcullis-seal.wasm, which holds all",
             );
         }
     }

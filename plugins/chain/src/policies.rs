@@ -6,6 +6,7 @@
         feature = "access",
         feature = "rate-limit",
         feature = "sanitize",
+        feature = "seal",
         feature = "audit"
     )),
     allow(
@@ -31,6 +32,7 @@ pub(crate) struct Scene<'a> {
     pub request: &'a Request,
     pub shared: &'a mut dyn SharedState,
     pub facts: &'a mut dyn Facts,
+    pub watchers: &'a mut Watchers,
 }
 
 macro_rules! policies {
@@ -101,6 +103,7 @@ macro_rules! policies {
                         Flow::Waits => return Some(<$policy as Policy>::NAME),
                     }
                 })*
+                scene.watchers.conclude(effects);
                 None
             }
         }
@@ -132,6 +135,8 @@ policies! {
     rate_limit: portcullis_rate_limit::RateLimit,
     #[cfg(feature = "sanitize")]
     sanitize: portcullis_sanitize::Sanitize,
+    #[cfg(feature = "seal")]
+    seal: portcullis_seal::Seal,
     #[cfg(feature = "audit")]
     audit: portcullis_audit::Audit,
 }
@@ -174,6 +179,50 @@ fn section<P: Policy>(
     (!off && enabled.iter().any(|name| name == P::NAME)).then(|| Rc::new(policy))
 }
 
+/// The policies that look at the request's body. A host knows of one who looks: so a body is let go, as a whole or in part, when
+/// none of them holds it any more.
+#[derive(Default)]
+pub(crate) struct Watchers {
+    looking: Vec<&'static str>,
+    /// Those that let go of what this event has shown.
+    passed: Vec<&'static str>,
+}
+
+impl Watchers {
+    /// Keeps to itself what of a policy's effects (those from `seen` on) is not all policies' yet.
+    fn note(&mut self, policy: &'static str, seen: usize, effects: &mut Effects) {
+        let (looking, passed) = (&mut self.looking, &mut self.passed);
+        let mut place = 0_usize;
+        effects.retain(|effect| {
+            place = place.saturating_add(1);
+            match effect {
+                _ if place <= seen => true,
+                Effect::InspectRequestBody => {
+                    looking.push(policy);
+                    true
+                }
+                Effect::ReleaseRequestBody => {
+                    looking.retain(|name| *name != policy);
+                    looking.is_empty()
+                }
+                Effect::PassRequestBody => {
+                    passed.push(policy);
+                    false
+                }
+                _ => true,
+            }
+        });
+    }
+
+    /// All policies have seen the event.
+    fn conclude(&mut self, effects: &mut Effects) {
+        let passed = std::mem::take(&mut self.passed);
+        if !self.looking.is_empty() && self.looking.iter().all(|name| passed.contains(name)) {
+            effects.push(Effect::PassRequestBody);
+        }
+    }
+}
+
 /// How an event goes on after a policy.
 enum Flow {
     On,
@@ -199,6 +248,7 @@ fn step<P: Policy>(
         facts: &mut *scene.facts,
     };
     policy.on(&mut context, state, event, effects);
+    scene.watchers.note(P::NAME, seen, effects);
     let mut flow = Flow::On;
     for effect in effects.iter().skip(seen) {
         match effect {

@@ -12,7 +12,7 @@ use crate::{
     identity::{Asker, Unidentified},
     matching::Target,
     path::normalize,
-    policies::{Scene, Set, States},
+    policies::{Scene, Set, States, Watchers},
     problem::Reply,
 };
 
@@ -30,6 +30,7 @@ pub struct Stream {
     request: Option<Request>,
     set: Option<Rc<Set>>,
     states: States,
+    watchers: Watchers,
     decisions: Vec<Decision>,
     refused: bool,
     /// The policy that could not decide yet on the request's headers.
@@ -113,7 +114,8 @@ impl Chain {
     ) {
         let set = stream.set.clone().unwrap_or_else(|| self.defaults.set.clone());
         let Some(request) = &stream.request else { return };
-        let mut scene = Scene { moment, request, shared: &mut *ports.shared, facts: &mut *ports.facts };
+        let (shared, facts) = (&mut *ports.shared, &mut *ports.facts);
+        let mut scene = Scene { moment, request, shared, facts, watchers: &mut stream.watchers };
         let seen = effects.len();
         stream.waits = set.on(from, &mut stream.states, &mut scene, &mut stream.decisions, event, effects);
         let refusal = effects.iter().skip(seen).find_map(|effect| match effect {

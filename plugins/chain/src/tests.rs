@@ -215,3 +215,52 @@ fn an_end_alone_leaves_a_record() {
     tell(&chain, "", &mut run, &Event::Done { outcome: &outcome });
     assert_eq!(run.effects.iter().filter(|effect| matches!(effect, Effect::Record(_))).count(), 1);
 }
+
+/// What the host is told of the body, piece by piece.
+fn about_body(chain: &Chain, content_type: &[u8], pieces: &[&[u8]]) -> Vec<&'static str> {
+    let headers = Headers::new(vec![(b":path", b"/"), (b"content-type", content_type)]);
+    let mut run = Run { stream: Stream::default(), effects: Effects::new() };
+    tell(chain, "", &mut run, &Event::RequestHeaders { headers: &headers, end_of_stream: false });
+    for (number, chunk) in pieces.iter().enumerate() {
+        let end_of_stream = number + 1 == pieces.len();
+        tell(chain, "", &mut run, &Event::RequestBody { chunk, end_of_stream });
+    }
+    let told = |effect: &Effect| match effect {
+        Effect::InspectRequestBody => Some("inspect"),
+        Effect::PassRequestBody => Some("pass"),
+        Effect::ReleaseRequestBody => Some("release"),
+        Effect::Refuse(refusal) => Some(refusal.reason),
+        _ => None,
+    };
+    run.effects.iter().filter_map(told).collect()
+}
+
+#[cfg(all(feature = "sanitize", feature = "seal"))]
+#[test]
+fn a_body_is_let_go_when_no_policy_holds_it_any_more() {
+    let key = "pcpk1.3.b8LM0pQCMKyP4XvgAUy7kjvZ0HCOoRgtytwwLc48AGA";
+    let of = |sanitize: serde_json::Value, seal: serde_json::Value| {
+        chain(
+            json!({"rate_limit": {"mode": "off"}, "audit": {"mode": "off"}, "sanitize": sanitize, "seal": seal}),
+        )
+    };
+    let (off, small) = (json!({"mode": "off"}), json!({"on_oversize": "allow", "body_max_bytes": 8192}));
+    let sealing =
+        json!({"keys": {"public": key}, "json": ["/card"], "on_error": "allow", "body_max_bytes": 30_000});
+    let row = format!("[{}", "\"a b c\", ".repeat(1200));
+    let (start, more) = (row.as_bytes(), "\"a b c\", ".repeat(1200));
+    let pieces: [&[u8]; 5] = [start, more.as_bytes(), more.as_bytes(), more.as_bytes(), b"1]"];
+    let kind = b"application/json";
+    // Alone each lets go when it has seen enough; together, the later one.
+    assert_eq!(about_body(&of(small.clone(), off.clone()), kind, &pieces), ["inspect", "release"]);
+    assert_eq!(about_body(&of(off.clone(), sealing.clone()), kind, &pieces), ["inspect", "release"]);
+    assert_eq!(about_body(&of(small, sealing.clone()), kind, &pieces), ["inspect", "inspect", "release"]);
+    // What streams by in windows is held as long as somebody needs it as a whole.
+    let windows = json!({"body_max_bytes": 8192});
+    let passed = about_body(&of(windows.clone(), off), kind, &pieces);
+    assert!(passed.contains(&"pass"), "{passed:?}");
+    let held = about_body(&of(windows.clone(), sealing.clone()), kind, &pieces[..2]);
+    assert_eq!(held, ["inspect", "inspect"]);
+    let later = about_body(&of(windows, sealing), kind, &pieces);
+    assert!(later.contains(&"pass") && !later.contains(&"release"), "{later:?}");
+}

@@ -30,6 +30,12 @@ pub trait Facts {
     /// The fact as bytes; `None` when the host does not know it or has no such notion.
     fn fact(&mut self, fact: Fact<'_>) -> Option<Vec<u8>>;
 
+    /// 32 random bytes that are fit for a key, fresh with each call; `None` where the host has none. [`crate::Moment::random`] is
+    /// for names only.
+    fn entropy(&mut self) -> Option<[u8; 32]> {
+        None
+    }
+
     /// Whether all of a request whose body is inspected still waits, headers included, so that they can be changed by what
     /// the body holds. Costs nothing to ask. A host that does not know lets something go.
     fn holds_request(&self) -> bool {

@@ -73,6 +73,11 @@ impl Facts for Properties<'_> {
         }
     }
 
+    fn entropy(&mut self) -> Option<[u8; 32]> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).ok().map(|()| bytes)
+    }
+
     fn holds_request(&self) -> bool {
         self.holds
     }

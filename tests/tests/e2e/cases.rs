@@ -27,7 +27,7 @@ use crate::support::{
     statistics::counters,
 };
 
-/// Envoys that run side by side.
+/// Envoys that run side by side, and one more with the module that also seals.
 const LANES: usize = 3;
 /// The longest that a case may let real time pass.
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
@@ -37,7 +37,7 @@ const SETTLED: Duration = Duration::from_millis(1_500);
 #[test]
 fn every_case_holds_in_a_real_envoy() {
     let files = case::all(layout().root()).unwrap_or_else(|error| panic!("{error}"));
-    let mut lanes: Vec<Vec<(String, Case)>> = vec![Vec::new(); LANES];
+    let mut lanes: Vec<Vec<(String, Case)>> = vec![Vec::new(); LANES + 1];
     let (mut skipped, mut wrong, mut next) = (Vec::new(), Vec::new(), 0);
     for file in &files {
         for case in &file.cases {
@@ -45,6 +45,9 @@ fn every_case_holds_in_a_real_envoy() {
             match (case.skip.get(&Host::Envoy), inexpressible(case)) {
                 (Some(reason), _) => skipped.push(format!("{name}: {reason}")),
                 (None, Some(why)) => wrong.push(format!("{name}: {why}; say `skip: {{envoy: \"why\"}}`")),
+                (None, None) if file.path.components().any(|part| part.as_os_str() == "seal") => {
+                    lanes[LANES].push((name, case.clone()));
+                }
                 (None, None) => {
                     lanes[next % LANES].push((name, case.clone()));
                     next += 1;
@@ -136,6 +139,7 @@ impl Lane {
             options.concurrency = 1;
             options.upstream = Upstream::At(upstream);
             options.ports.ingest = ingest;
+            options.module = (number == LANES).then(|| layout().seal_module().unwrap());
             // Envoy must add nothing of its own to what a case sees.
             options.config = ModuleConfig::Text(r#"{"headers": {"mode": "off"}}"#.to_owned());
             options.edits.push(listeners::add(added));

@@ -17,6 +17,7 @@ mod headers;
 mod identity;
 mod limits;
 mod proxies;
+mod seal;
 mod stages;
 mod strict;
 mod support;

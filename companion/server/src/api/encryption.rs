@@ -1,5 +1,5 @@
 //! `POST /api/security/encrypt` and `/decrypt`: an application has its values sealed under its tenant's key and opened again; also
-//! those that were sealed to its public key.
+//! those that a proxy has sealed (`plugins/seal`).
 //!
 //! A value is bound to its tenant and its data type. Plaintext is in no log; that somebody encrypted or decrypted is, with
 //! the token's number. Limits: 64 KiB a body.

@@ -88,7 +88,7 @@ pub struct KeyChange {
 pub struct PublicKeyBody {
     tenant_id: String,
     key_version: u32,
-    /// `pcpk1.VERSION.KEY` (`plugins/hpke/ENVELOPE.md`).
+    /// As the module's section `seal` takes it: `pcpk1.VERSION.KEY`.
     public_key: String,
     /// RFC 3339, UTC.
     timestamp: String,
