@@ -32,6 +32,8 @@ pub struct Options {
     pub envoy: PathBuf,
     /// The built modules.
     pub dist: PathBuf,
+    /// Other modules, each measured beside `portcullis.wasm` of `dist` in everything it is measured in.
+    pub beside: Vec<PathBuf>,
     /// Rounds, each of which loads every variant once.
     pub rounds: usize,
     /// Requests of one variant in one round.
@@ -73,7 +75,7 @@ pub struct Row {
 /// When an Envoy does not start, or answers anything but 200.
 pub fn run(options: &Options, progress: &mut dyn std::io::Write) -> Result<Vec<Row>> {
     let upstream = Upstream::start()?;
-    let all = variants(&options.dist)?;
+    let all = variants(&options.dist, &options.beside)?;
     let named = |variant: &Variant| options.only.as_ref().is_none_or(|only| variant.name.contains(only));
     let baselines: Vec<&str> = all
         .iter()

@@ -1,6 +1,6 @@
 //! What is measured beside each other.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -42,17 +42,27 @@ const POST_ALONE: &str = "POST 2 KB: Envoy alone";
 const POST_NOOP: &str = "POST 2 KB: a no-op module";
 const ALL: &[&str] = &["headers", "access", "rate_limit", "sanitize", "audit"];
 
-/// Envoy alone, native filters, a module that does nothing, each policy, the chain; and what a body costs.
+/// Envoy alone, native filters, a module that does nothing, each policy, the chain; and what a body costs. What is measured
+/// of the module in `dist` is measured of each of `beside` too.
 ///
 /// # Errors
 /// When the demonstration's configuration is no JSON object.
-pub fn variants(dist: &Path) -> Result<Vec<Variant>> {
+pub fn variants(dist: &Path, beside: &[PathBuf]) -> Result<Vec<Variant>> {
+    let mut all = of_module(&dist.join("portcullis.wasm"))?;
+    for module in beside {
+        let name = module.with_extension("").file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let ours = of_module(module)?.into_iter().filter(|variant| variant.name.contains("portcullis"));
+        all.extend(ours.map(|variant| Variant { name: format!("{} ({name})", variant.name), ..variant }));
+    }
+    Ok(all)
+}
+
+fn of_module(module: &Path) -> Result<Vec<Variant>> {
     let configuration = demonstration()?;
     let chain = |policies: &[&str]| {
         let mut configuration = configuration.clone();
         configuration.insert("policies".to_owned(), json!(policies));
-        let code = json!({"filename": dist.join("portcullis.wasm")});
-        vec![wasm(&code, &Value::Object(configuration))]
+        vec![wasm(&json!({"filename": module}), &Value::Object(configuration))]
     };
     let noop = || vec![wasm(&json!({"inline_bytes": STANDARD.encode(noop::module())}), &json!({}))];
     let get = |name: &str, filters| Variant {

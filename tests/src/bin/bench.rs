@@ -15,6 +15,9 @@ struct Arguments {
     /// Where the built modules lie.
     #[arg(long, default_value = "dist")]
     dist: PathBuf,
+    /// Another module to measure beside `portcullis.wasm`, in the same rounds: an older build, say. May be repeated.
+    #[arg(long, value_name = "FILE")]
+    beside: Vec<PathBuf>,
     /// Rounds; each loads every variant once, in rotating order.
     #[arg(long, default_value_t = 9)]
     rounds: usize,
@@ -40,6 +43,7 @@ fn main() -> Result<()> {
     let options = Options {
         envoy: arguments.envoy,
         dist: std::path::absolute(arguments.dist)?,
+        beside: arguments.beside.into_iter().map(std::path::absolute).collect::<Result<_, _>>()?,
         rounds: arguments.rounds,
         requests: arguments.requests,
         connections: arguments.connections,
