@@ -118,8 +118,15 @@ pub(crate) struct Inspector<'p> {
     /// How many names and values were inspected.
     pub inspected: u64,
     pub carried: Carried,
+    /// The last text was the key `constructor`.
+    constructor: bool,
+    /// GraphQL documents so far.
+    documents: u32,
 }
 
+/// GraphQL documents of one body, from which on they are taken for an attempt to try many things at once. Clients that
+/// batch send ten at most by default.
+const BATCH: u32 = 26;
 /// Bytes of a name that a record holds. More: cut.
 const NAME_BYTES: usize = 64;
 
@@ -130,13 +137,28 @@ impl<'p> Inspector<'p> {
 
     /// Goes on with what the request's head left.
     pub(crate) fn after(config: &'p Config, carried: Carried) -> Self {
-        Self { config, found: None, tagged: None, cleanable: false, instead: None, inspected: 0, carried }
+        Self {
+            config,
+            found: None,
+            tagged: None,
+            cleanable: false,
+            instead: None,
+            inspected: 0,
+            carried,
+            constructor: false,
+            documents: 0,
+        }
     }
 
     /// Inspects the value of a parameter. One that is a JSON or GraphQL document is inspected text by text.
     pub(crate) fn value(&mut self, place: Place, name: &[u8], value: &[u8]) -> Flow {
         if matches!(value, [b'{' | b'[', .., b'}' | b']']) && json::is_document(value) {
-            let read = json::walk(value, &mut |part, _, text| self.look(place, part, name, text));
+            let read = json::walk(value, &mut |part, _, text| {
+                if part == Part::Value {
+                    self.packed(place, name, text)?;
+                }
+                self.look(place, part, name, text)
+            });
             return read.flow;
         }
         self.packed(place, name, value)?;
@@ -147,18 +169,22 @@ impl<'p> Inspector<'p> {
     }
 
     /// Inspects the texts of a JSON document in base64, as states and cursors are passed on; of a token (JWT) its header,
-    /// which applications read before they know whether to believe it.
+    /// which applications read before they know whether to believe it, and its claims, which some believe unseen.
     pub(crate) fn packed(&mut self, place: Place, name: &[u8], value: &[u8]) -> Flow {
         if !matches!(value, [b'e', b'y' | b'w', ..] | [b'W', b'3' | b'y', ..]) {
             return Flow::Continue(());
         }
-        let first = value.split(|b| *b == b'.').next().unwrap_or(value);
-        match decode::whole(first, Marks::of(first)) {
-            Some(document) if json::is_document(&document) => {
-                json::walk(&document, &mut |part, _, text| self.look(place, part, name, text)).flow
-            }
-            _ => Flow::Continue(()),
-        }
+        let mut parts = value.split(|b| *b == b'.');
+        let first = parts.next().unwrap_or(value);
+        let Some(document) = unpacked(first) else { return Flow::Continue(()) };
+        json::walk(&document, &mut |part, _, text| self.look(place, part, name, text)).flow?;
+        let Some(claims) = parts.next().and_then(unpacked) else { return Flow::Continue(()) };
+        // Who issued a token, and for whom, are addresses of the own network by right.
+        let families = self.config.families_for(place, name).without(senseless(place)).without(ADDRESSES);
+        json::walk(&claims, &mut |part, _, text| {
+            self.look_for(Scope { families, place, is_name: part == Part::Name, name }, text)
+        })
+        .flow
     }
 
     /// Inspects the strings of a GraphQL document, and its syntax for what is no syntax of GraphQL only at first sight.
@@ -168,6 +194,11 @@ impl<'p> Inspector<'p> {
         if let Some(finding) = inspect(document, scope) {
             self.keep(finding, place, Part::Value, name, None)?;
         }
+        self.documents = self.documents.saturating_add(1);
+        let batched =
+            (self.documents == BATCH).then(|| Finding::new(Family::Protocol, 74, "graphql-batch", 0));
+        self.report(place, Part::Value, name, batched)?;
+        self.report(place, Part::Value, name, graphql::excess(document))?;
         graphql::walk(document, &mut |argument, text| self.look(place, Part::Value, argument, text))
     }
 
@@ -178,13 +209,27 @@ impl<'p> Inspector<'p> {
 
     /// Inspects one text as such.
     pub(crate) fn look(&mut self, place: Place, part: Part, name: &[u8], text: &[u8]) -> Flow {
-        self.inspected = self.inspected.saturating_add(1);
         let families = self.config.families_for(place, name).without(senseless(place));
-        let scope = Scope { families, place, is_name: part == Part::Name, name };
+        self.look_for(Scope { families, place, is_name: part == Part::Name, name }, text)
+    }
+
+    fn look_for(&mut self, scope: Scope<'_>, text: &[u8]) -> Flow {
+        let Scope { families, place, name, .. } = scope;
+        let part = if scope.is_name { Part::Name } else { Part::Value };
+        self.inspected = self.inspected.saturating_add(1);
         if !clean::is_known(text, scope) {
             match inspect(text, scope) {
                 Some(finding) => self.keep(finding, place, part, name, None)?,
                 None => clean::keep(text, scope),
+            }
+        }
+        // Two keys, one under the other, where neither alone is more than a word.
+        let beneath = std::mem::take(&mut self.constructor);
+        if part == Part::Name {
+            self.constructor = text == b"constructor";
+            if beneath && text == b"prototype" {
+                let finding = Finding::new(Family::Prototype, 88, "prototype", 0);
+                self.report(place, part, name, Some(finding))?;
             }
         }
         if part == Part::Name
@@ -282,6 +327,14 @@ impl<'p> Inspector<'p> {
         Flow::Continue(())
     }
 }
+
+/// A JSON document in base64.
+fn unpacked(text: &[u8]) -> Option<Vec<u8>> {
+    decode::whole(text, Marks::of(text)).filter(|document| json::is_document(document))
+}
+
+/// What is found in a URL by where it leads.
+const ADDRESSES: Families = Families::NONE.with(Family::Ssrf).with(Family::Redirect).with(Family::Include);
 
 /// What may look like a GraphQL document.
 const ALIKE: Families =

@@ -2,6 +2,7 @@
 
 use crate::bytes::{at, between, find, from, is_space, is_word, starts, word_end};
 use crate::finding::{Family, Finding};
+use crate::lexicon::Lexicon;
 
 /// Looks for `${jndi:...}`, nested lookups that build it included. Linear in the value's length.
 pub fn lookup(value: &[u8]) -> Option<Finding> {
@@ -26,7 +27,63 @@ pub fn lookup(value: &[u8]) -> Option<Finding> {
     let inside = from(value, first + 2);
     let glued = starts(inside, b"${")
         || at(inside, 0).is_ascii_alphabetic() && starts(from(inside, word_end(inside, 0)), b"${");
-    (nested >= 2 || nested == 1 && glued).then(|| Finding::new(Family::Lookup, 92, "nested-lookup", first))
+    let built = nested >= 2 || nested == 1 && glued;
+    let built = built.then(|| Finding::new(Family::Lookup, 92, "nested-lookup", first));
+    built.or_else(|| resolver(value, first))
+}
+
+/// What log4j 2 and Commons Text look up beside JNDI: those that run, fetch or read, and those that tell of the process.
+/// Sorted.
+static RESOLVERS: Lexicon = Lexicon::new(&[
+    "base64decoder",
+    "bundle",
+    "const",
+    "ctx",
+    "dns",
+    "docker",
+    "env",
+    "file",
+    "java",
+    "jvmrunargs",
+    "k8s",
+    "kubernetes",
+    "main",
+    "script",
+    "spring",
+    "sys",
+    "url",
+]);
+/// Those of them that reach out, read or run. Sorted.
+static REACHING: Lexicon =
+    Lexicon::new(&["base64decoder", "bundle", "const", "dns", "file", "script", "url"]);
+
+/// `${env:SECRET}`: sure when it is all there is, or when it reaches further than the process's own surroundings; within a
+/// sentence it is what documentation looks like. A default (`${env:HOME:-x}`) makes no difference.
+fn resolver(value: &[u8], first: usize) -> Option<Finding> {
+    let mut index = first;
+    loop {
+        let name = skip_blank(value, index + 2);
+        let end = word_end(value, name);
+        let word = between(value, name, end);
+        let behind = at(value, end + 1);
+        if matches!(at(value, end), b':' | b'|')
+            && (is_word(behind) || behind == b'$')
+            && RESOLVERS.has(word)
+            && let Some(close) = find(between(value, 0, end + 256), b"}", end)
+        {
+            let alone = first == index
+                && between(value, 0, first).trim_ascii().is_empty()
+                && (close + 1 >= value.trim_ascii_end().len() || at(value, close + 1) == b'$');
+            let addressed = find(between(value, 0, first), b"://", 0).is_some();
+            let confidence = match REACHING.has(word) {
+                true => 84,
+                false if alone || addressed => 74,
+                false => 50,
+            };
+            return Some(Finding::new(Family::Lookup, confidence, "lookup", index));
+        }
+        index = find(value, b"${", index + 2)?;
+    }
 }
 
 fn skip_blank(value: &[u8], mut index: usize) -> usize {
@@ -114,10 +171,32 @@ mod tests {
         ] {
             assert!(lookup(attack.as_bytes()).is_some(), "{attack}");
         }
-        for fine in
-            ["${name}", "${HOME}/x", "costs $5 {net}", "jndi: see below", "${a} and ${b:-c}", "${env:PATH}"]
-        {
+        for fine in [
+            "${name}",
+            "${HOME}/x",
+            "costs $5 {net}",
+            "jndi: see below",
+            "${a} and ${b:-c}",
+            "${date}",
+            "${map:a}",
+        ] {
             assert!(lookup(fine.as_bytes()).is_none(), "{fine}");
+        }
+        assert!(RESOLVERS.words().is_sorted() && REACHING.words().is_sorted());
+        for attack in [
+            "${env:AWS_SECRET_ACCESS_KEY}",
+            "${sys:user.name}",
+            "${java:version}",
+            "see ${script:javascript:7*7}",
+            "http://x.test/?${env:TOKEN}",
+            "${dns:address|x.test}",
+            "${file:UTF-8:/etc/passwd}",
+            "${ctx:a}${env:HOME}",
+        ] {
+            assert!(lookup(attack.as_bytes()).is_some_and(|f| f.confidence >= 70), "{attack}");
+        }
+        for fine in ["set ${env:PATH} in your settings", "url: ${url}", "${environment: a}", "${main}"] {
+            assert!(lookup(fine.as_bytes()).is_none_or(|f| f.confidence < 70), "{fine}");
         }
     }
 

@@ -146,10 +146,12 @@ static SQL_WORDS: Lexicon = Lexicon::new(&[
 /// What a statement of its own begins with, and functions that are called as one.
 #[rustfmt::skip]
 static STATEMENT_WORDS: Lexicon = Lexicon::new(&[
-    "alter", "attach", "begin", "benchmark", "call", "case", "copy", "create", "declare", "delete", "drop",
-    "elt", "exec", "execute", "extractvalue", "grant", "handler", "if", "iif", "infile", "insert", "into",
-    "load_file", "make_set", "merge", "pg_sleep", "pragma", "prepare", "procedure", "reconfigure", "rename",
-    "revoke", "select", "shutdown", "sleep", "truncate", "union", "update", "updatexml", "waitfor",
+    "alter", "attach", "begin", "benchmark", "call", "case", "copy", "create", "ctxsys", "dbms_ldap",
+    "dbms_lock", "dbms_pipe", "dbms_xmlgen", "declare", "delete", "drop", "elt", "exec", "execute",
+    "extractvalue", "grant", "handler", "httpuritype", "if", "iif", "infile", "insert", "into", "load_file",
+    "make_set", "merge", "pg_sleep", "pragma", "prepare", "procedure", "reconfigure", "rename", "revoke",
+    "select", "shutdown", "sleep", "truncate", "union", "update", "updatexml", "utl_file", "utl_http",
+    "utl_inaddr", "utl_smtp", "waitfor",
 ]);
 
 /// Script without a tag needs one of these: what payloads call, and the objects that they reach for.

@@ -21,11 +21,11 @@ const ALONE: &str = "3 limits, 1,000 tenants: Envoy alone";
 const NOOP: &str = "3 limits, 1,000 tenants: a no-op module";
 const TENANTS: usize = 1_000;
 
-/// The variants; `base` is the module's configuration but for its policies and limits.
+/// The variants of one module; `base` is its configuration but for its policies and limits.
 ///
 /// # Errors
 /// When the no-op module cannot be put together.
-pub fn variants(dist: &Path, base: &Map<String, Value>) -> Result<Vec<Variant>> {
+pub fn variants(module: &Path, base: &Map<String, Value>) -> Result<Vec<Variant>> {
     let requests = requests();
     let variant = |name: &str, filters: Vec<Value>, rate_limits: Value| Variant {
         name: name.to_owned(),
@@ -39,8 +39,8 @@ pub fn variants(dist: &Path, base: &Map<String, Value>) -> Result<Vec<Variant>> 
     let mut configuration = base.clone();
     configuration.insert("policies".to_owned(), json!(["rate_limit"]));
     configuration.insert("rate_limit".to_owned(), json!({"rules": rules()}));
-    let code = json!({"filename": dist.join("portcullis.wasm")});
-    let module = vec![wasm(&code, &Value::Object(configuration))];
+    let code = json!({"filename": module});
+    let ours = vec![wasm(&code, &Value::Object(configuration))];
     let nothing = vec![wasm(&json!({"inline_bytes": STANDARD.encode(noop::module())}), &json!({}))];
     Ok(vec![
         variant(ALONE, vec![], json!([])),
@@ -53,7 +53,7 @@ pub fn variants(dist: &Path, base: &Map<String, Value>) -> Result<Vec<Variant>> 
         variant(NOOP, nothing, json!([])),
         Variant {
             goal: Goal { added_us: Some(12.0), beyond_noop_us: Some(4.0) },
-            ..variant("3 limits, 1,000 tenants: portcullis", module, json!([]))
+            ..variant("3 limits, 1,000 tenants: portcullis", ours, json!([]))
         },
     ])
 }

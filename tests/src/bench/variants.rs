@@ -99,7 +99,7 @@ fn of_module(module: &Path) -> Result<Vec<Variant>> {
         Variant { goal: added(60.0), ..post("POST 2 KB: portcullis, sanitize", chain(&["sanitize"])) },
         post("POST 2 KB: portcullis, the chain", chain(ALL)),
     ];
-    all.extend(levels::variants(dist, &configuration)?);
+    all.extend(levels::variants(module, &configuration)?);
     Ok(all)
 }
 

@@ -4,6 +4,7 @@
 //! values, and braces, quotes and dollar signs between them are syntax and no attack.
 
 use crate::bytes::{at, between, find, from, is_space, is_word, starts};
+use crate::finding::{Family, Finding};
 use crate::inspector::Flow;
 
 /// Takes an argument's name and its text.
@@ -16,8 +17,8 @@ pub(crate) fn is_document(text: &[u8]) -> bool {
     let operation = [&b"query"[..], b"mutation", b"subscription", b"fragment"]
         .iter()
         .any(|word| starts(head, word) && !is_word(at(head, word.len())));
-    let selection =
-        at(head, 0) == b'{' && from(head, 1).trim_ascii_start().first().is_some_and(u8::is_ascii_alphabetic);
+    let selection = at(head, 0) == b'{'
+        && from(head, 1).trim_ascii_start().first().is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_');
     if !operation && !selection {
         return false;
     }
@@ -50,6 +51,53 @@ pub(crate) fn is_document(text: &[u8]) -> bool {
         index += 1;
     }
     depth == 0 && deepest > 0
+}
+
+/// Selections within selections, beyond which a document is made to cost: what applications ask for is a third as deep.
+const DEPTH: u32 = 15;
+/// Fields that are asked for again under another name. More: one document tries many things.
+const ALIASES: u32 = 50;
+
+/// What makes a document more than a question: it asks for the schema, or for so much that answering is the attack.
+/// `__typename` belongs to every client. Linear in the document's length.
+pub(crate) fn excess(text: &[u8]) -> Option<Finding> {
+    let (mut depth, mut inside, mut aliases, mut index) = (0_u32, 0_u32, 0, 0);
+    while index < text.len() {
+        match at(text, index) {
+            b'"' => {
+                index = string(text, index).1;
+                continue;
+            }
+            b'#' => index += from(text, index).iter().position(|b| *b == b'\n').unwrap_or(text.len()),
+            b'(' | b'[' => inside += 1,
+            b')' | b']' => inside = inside.saturating_sub(1),
+            b'{' if inside == 0 => {
+                depth += 1;
+                if depth > DEPTH {
+                    return Some(Finding::new(Family::Protocol, 76, "graphql-depth", index));
+                }
+            }
+            b'}' if inside == 0 => depth = depth.saturating_sub(1),
+            byte if is_word(byte) => {
+                let end = crate::bytes::word_end(text, index);
+                let next = at(text, crate::bytes::skip_space(text, end));
+                let field = depth > 0 && inside == 0;
+                let name = between(text, index, end);
+                if field && (name == b"__schema" && next == b'{' || name == b"__type" && next == b'(') {
+                    return Some(Finding::new(Family::Scanner, 74, "graphql-introspection", index));
+                }
+                aliases += u32::from(field && next == b':');
+                if aliases > ALIASES {
+                    return Some(Finding::new(Family::Protocol, 76, "graphql-aliases", index));
+                }
+                index = end;
+                continue;
+            }
+            _ => {}
+        }
+        index += 1;
+    }
+    None
 }
 
 /// Calls `each` with every string, under the name of the argument or field that it belongs to.
@@ -113,6 +161,23 @@ mod tests {
             Flow::Continue(())
         });
         assert_eq!(seen, ["name=O'Brien", "text=x"]);
+    }
+
+    #[test]
+    fn questions_that_ask_for_too_much() {
+        let why = |text: &str| excess(text.as_bytes()).map(|finding| finding.why);
+        let nested =
+            |depth: usize| format!("{}id{}", "{ friends ".repeat(depth) + "{ ", " }".repeat(depth + 1));
+        let aliased =
+            |count: usize| (0..count).map(|n| format!("a{n}: user(id: {n}) {{ name }} ")).collect::<String>();
+        assert_eq!(why("query I { __schema { types { name } } }"), Some("graphql-introspection"));
+        assert_eq!(why("{ __type(name: \"User\") { name } }"), Some("graphql-introspection"));
+        assert_eq!(why(&nested(15)), Some("graphql-depth"));
+        assert_eq!(why(&format!("{{ {} }}", aliased(51))), Some("graphql-aliases"));
+        assert_eq!(why(&nested(14)), None);
+        assert_eq!(why(&format!("{{ {} }}", aliased(50))), None);
+        assert_eq!(why("query Q($schema: In = {a: {b: {c: 1}}}) { a { __typename type schema } }"), None);
+        assert_eq!(why("{ note(text: \"{ __schema { x } }\") { id } } # __schema { }"), None);
     }
 
     #[test]

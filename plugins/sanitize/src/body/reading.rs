@@ -73,11 +73,12 @@ impl Reader {
             }
             Self::Form(form) => form.read(window, inspector),
             Self::Json(scan) => {
-                let next = scan.read(window, &mut |part, name, text| {
-                    if part == Part::Value && graphql::is_document(text) {
-                        return inspector.graphql(Place::Graphql, name, text);
+                let next = scan.read(window, &mut |part, name, text| match part {
+                    Part::Value if graphql::is_document(text) => {
+                        inspector.graphql(Place::Graphql, name, text)
                     }
-                    inspector.look(Place::Json, part, name, text)
+                    Part::Value => inspector.value(Place::Json, name, text),
+                    Part::Name => inspector.look(Place::Json, part, name, text),
                 })?;
                 // Not JSON after all: what stands between the strings counts as well.
                 if !scan.is_json() {

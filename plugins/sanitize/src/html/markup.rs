@@ -185,8 +185,29 @@ fn echoes(rest: &[u8]) -> bool {
 fn doctype_declares(rest: &[u8]) -> bool {
     let head = between(rest, 0, 512);
     let end = head.iter().position(|b| matches!(b, b'>' | b'[')).unwrap_or(head.len());
-    find(between(head, 0, end), b"system", 0)
-        .is_some_and(|index| !starts(from(head, index + 6), b"\" \"about:"))
+    let head = between(head, 0, end);
+    find(head, b"system", 0).is_some_and(|index| !starts(from(head, index + 6), b"\" \"about:"))
+        || find(head, b"public", 0).is_some_and(|index| fetches(from(head, index)))
+}
+
+/// Whether a public identifier comes with the address of a file that nobody is known to publish.
+fn fetches(identifier: &[u8]) -> bool {
+    const PUBLISHERS: [&[u8]; 8] = [
+        b"//www.w3.org/",
+        b"//www.apple.com/",
+        b"//java.sun.com/",
+        b"//hibernate.",
+        b"//www.hibernate.org/",
+        b"//mybatis.org/",
+        b"//struts.apache.org/",
+        b"//www.oasis-open.org/",
+    ];
+    [&b"http:"[..], b"https:", b"ftp:", b"file:", b"gopher:", b"jar:"].iter().any(|scheme| {
+        find(identifier, scheme, 0).is_some_and(|start| {
+            let place = from(identifier, start + scheme.len());
+            !PUBLISHERS.iter().any(|known| starts(place, known))
+        })
+    })
 }
 
 pub(super) fn closing(value: &[u8], start: usize, budget: &mut usize) -> Option<Finding> {

@@ -47,7 +47,11 @@ fn breaks(value: &[u8], close: usize) -> Option<u8> {
         0 if open < value.len() => Some(78),
         b'&' | b'|' if at(value, skip_space(value, open + 1)) == b'(' => Some(82),
         b'(' => {
-            let inside = skip_space(between(value, 0, open + 16), open + 1);
+            let mut inside = skip_space(between(value, 0, open + 16), open + 1);
+            // `*)((|uid=*`: some parsers skip what is too much.
+            if at(value, inside) == b'(' && matches!(at(value, inside + 1), b'&' | b'|' | b'!') {
+                inside += 1;
+            }
             let junction = matches!(at(value, inside), b'&' | b'|' | b'!')
                 && matches!(at(value, inside + 1), b'(' | b')' | 0);
             if junction || condition(from(value, inside)) {
@@ -135,6 +139,11 @@ fn argument(value: &[u8], rest: &[u8], index: usize) -> Option<u8> {
     let called = is_word(at(value, index.wrapping_sub(1)));
     let nested = starts(inside, b"(//") || starts(inside, b"//") || starts(inside, b"/*");
     let comment = starts(inside, b"//*") || find(between(inside, 0, 64), b"*/", 0).is_some();
+    // `count(/child::node())`, `name(/descendant::a)`.
+    let axis = starts(inside, b"/") && find(between(inside, 0, 24), b"::", 0).is_some();
+    if called && axis {
+        return Some(76);
+    }
     let named = at(inside, 2).is_ascii_alphabetic() || at(inside, 3).is_ascii_alphabetic();
     let path = named || starts(inside, b"/*[") || starts(inside, b"/*)");
     (called && nested && !comment && path).then_some(74)
@@ -187,6 +196,7 @@ mod tests {
             "(&(objectClass=user)(cn=*))",
             "admin)(!(&(1=0",
             "bar)|(cn=*",
+            "*)((|userPassword=*)",
         ] {
             assert!(ldap(attack.as_bytes()).is_some_and(|f| f.confidence >= 70), "{attack}");
         }
@@ -213,6 +223,7 @@ mod tests {
             "' and name(/*)='x",
             "a']/parent::node()/text()['",
             "' or string-length(//user[1]/name)=4 or '",
+            "count(/child::node())",
         ] {
             assert!(xpath(attack.as_bytes()).is_some_and(|f| f.confidence >= 70), "{attack}");
         }

@@ -61,7 +61,11 @@ fn script(value: &[u8]) -> Option<Finding> {
         let lead = between(value, semicolon.saturating_sub(16), semicolon).trim_ascii_end();
         let rest = from(value, semicolon + 1);
         let word = from(rest, crate::bytes::skip_space(between(rest, 0, 8), 0));
-        if matches!(lead.last(), Some(b'\'' | b'"')) && starts(word, b"return") && !is_word(at(word, 6)) {
+        let returns = starts(word, b"return") && !is_word(at(word, 6));
+        let spins = [&b"while"[..], b"for"]
+            .iter()
+            .any(|loops| starts(word, loops) && from(word, loops.len()).trim_ascii_start().starts_with(b"("));
+        if matches!(lead.last(), Some(b'\'' | b'"')) && (returns || spins) {
             return Some(Finding::new(Family::Nosql, 76, "where-script", semicolon));
         }
         index = semicolon + 1;
@@ -86,7 +90,8 @@ fn operator(value: &[u8], is_name: bool) -> Option<Finding> {
         let whole = matches!(next, 0 | b']' | b'.') && matches!(lead, 0 | b'[' | b'.');
         let confidence = if is_name && whole {
             if running { 86 } else { 76 }
-        } else if matches!(lead, b'"' | b'\'' | b'{' | b' ' | b'[')
+        } else if matches!(lead, 0 | b'"' | b'\'' | b'{' | b' ' | b'[')
+            && (lead != 0 || running && marks_script(from(word, end)))
             && matches!(next, b'"' | b'\'' | b':' | b']')
             && value.contains(&b':')
         {
@@ -94,12 +99,21 @@ fn operator(value: &[u8], is_name: bool) -> Option<Finding> {
             if running { 84 } else { 74 }
         } else if !is_name && running && lead == b'[' {
             80
+        } else if !is_name && start == 1 && lead == b'[' && starts(from(word, end), b"]=") {
+            // The rest of a name that was cut at its first equals sign.
+            74
         } else {
             continue;
         };
         return Some(Finding::new(Family::Nosql, confidence, "nosql-operator", start));
     }
     None
+}
+
+/// `: '..'`, `: {..`: what a database would run, rather than a price's label.
+fn marks_script(rest: &[u8]) -> bool {
+    let rest = from(rest, 1).trim_ascii_start();
+    matches!(at(rest, 0), b'\'' | b'"' | b'{') || starts(rest, b"function")
 }
 
 fn prototype(value: &[u8], is_name: bool) -> Option<Finding> {
@@ -146,7 +160,11 @@ mod tests {
             assert_eq!(family(fine, true), None, "{fine}");
         }
         assert_eq!(family("'; return true; var x='", false), Some(Family::Nosql));
+        assert_eq!(family("'; while(1); var x='", false), Some(Family::Nosql));
+        assert_eq!(family("$where: '1 == 1'", false), Some(Family::Nosql));
+        assert_eq!(family("[$regex]=.*", false), Some(Family::Nosql));
         assert_eq!(family("'fine'; returned it", false), None);
+        assert_eq!(family("'fine'; while we wait (a bit)", false), None);
         assert_eq!(family("{\"$gt\": \"\"}", false), Some(Family::Nosql));
         assert_eq!(family("I paid $in cash", false), None);
     }

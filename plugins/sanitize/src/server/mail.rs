@@ -57,10 +57,10 @@ pub(super) fn detect(value: &[u8], scope: Scope<'_>) -> Option<Finding> {
         if mail && HEADERS.iter().any(|name| starts(line, name)) {
             return Some(Finding::new(Family::Mail, 84, "mail-header", index));
         }
-        if (one_line || mail) && COMMANDS.iter().any(|name| starts(line, name)) {
+        if (one_line || mail) && (COMMANDS.iter().any(|name| starts(line, name)) || is_imap(line)) {
             return Some(Finding::new(Family::Mail, 82, "mail-command", index));
         }
-        if one_line && (starts(line, b"set-cookie:") || starts(line, b"http/1.")) {
+        if one_line && (starts(line, b"set-cookie:") || starts(line, b"http/1.") || is_target(line)) {
             return Some(Finding::new(Family::Protocol, 80, "header-break", index));
         }
         match line.iter().position(|b| matches!(b, b'\r' | b'\n')) {
@@ -69,6 +69,36 @@ pub(super) fn detect(value: &[u8], scope: Scope<'_>) -> Option<Finding> {
         }
     }
     None
+}
+
+/// `Location: http://..`, and no place where somebody lives.
+fn is_target(line: &[u8]) -> bool {
+    starts(line, b"location:")
+        && [&b"http:"[..], b"https:", b"//", b"javascript:"]
+            .iter()
+            .any(|scheme| starts(from(line, 9).trim_ascii_start(), scheme))
+}
+
+/// `V100 FETCH 1`: a tag of one letter and digits, and a command of IMAP (RFC 9051, 6).
+fn is_imap(line: &[u8]) -> bool {
+    const VERBS: [&[u8]; 10] = [
+        b"capability",
+        b"copy",
+        b"create",
+        b"delete",
+        b"fetch",
+        b"list",
+        b"login",
+        b"logout",
+        b"select",
+        b"store",
+    ];
+    let digits = from(line, 1).iter().take(8).take_while(|b| b.is_ascii_digit()).count();
+    let verb = from(line, digits + 2);
+    at(line, 0).is_ascii_alphabetic()
+        && digits > 0
+        && at(line, digits + 1) == b' '
+        && VERBS.iter().any(|known| starts(verb, known) && !at(verb, known.len()).is_ascii_alphanumeric())
 }
 
 /// Parameters that hold one line of a mail.
@@ -102,7 +132,11 @@ mod tests {
         assert_eq!(family("hello there\nTo: all@shop.example", "subject"), Some(Family::Mail));
         assert_eq!(family("x\r\nRCPT TO: <a@b.test>", "q"), Some(Family::Mail));
         assert_eq!(family("x\r\nGET /admin HTTP/1.1\r\nHost: y", "q"), Some(Family::Protocol));
+        assert_eq!(family("x\"\r\nV100 CAPABILITY\r\nV101 FETCH 4791", "q"), Some(Family::Mail));
+        assert_eq!(family("x\r\nLocation: https://shop.example", "q"), Some(Family::Protocol));
         for fine in [
+            "Berlin\nLocation: Mitte",
+            "A1\nB2 selected",
             "Hello Bob,\nTo: be or not to be",
             "Here is what I sent:\nGET /x HTTP/1.1\nHost: a",
             "one\ntwo\nthree",

@@ -50,8 +50,10 @@ pub(crate) fn detect(value: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Fin
         && marks.any(marks::DOT | marks::SLASH | marks::BACKSLASH)
     {
         take(url::detect(value, scope));
+    } else if scope.place == Place::Header && marks.any(marks::COLON) && marks.any(marks::SLASH) {
+        take(url::in_header(value, scope));
     }
-    if parameter
+    if scope.place != Place::Path
         && marks.any(marks::PAREN)
         && marks.any(marks::EQUALS | marks::AMP | marks::PIPE | marks::CONTROL)
         && wants(Family::Ldap)

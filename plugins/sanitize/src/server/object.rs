@@ -25,7 +25,7 @@ pub(super) fn start(value: &[u8]) -> Option<Finding> {
         b'g' if value.starts_with(b"gAS") || value.starts_with(b"gAJ") || value.starts_with(b"gAN") => {
             // Ends with the opcode STOP, a dot.
             let stops = value.ends_with(b"Lg==") || value.ends_with(b"4=") || value.ends_with(b"u");
-            match (value.len() >= 24, stops && value.starts_with(b"gASV")) {
+            match (value.len() >= 20, stops && value.starts_with(b"gASV")) {
                 (true, true) => finding(80, "python-object", 0),
                 (true, false) => finding(60, "python-object", 0),
                 _ => None,

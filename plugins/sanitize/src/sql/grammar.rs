@@ -2,7 +2,7 @@
 
 use super::lexer::{Kind, Lexer, Token};
 use super::run::{Entry, Operand, Pending, Run};
-use super::statement::{boolean_mode, splices, takes_apart};
+use super::statement::{boolean_mode, names_in_prose, splices, takes_apart};
 use super::words::Word;
 use crate::bytes::{at, between, from, is_space, starts};
 
@@ -186,7 +186,10 @@ impl Run {
             }
             Word::Union => return Some(self.union_select(lexer)),
             Word::Compare if after_word => self.after_compare_word = true,
-            Word::Constant => self.complete(Operand::Constant),
+            Word::Constant => {
+                self.truth |= self.pending == Pending::Logic;
+                self.complete(Operand::Constant);
+            }
             Word::Select => {
                 self.select = true;
                 self.list_start = true;
@@ -292,6 +295,9 @@ impl Run {
     fn operator(&mut self, token: Token, lexer: &mut Lexer<'_>, after_right: bool) -> Step {
         match token.kind {
             Kind::Compare => {
+                self.compared_first |= self.logic == 0;
+                let sign = between(lexer.value(), token.start, token.end);
+                self.equal += u16::from(!matches!(sign, b"<" | b">"));
                 self.compare += 1;
                 self.expect(Pending::Compare)
             }
@@ -342,6 +348,7 @@ impl Run {
 
     fn operator_word(&mut self, word: Word, token: Token, lexer: &mut Lexer<'_>, after_right: bool) -> Step {
         match word {
+            Word::Logic if std::mem::take(&mut self.between) => self.expect(Pending::Clause),
             Word::Logic => {
                 self.logic += 1;
                 self.expect(Pending::Logic)
@@ -371,12 +378,17 @@ impl Run {
                 if boolean_mode(lexer) {
                     return Step::Go;
                 }
+                self.between = starts(between(lexer.value(), token.start, token.end), b"between");
+                self.equal += 1;
                 self.compare += 1;
                 self.after_compare_word = true;
                 self.expect(Pending::Compare)
             }
             Word::Union => self.union_select(lexer),
             Word::From => {
+                if !self.quoted && !self.stacked && names_in_prose(lexer) {
+                    return self.violate();
+                }
                 self.from = true;
                 self.in_from = true;
                 self.expect(Pending::Clause)

@@ -43,6 +43,14 @@ pub(super) struct Run {
     pub constants: bool,
     /// The operator before the last operand compared or combined.
     pub joined: bool,
+    /// The last word that compares is `BETWEEN`: its `AND` joins no conditions.
+    pub between: bool,
+    /// A comparison came before any logic.
+    pub compared_first: bool,
+    /// Comparisons but `<` and `>`.
+    pub equal: u16,
+    /// `or true`: a condition that needs no comparison.
+    pub truth: bool,
     /// `and` or `or`, and a constant behind it.
     pub constant_logic: bool,
     pub calls: u16,

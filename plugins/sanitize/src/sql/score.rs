@@ -61,14 +61,21 @@ impl Run {
     ) {
         let q = self.quoted;
         let probe = self.known > 0 || self.reveal > 0 || self.variables > 0;
-        offer(self.logic > 0 && self.constants, 92, "known-condition");
+        // `5 > 3 and 2 < 4` is arithmetic; behind a value of its own, or with an equals sign, it is a condition.
+        let arithmetic = !q && !self.stacked && self.compared_first && self.equal == 0;
+        offer(self.logic > 0 && self.constants && !arithmetic, 92, "known-condition");
+        offer(
+            self.truth && self.first == Operand::Constant && self.numbers == 1 && whole && !q,
+            72,
+            "known-condition",
+        );
         offer(self.condition && self.constants && out, 90, "known-condition");
         offer(self.having && out && self.numbers > 1, 80, "having");
         offer(self.having && self.constant_logic && whole, 75, "having");
         offer(self.having && out && (self.compare > 0 || self.calls > 0 || tail), 88, "having");
         offer(self.logic > 0 && self.compare > 0 && (self.calls > 0 || self.variables > 0), 90, "probe");
         offer(self.logic > 0 && self.compare > 0 && q, 85, "condition");
-        offer(self.logic > 0 && self.compare > 0 && out && hard, 75, "condition");
+        offer(self.logic > 0 && self.compare > 0 && out && hard && !arithmetic, 75, "condition");
         offer(self.logic > 0 && probe && out, 75, "probe");
         offer(self.logic > 0 && tail && hard && whole, 78, "condition-comment");
         offer(self.logic > 0 && q && (self.open || tail) && whole && !self.is_sentence(), 88, "condition");

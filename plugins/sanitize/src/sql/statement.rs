@@ -16,6 +16,15 @@ pub(super) fn boolean_mode(lexer: &mut Lexer<'_>) -> bool {
     found
 }
 
+/// Whether a name of ordinary text follows rather than a table's: `from the menu`, `from your list`.
+pub(super) fn names_in_prose(lexer: &Lexer<'_>) -> bool {
+    let token = lexer.clone().next();
+    let articles = [
+        "a", "an", "her", "his", "its", "my", "our", "that", "the", "their", "these", "this", "those", "your",
+    ];
+    listed(&articles, between(lexer.value(), token.start, token.end))
+}
+
 /// Whether what follows a statement's first word is a statement rather than prose.
 pub(super) fn is_statement(word: &[u8], mut ahead: Lexer<'_>) -> bool {
     let value = ahead.value();
@@ -67,6 +76,8 @@ pub(super) fn is_statement(word: &[u8], mut ahead: Lexer<'_>) -> bool {
                     || second.kind == Kind::Dot && name(third)
                     || is(ahead.next(), &["set"]))
         }
+        // A table is made of columns.
+        b"create" if is(first, &["table", "view", "index", "function", "procedure"]) && ends(third) => false,
         b"drop" | b"create" | b"alter" | b"truncate" | b"rename" => {
             is(first, &objects)
                 && name(second)

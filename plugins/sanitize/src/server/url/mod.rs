@@ -13,6 +13,8 @@ use crate::finding::{Family, Finding, surer};
 use crate::lexicon::Lexicon;
 use host::Reach;
 
+/// How sure a finding must be in a header.
+const SURE_IN_HEADER: u8 = 80;
 /// Bytes of a host. More: cut.
 const HOST_BYTES: usize = 255;
 
@@ -59,6 +61,14 @@ pub(super) fn detect(value: &[u8], scope: Scope<'_>) -> Option<Finding> {
         found = surer(found, include(&url, target, file));
     }
     found
+}
+
+/// Looks at a header that is a URL from its start. Addresses of the own network are ordinary there: where the visitor came
+/// from, what another proxy saw. What is left are those that nobody comes from.
+pub(super) fn in_header(value: &[u8], scope: Scope<'_>) -> Option<Finding> {
+    find(between(value, 0, 24), b"://", 0)?;
+    detect(value, scope)
+        .filter(|finding| finding.family == Family::Ssrf && finding.confidence >= SURE_IN_HEADER)
 }
 
 /// Parts of the names of parameters that hold where to go next.
