@@ -3,7 +3,8 @@
 //!
 //! Such a request is paused. Its stream's context could not hear the answer to a call of its own once it is gone, so the root
 //! context calls, on a tick that is brought forward; one call serves all that wait. After each answer, and every few
-//! milliseconds, those that wait are decided again: the policy knows for how long one may wait, and how many may.
+//! milliseconds, those that wait are decided again, [`RESUMED`] at a time so that others are not kept: the policy knows for
+//! how long one may wait, and how many may.
 
 use std::{
     cell::RefCell,
@@ -19,6 +20,9 @@ use crate::{
     worker::Worker,
 };
 
+/// Requests that are decided again in one callback; the next follow on the next tick.
+const RESUMED: usize = 12;
+
 /// The streams that wait: the host's number of each, and its state.
 #[derive(Default)]
 pub struct Waiting(RefCell<Vec<(u32, Weak<RefCell<Exchange>>)>>);
@@ -28,16 +32,23 @@ impl Waiting {
     pub fn is_waited(&self) -> bool {
         self.0.try_borrow().is_ok_and(|waiting| !waiting.is_empty())
     }
+
+    /// Whether there are more than one callback decides on.
+    pub fn is_crowded(&self) -> bool {
+        self.0.try_borrow().is_ok_and(|waiting| waiting.len() > RESUMED)
+    }
 }
 
 impl Worker {
-    /// Decides again on all that wait.
+    /// Decides again on those that wait longest.
     pub fn resume_waiting(&self) {
         let Ok(mut list) = self.waiting.0.try_borrow_mut() else { return };
         if list.is_empty() {
             return;
         }
-        let waiting = std::mem::take(&mut *list);
+        let now = list.len().min(RESUMED);
+        let later = list.split_off(now);
+        let waiting = std::mem::replace(&mut *list, later);
         drop(list);
         let mut rest = Vec::new();
         for (id, exchange) in waiting {

@@ -272,7 +272,8 @@ impl Worker {
     fn pace(&self) {
         #[cfg(any(feature = "audit", feature = "rate-limit"))]
         if self.waiting.is_waited() {
-            self.hurries.set(abi::set_tick_period(WAITING_MS).is_ok());
+            let period = if self.waiting.is_crowded() { SOON_MS } else { WAITING_MS };
+            self.hurries.set(abi::set_tick_period(period).is_ok());
             return;
         }
         if self.hurries.replace(false) && abi::set_tick_period(TICK_MS).is_err() {

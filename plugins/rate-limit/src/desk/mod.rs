@@ -23,8 +23,11 @@ use crate::{
 use holdings::Holdings;
 use policies::Policies;
 
-/// Asks of one call.
-pub const CALL_ASKS: usize = 256;
+/// Asks of one call. Each is a load and a store, when it is made and when it is answered: no callback may take long. What is
+/// left over is asked when the answer is there.
+pub const CALL_ASKS: usize = 24;
+/// Leases that a tick finds to be ending.
+const ENDING: usize = 256;
 /// Keys that wait to be asked for. More: an ask is dropped; its request is decided by `on_error`.
 const MOST_ASKS: usize = 4096;
 /// Leases that are watched, to be given back in time. More: they end, and what is left of them is counted as spent.
@@ -163,7 +166,7 @@ impl Desk {
             .iter()
             .filter(|(_, watched)| watched.due_ns <= now_ns)
             .map(|(key, _)| *key)
-            .take(CALL_ASKS)
+            .take(ENDING)
             .collect();
         for key in ending {
             let Some(watched) = self.watched.remove(&key) else { continue };

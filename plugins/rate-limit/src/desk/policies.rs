@@ -12,10 +12,12 @@ use crate::TENANT_RATES;
 /// Tenants that are remembered. When there are more, those not seen lately give way; a tenant that finds no place has
 /// the configured limits.
 const MOST: usize = 4000;
-/// Tenants of one call: an answer must be read within a millisecond.
-pub const CALL_TENANTS: usize = 400;
+/// Tenants of one call: an answer must be read within a millisecond. When more are due, one call follows the other.
+pub const CALL_TENANTS: usize = 100;
 /// Each tenant is asked for so often; a tick and the call come on top, and five seconds are promised.
 const ROUND_NS: u64 = 4_000_000_000;
+/// Calls that came due between two ticks are made up for; of before, not.
+const BEHIND_NS: u64 = 600_000_000;
 
 /// What is known of a tenant.
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,6 +33,8 @@ pub struct Policies {
     tenants: BTreeMap<String, Own>,
     /// The last that was asked for.
     cursor: String,
+    /// When the last call was due.
+    due_ns: Option<u64>,
     asked_ns: Option<u64>,
     under_way: bool,
 }
@@ -55,9 +59,10 @@ impl Policies {
     pub fn call(&mut self, process: u64, now_ns: u64) -> Option<Vec<u8>> {
         let calls = u64::try_from(self.tenants.len().div_ceil(CALL_TENANTS)).ok()?;
         let gap_ns = ROUND_NS.checked_div(calls)?;
+        let due_ns = self.due_ns.map_or(0, |last| last.saturating_add(gap_ns));
         // An answer that never comes must not end it.
         let since = self.asked_ns.map_or(u64::MAX, |asked| now_ns.saturating_sub(asked));
-        if since < gap_ns || (self.under_way && since < 2 * ROUND_NS) {
+        if now_ns < due_ns || (self.under_way && since < 2 * ROUND_NS) {
             return None;
         }
         let from = (std::ops::Bound::Excluded(self.cursor.clone()), std::ops::Bound::Unbounded);
@@ -73,6 +78,7 @@ impl Policies {
         if list.is_empty() {
             return None;
         }
+        self.due_ns = Some(due_ns.max(now_ns.saturating_sub(BEHIND_NS)));
         self.asked_ns = Some(now_ns);
         self.under_way = true;
         Some(wire::tenants(process, &list))
