@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Requests that are decided again in one callback; the next follow on the next tick.
-const RESUMED: usize = 12;
+const RESUMED: usize = 8;
 
 /// The streams that wait: the host's number of each, and its state.
 #[derive(Default)]

@@ -1,6 +1,7 @@
 //! Limits that all proxies share: several processes, and a companion that answers, is late, or is away. The companion's
 //! own engine counts.
 
+mod callbacks;
 mod share;
 
 use std::time::Duration;

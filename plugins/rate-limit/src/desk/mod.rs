@@ -25,7 +25,7 @@ use policies::Policies;
 
 /// Asks of one call. Each is a load and a store, when it is made and when it is answered: no callback may take long. What is
 /// left over is asked when the answer is there.
-pub const CALL_ASKS: usize = 24;
+pub const CALL_ASKS: usize = 16;
 /// Leases that a tick finds to be ending.
 const ENDING: usize = 256;
 /// Keys that wait to be asked for. More: an ask is dropped; its request is decided by `on_error`.

@@ -13,7 +13,7 @@ use crate::TENANT_RATES;
 /// the configured limits.
 const MOST: usize = 4000;
 /// Tenants of one call: an answer must be read within a millisecond. When more are due, one call follows the other.
-pub const CALL_TENANTS: usize = 100;
+pub const CALL_TENANTS: usize = 64;
 /// Each tenant is asked for so often; a tick and the call come on top, and five seconds are promised.
 const ROUND_NS: u64 = 4_000_000_000;
 /// Calls that came due between two ticks are made up for; of before, not.

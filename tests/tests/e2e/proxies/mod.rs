@@ -8,6 +8,7 @@
 mod gateway;
 mod outages;
 mod policies;
+mod share;
 mod stores;
 mod storm;
 
