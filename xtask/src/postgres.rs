@@ -78,6 +78,19 @@ impl Server {
     /// # Errors
     /// When there is no PostgreSQL, or it does not start within half a minute.
     pub fn start(layout: &Layout, parent: &Path, durability: Durability) -> Result<Self> {
+        Self::start_with(layout, parent, durability, &[])
+    }
+
+    /// The same with settings of its own, each as `name=value`.
+    ///
+    /// # Errors
+    /// As [`Server::start`], or when the server does not take a setting.
+    pub fn start_with(
+        layout: &Layout,
+        parent: &Path,
+        durability: Durability,
+        settings: &[&str],
+    ) -> Result<Self> {
         let folder = parent.join(format!("portcullis-pg-{}-{}", std::process::id(), unique()));
         fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
@@ -110,6 +123,9 @@ impl Server {
         for setting in
             ["listen_addresses=", "max_connections=300", "jit=off", "max_locks_per_transaction=256"]
         {
+            watch.args(["-c", setting]);
+        }
+        for setting in settings {
             watch.args(["-c", setting]);
         }
         watch.arg("-c").arg(format!("unix_socket_directories={}", folder.display()));

@@ -4,14 +4,17 @@
 //! table ([`sql`]), which indexes could serve it ([`candidate`]) and how large they would be ([`size`]), asks the planner what they would
 //! save ([`planner`]), and chooses within a storage budget ([`search`]).
 //!
-//! Every function takes a connection; how it is made and secured is the caller's affair.
+//! Those functions take a connection; how it is made and secured is the caller's affair. [`pool`] keeps connections to many tenants' databases, and
+//! [`monitor`] tells which of their statements are slow.
 
 pub mod advise;
 pub mod candidate;
 pub mod catalog;
 pub mod findings;
+pub mod monitor;
 pub mod plan;
 pub mod planner;
+pub mod pool;
 pub mod proof;
 pub mod search;
 pub mod size;

@@ -10,6 +10,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 pub use audit::{AuditArgs, AuditCommand, Opening};
+pub use databases::{Allowed, DatabasesArgs};
 pub use export::ExportArgs;
 pub use keys::{KeysArgs, KeysCommand, Tenants};
 
@@ -20,6 +21,7 @@ use crate::trail::retention::TenantRule;
 use crate::units;
 
 mod audit;
+mod databases;
 mod export;
 mod keys;
 
@@ -225,7 +227,7 @@ pub struct ServeArgs {
     /// The store's largest file; what a full store does not take waits in the audit trail
     #[arg(long, env = "DATABASE_MAX_BYTES", default_value_t = 10 * 1024 * 1024 * 1024, value_parser = clap::value_parser!(u64).range(1024 * 1024..), value_name = "BYTES")]
     pub database_max_bytes: u64,
-    /// Connections to a PostgreSQL server that are kept
+    /// Connections to a PostgreSQL server that are kept; to the store, and at most to each tenant's database
     #[arg(long, env = "DATABASE_POOL_SIZE", default_value_t = 10, value_parser = clap::value_parser!(u16).range(2..=500))]
     pub database_pool_size: u16,
     /// Further connections while those are busy; they end when they were not used for ten seconds
@@ -234,6 +236,9 @@ pub struct ServeArgs {
     /// Seconds that a request waits for a connection; then it is answered 503: 1 to 300
     #[arg(long, env = "DATABASE_POOL_TIMEOUT", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=300), value_name = "SECONDS")]
     pub database_pool_timeout: u16,
+    /// The tenants' databases.
+    #[command(flatten)]
+    pub databases: DatabasesArgs,
     /// Where the audit trail is exported to.
     #[command(flatten)]
     pub exports: ExportArgs,
@@ -249,7 +254,7 @@ pub struct ServeArgs {
     /// what their own configuration says
     #[arg(long, env = "SECURITY_ENABLED", default_value = "true", value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set, value_name = "BOOL")]
     pub security_enabled: bool,
-    /// false: the API changes nothing in tenants' databases, and /api/security/status says so
+    /// false: tenants' databases are neither watched nor looked through, and /api/security/status says so; their pools stay
     #[arg(long, env = "DATABASE_OPTIMIZATION_ENABLED", default_value = "true", value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set, value_name = "BOOL")]
     pub database_optimization_enabled: bool,
     /// Count limits in Redis, for several companions, instead of in this process: redis://HOST:PORT

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::api::{self, Api, Parts};
 use crate::clock::{Clock, Timestamp};
+use crate::databases::Databases;
 use crate::export::{self, Export};
 use crate::http::listener::{ListenError, Listener, Terms, serve, tcp};
 use crate::http::tls::{TlsError, TlsFiles};
@@ -61,6 +62,9 @@ pub enum CompanionError {
     /// A place to export to.
     #[error(transparent)]
     Export(export::PlaceError),
+    /// The tenants' databases.
+    #[error("the tenants' databases: {0}")]
+    Databases(String),
     /// Where an export stands.
     #[error("the audit trail's folder cannot be written: {0}; check DATA_DIR/audit")]
     Cursor(std::io::Error),
@@ -80,6 +84,7 @@ pub struct Companion {
     storage: Arc<dyn Storage>,
     trail: Trail,
     keys: Keys,
+    databases: Databases,
     end: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
     /// Ends after all others: it projects what they appended last.
@@ -123,6 +128,14 @@ impl Companion {
         let api_address = api_listener.address();
         let ingest_address = ingest_listener.address();
 
+        let (databases, beside_databases) = Databases::new(
+            settings.databases,
+            keys.clone(),
+            Arc::clone(&storage),
+            trail.clone(),
+            clock.clone(),
+        )
+        .map_err(CompanionError::Databases)?;
         let sessions = Sessions::new(Arc::clone(&storage), policies.clone());
         let (end, ended) = watch::channel(false);
         let (end_of_trail, trail_ended) = watch::channel(false);
@@ -140,6 +153,7 @@ impl Companion {
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
             grpc: grpc.as_ref().map(|(service, _)| service.clone()),
+            databases: databases.clone(),
             machine: Machine::new(&settings.data_dir),
             limits: Arc::clone(&limits),
             tokens: settings.tokens,
@@ -160,6 +174,7 @@ impl Companion {
             tokio::spawn(serve(api_listener, api, API, ended.clone())),
             tokio::spawn(serve(ingest_listener, ingest, INGEST, ended.clone())),
             tokio::spawn(sweep(limits, ended.clone())),
+            tokio::spawn(beside_databases.run(ended.clone())),
             tokio::spawn(retention::run(trail.clone(), trail_rules, clock.clone(), ended.clone())),
             tokio::spawn(expire(Arc::clone(&storage), sessions, clock, settings.retention, metrics, ended)),
         ];
@@ -187,6 +202,7 @@ impl Companion {
             storage,
             trail,
             keys,
+            databases,
             end,
             tasks,
             projection,
@@ -210,6 +226,12 @@ impl Companion {
     #[must_use]
     pub fn keys(&self) -> Keys {
         self.keys.clone()
+    }
+
+    /// Its tenants' databases.
+    #[must_use]
+    pub fn databases(&self) -> Databases {
+        self.databases.clone()
     }
 
     /// Stops listening, finishes what is being answered, closes the trail, and the store when it has what the trail has.

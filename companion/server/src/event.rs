@@ -1,10 +1,12 @@
 //! A security event as the companion knows it: bounded, cleaned, ready to be stored.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Map, Value};
 
 use crate::clock::Timestamp;
+use crate::secret::random_hex;
 use crate::tenant::TenantId;
 
 /// How grave an event is.
@@ -208,6 +210,28 @@ pub struct Event {
     pub rate_limit: Option<RateLimitExcess>,
     /// Set for a gap.
     pub gap: Option<Gap>,
+}
+
+/// Numbers the events that this process stores, beside those of the modules.
+pub struct Numbering {
+    epoch: Option<Epoch>,
+    next: AtomicU64,
+}
+
+impl Default for Numbering {
+    fn default() -> Self {
+        let epoch = random_hex::<8>().ok().and_then(|text| Epoch::new(&text));
+        Self { epoch, next: AtomicU64::new(1) }
+    }
+}
+
+impl Numbering {
+    /// The next event's key; none when the system gave no random bytes at the start.
+    #[must_use]
+    pub fn next(&self) -> Option<RecordKey> {
+        let sequence = Sequence::new(self.next.fetch_add(1, Ordering::Relaxed))?;
+        Some(RecordKey { epoch: self.epoch.clone()?, sequence })
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod companion;
+pub mod databases;
 pub mod event;
 pub mod export;
 pub mod hardening;

@@ -12,7 +12,7 @@ use crate::monitoring::window::Window;
 use crate::storage::{Outcome, QueueState};
 
 /// Routes that have a series of their own; every other path is `other`.
-const ROUTES: [&str; 22] = [
+const ROUTES: [&str; 25] = [
     "/api/security/status",
     "/api/security/events/{tenant_id}",
     "/api/security/metrics/{tenant_id}",
@@ -25,6 +25,9 @@ const ROUTES: [&str; 22] = [
     "/monitoring/version",
     "/health/detailed",
     "/monitoring/performance/summary",
+    "/api/database/performance/{tenant_id}",
+    "/api/database/slow-queries/{tenant_id}",
+    "/api/database/optimize/{tenant_id}",
     "/metrics",
     "/openapi.json",
     "/api/security/rate-limit/check",

@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use portcullis_audit_log::note::{NoteError, Signer};
 use portcullis_audit_log::retention::Retention;
+use portcullis_database::pool;
 
 use crate::api::Protections;
-use crate::cli::{Environment, ServeArgs, StoreArgs};
+use crate::cli::{Allowed, Environment, ServeArgs, StoreArgs};
 use crate::export::{PlaceError, Places};
 use crate::http::access::AllowList;
 use crate::http::tls::TlsFiles;
@@ -28,7 +29,7 @@ use crate::storage::{Place, Registration, Shape};
 use crate::token::TokenKey;
 use crate::trail;
 use crate::trail::redact::{RedactionError, Redactor};
-use crate::{limits, logging};
+use crate::{databases, limits, logging};
 pub use kept::retention;
 
 /// The shortest SECRET_KEY.
@@ -176,6 +177,8 @@ pub struct Settings {
     pub protections: Protections,
     /// Where it runs.
     pub environment: Environment,
+    /// The tenants' databases.
+    pub databases: databases::Options,
     /// Where the audit trail is exported to.
     pub exports: Places,
     /// The log's file, if it has one.
@@ -198,6 +201,31 @@ fn grpc(args: &ServeArgs, variables: Variables<'_>) -> Result<Option<limits::grp
     }
     let address = SocketAddr::new(args.limits_grpc_address, port);
     Ok(Some(limits::grpc::Place { address, token, config, headers: args.limit_response_headers_enabled }))
+}
+
+/// The tenants' databases.
+fn databases(args: &ServeArgs) -> databases::Options {
+    let own = &args.databases;
+    let mut options = databases::Options {
+        enabled: args.database_optimization_enabled,
+        shape: pool::Shape {
+            size: args.database_pool_size.into(),
+            overflow: args.database_max_overflow.into(),
+            wait: Duration::from_secs(args.database_pool_timeout.into()),
+            cap: own.database_connections_max.into(),
+            slow: own.database_slow_query,
+        },
+        sqlite: own.database_sqlite_folder.clone().filter(|folder| !folder.as_os_str().is_empty()),
+        watch: own.database_watch.clamp(Duration::from_secs(1), Duration::from_secs(3600)),
+        ..databases::Options::default()
+    };
+    for place in &own.database_targets_allow {
+        match place {
+            Allowed::Network(network) => options.networks.push(*network),
+            Allowed::Sockets(folder) => options.sockets.push(folder.clone()),
+        }
+    }
+    options
 }
 
 /// Where the audit trail is exported to.
@@ -322,6 +350,7 @@ impl Settings {
                 database_optimization: args.database_optimization_enabled,
             },
             environment: args.environment,
+            databases: databases(args),
             exports: exports(args, variables)?,
             log_file: logging::place(args.log_file.as_deref(), &args.store.data_dir),
             demonstration: args.demonstration,

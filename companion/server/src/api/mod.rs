@@ -7,6 +7,7 @@
 
 pub mod auth;
 mod cursor;
+mod database;
 mod encryption;
 mod events;
 mod keys;
@@ -37,6 +38,8 @@ use axum::{Router, middleware};
 use tokio::sync::{Semaphore, watch};
 
 use crate::clock::{Clock, monotonic};
+use crate::databases::Databases;
+use crate::event::Numbering;
 use crate::export::Export;
 use crate::http::access::{AllowList, Guesses};
 use crate::http::envelope::{self, Envelope};
@@ -66,7 +69,7 @@ pub struct Protections {
     pub rate_limiting: bool,
     /// Records are taken and stored.
     pub audit_logging: bool,
-    /// DATABASE_OPTIMIZATION_ENABLED: tenants' databases may be tuned through the API.
+    /// DATABASE_OPTIMIZATION_ENABLED: tenants' databases are watched, and looked through on request.
     pub database_optimization: bool,
 }
 
@@ -90,6 +93,8 @@ pub struct Parts {
     pub grpc: Option<grpc::Service>,
     /// Tell their counts.
     pub exports: Vec<Export>,
+    /// The tenants' own.
+    pub databases: Databases,
     /// Asked how it fares.
     pub machine: Machine,
     /// Asked by checks.
@@ -112,7 +117,7 @@ pub struct Api(Arc<Shared>);
 pub struct Shared {
     parts: Parts,
     /// Numbers the events that are stored here.
-    pub numbering: rate_limit::Numbering,
+    pub numbering: Numbering,
     /// When the process began.
     pub started: Instant,
     /// Spares the store from readiness checks in a flood.
@@ -147,7 +152,7 @@ impl Api {
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(Shared {
             parts,
-            numbering: rate_limit::Numbering::default(),
+            numbering: Numbering::default(),
             started: monotonic(),
             readiness: monitoring::Readiness::default(),
             guesses: Guesses::default(),
@@ -226,6 +231,11 @@ pub fn router(api: Api) -> Router {
         .route("/api/security/sessions/{tenant_id}/verify", post(sessions::verify))
         .route("/api/security/sessions/{tenant_id}/touch", post(sessions::touch))
         .route("/api/security/sessions/{tenant_id}/{session_id}", delete(sessions::revoke))
+        .route("/api/database/performance/{tenant_id}", get(database::performance))
+        .route("/api/database/slow-queries/{tenant_id}", get(database::slow_queries))
+        .route("/api/database/optimize/{tenant_id}", post(database::optimize))
+        .route("/api/database/optimize-all", post(database::optimize_all))
+        .route("/api/database/jobs/{job_id}", get(database::job))
         .route("/api/tenants", get(tenants::list))
         .route("/api/tenants/{tenant_id}", get(tenants::read).put(tenants::put).delete(tenants::remove))
         .route("/monitoring/version", get(monitoring::version))

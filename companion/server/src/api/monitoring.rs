@@ -236,6 +236,8 @@ pub async fn prometheus(
         + &crate::export::render(&api.exports, api.trail.size())
         + &api.limits.render()
         + &api.keys.render()
+        + &api.databases.render()
+        + &super::status::sample(&api).await.render()
         + &api.grpc.as_ref().map(crate::limits::grpc::Service::render).unwrap_or_default();
     let mut response = text.into_response();
     let value = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

@@ -7,8 +7,8 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use super::{
-    encryption, events, keys, monitoring, overview, passwords, performance, policies, rate_limit, security,
-    sessions, status, tenants,
+    database, encryption, events, keys, monitoring, overview, passwords, performance, policies, rate_limit,
+    security, sessions, status, tenants,
 };
 use crate::http::envelope;
 use crate::http::problem::ProblemBody;
@@ -43,7 +43,12 @@ impl Description {
 
     /// Begins an operation that asks for a token.
     fn add(&mut self, method: &'static str, path: &'static str, summary: &str) -> Operation<'_> {
-        let parameters = [("{tenant_id}", tenant()), ("{session_id}", session()), ("{value_id}", value())];
+        let parameters = [
+            ("{tenant_id}", tenant()),
+            ("{session_id}", session()),
+            ("{value_id}", value()),
+            ("{job_id}", job()),
+        ];
         let parameters =
             parameters.into_iter().filter(|(name, _)| path.contains(name)).map(|(_, value)| value).collect();
         let value = Map::from_iter([("summary".to_owned(), summary.into())]);
@@ -137,6 +142,10 @@ fn session() -> Value {
     json!({"name": "session_id", "in": "path", "required": true, "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"}})
 }
 
+fn job() -> Value {
+    json!({"name": "job_id", "in": "path", "required": true, "schema": {"type": "string", "pattern": "^[0-9a-f]{16}$"}})
+}
+
 fn value() -> Value {
     json!({"name": "value_id", "in": "path", "required": true, "schema": {"type": "integer", "minimum": 1, "format": "int64"}})
 }
@@ -169,6 +178,7 @@ fn describe() -> Value {
     describe_security(&mut all);
     describe_keys(&mut all);
     describe_sessions(&mut all);
+    describe_databases(&mut all);
     describe_tenants(&mut all);
     describe_monitoring(&mut all);
     let problem = all.schemas.subschema_for::<ProblemBody>();
@@ -302,6 +312,35 @@ fn describe_sessions(all: &mut Description) {
     all.add("delete", "/api/security/sessions/{tenant_id}/{session_id}", "End a session")
         .answers::<sessions::Revoked>("200", "It has ended.")
         .also(&["422"])
+        .done();
+}
+
+fn describe_databases(all: &mut Description) {
+    all.add("get", "/api/database/performance/{tenant_id}", "How a tenant's database fares")
+        .answers::<database::Performance>("200", "Its figures, and where they come from.")
+        .done();
+    all.add("get", "/api/database/slow-queries/{tenant_id}", "A tenant's slow statements")
+        .parameter(query(
+            "limit",
+            false,
+            &json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 10}),
+        ))
+        .answers::<database::SlowQueries>("200", "Newest first.")
+        .done();
+    all.add("post", "/api/database/optimize/{tenant_id}", "Look a tenant's database through")
+        .answers::<database::Optimized>("200", "What was found.")
+        .answers::<database::Optimized>("202", "It goes on as a job.")
+        .done();
+    all.add("post", "/api/database/optimize-all", "Look all tenants' databases through (admin)")
+        .answers::<database::OptimizedAll>(
+            "200",
+            "What became of each; as text/event-stream one after the other.",
+        )
+        .answers::<database::OptimizedAll>("202", "It goes on as a job.")
+        .done();
+    all.add("get", "/api/database/jobs/{job_id}", "How far an optimization is")
+        .answers::<database::OptimizedAll>("200", "It is done.")
+        .answers::<database::OptimizedAll>("202", "It goes on.")
         .done();
 }
 

@@ -97,7 +97,8 @@ pub async fn summary(
     Extension(grant): Extension<Grant>,
 ) -> Result<Response, Problem> {
     auth::require_admin(&grant)?;
-    let score = whole(vec![responses(&api), errors(&api), store(&api).await, machine(&api).await]);
+    let score =
+        whole(vec![responses(&api), errors(&api), store(&api).await, databases(&api), machine(&api).await]);
     Ok(json(&Summary { score, window_seconds: MINUTES * 60, timestamp: rfc3339(api.clock.now()) }))
 }
 
@@ -117,7 +118,7 @@ fn responses(api: &Api) -> Part {
     }
     part(
         "responses",
-        35,
+        30,
         figures,
         "look at the slowest paths in the events (details.duration_ms), and at the tenants' slow queries",
         "no response was reported in the last minutes",
@@ -181,10 +182,46 @@ async fn store(api: &Api) -> Part {
     ];
     part(
         "store",
-        20,
+        15,
         figures,
         "look at /monitoring/database/status and the log: the store or its disk is too slow, full or away",
         "",
+    )
+}
+
+/// The tenants' databases: their connections, and who waits for them.
+fn databases(api: &Api) -> Part {
+    let pools = api.databases.pools().all();
+    let (open, cap) = api.databases.pools().open();
+    let lent: usize = pools.iter().map(|(_, pool)| pool.checked_out).sum();
+    let waiting: usize = pools.iter().map(|(_, pool)| pool.waiting).sum();
+    let mut figures = Vec::new();
+    if !pools.is_empty() {
+        #[expect(clippy::cast_precision_loss, reason = "a figure of a score")]
+        let (used, waiting_for) = (lent as f64 / cap.max(1) as f64 * 100.0, waiting as f64);
+        figures.push((
+            Figure { value: used, good: 70.0, bad: 100.0 },
+            format!("{lent} of {cap} connections to tenants' databases are in use, {open} are open"),
+        ));
+        figures.push((
+            Figure { value: waiting_for, good: 0.0, bad: 100.0 },
+            format!("{waiting} wait for a connection"),
+        ));
+        if let Some((tenant, pool)) = pools.iter().max_by(|a, b| a.1.usage().total_cmp(&b.1.usage())) {
+            let percent = pool.usage() * 100.0;
+            figures.push((
+                Figure { value: percent, good: 80.0, bad: 200.0 },
+                format!("{tenant} uses {percent:.0} % of the connections that it may have"),
+            ));
+        }
+    }
+    part(
+        "databases",
+        15,
+        figures,
+        "find what holds the connections: GET /api/database/slow-queries/{tenant_id}; or raise DATABASE_POOL_SIZE and \
+         DATABASE_CONNECTIONS_MAX",
+        "no tenant has a database of its own here",
     )
 }
 
@@ -208,7 +245,7 @@ async fn machine(api: &Api) -> Part {
     }
     part(
         "machine",
-        20,
+        15,
         figures,
         "give it more of what is used up, or less to do: shorten AUDIT_RETENTION for the disk",
         "this system does not tell",

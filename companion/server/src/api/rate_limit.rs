@@ -4,8 +4,6 @@
 //! rounded up, 0 when allowed. A check that is allowed has counted; one that is not has not, and is stored as an event
 //! and in `rate_limiting_logs`. Actions are those of the module's default rules. Not for: asking without counting.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use axum::Extension;
 use axum::Json;
 use axum::extract::State;
@@ -20,12 +18,11 @@ use serde_json::{Map, json};
 
 use super::{Api, auth};
 use crate::clock::{Timestamp, at_millis};
-use crate::event::{Epoch, Event, EventType, RateLimitExcess, RecordKey, Sequence, Severity};
+use crate::event::{Event, EventType, RateLimitExcess, Severity};
 use crate::http::envelope;
 use crate::http::problem::Problem;
 use crate::limits::leases::away;
 use crate::limits::{Cost, Rule};
-use crate::secret::random_hex;
 use crate::tenant::TenantId;
 use crate::token::Grant;
 
@@ -56,27 +53,6 @@ pub struct Verdict {
     remaining: u64,
     /// Seconds until it would be, rounded up; 0 when it is.
     retry_after: u64,
-}
-
-/// Numbers the events that this process stores, beside those of the modules.
-pub struct Numbering {
-    epoch: Option<Epoch>,
-    next: AtomicU64,
-}
-
-impl Default for Numbering {
-    fn default() -> Self {
-        let epoch = random_hex::<8>().ok().and_then(|text| Epoch::new(&text));
-        Self { epoch, next: AtomicU64::new(1) }
-    }
-}
-
-impl Numbering {
-    /// The next event's key.
-    pub fn next(&self) -> Option<RecordKey> {
-        let sequence = Sequence::new(self.next.fetch_add(1, Ordering::Relaxed))?;
-        Some(RecordKey { epoch: self.epoch.clone()?, sequence })
-    }
 }
 
 /// Counts one action.

@@ -24,7 +24,7 @@ pub struct Status {
     rate_limiting_enabled: bool,
     /// Events are taken: false when the last ones found no room in the audit trail, no key of their tenant, or its disk failed.
     audit_logging_enabled: bool,
-    /// Tenants' databases may be changed through the API.
+    /// Tenants' databases are watched, and looked through on request.
     database_optimization_enabled: bool,
     /// RFC 3339, UTC.
     timestamp: String,

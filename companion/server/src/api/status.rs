@@ -70,6 +70,7 @@ pub struct DatabaseStatus {
     /// `healthy` or `unhealthy`.
     status: &'static str,
     store: Store,
+    tenants: TenantDatabases,
     /// RFC 3339, UTC.
     timestamp: String,
 }
@@ -89,6 +90,22 @@ pub struct Store {
     query_average_ms: Option<f64>,
     /// Events that the tables do not show yet.
     behind: u64,
+}
+
+/// The tenants' own databases.
+#[derive(Serialize, JsonSchema)]
+pub struct TenantDatabases {
+    /// DATABASE_OPTIMIZATION_ENABLED.
+    optimization_enabled: bool,
+    /// Pools that are known.
+    pools: usize,
+    /// Connections that are open, of all together.
+    connections: usize,
+    connections_max: usize,
+    /// Who waits for one.
+    waiting: usize,
+    timeouts: u64,
+    slow_statements: u64,
 }
 
 /// What was counted since the start.
@@ -193,8 +210,23 @@ pub async fn databases(
             query_average_ms: api.metrics.query_latency.mean().map(millis),
             behind: api.trail.size().saturating_sub(api.trail.projected()),
         },
+        tenants: tenants(&api),
         timestamp: rfc3339(api.clock.now()),
     }))
+}
+
+fn tenants(api: &Api) -> TenantDatabases {
+    let pools = api.databases.pools().all();
+    let (connections, connections_max) = api.databases.pools().open();
+    TenantDatabases {
+        optimization_enabled: api.databases.enabled(),
+        pools: pools.len(),
+        connections,
+        connections_max,
+        waiting: pools.iter().map(|(_, pool)| pool.waiting).sum(),
+        timeouts: pools.iter().map(|(_, pool)| pool.timeouts).sum(),
+        slow_statements: pools.iter().map(|(_, pool)| pool.slow).sum(),
+    }
 }
 
 /// What was counted.

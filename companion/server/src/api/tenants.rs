@@ -170,6 +170,7 @@ pub async fn put(
     if let Some(url) = url {
         record.database_configured = url.is_some();
         api.keys.set_database_url(&tenant, url, now).await.map_err(|error| api.keys_problem(&error))?;
+        api.databases.refresh(&tenant).await.map_err(|error| api.keys_problem(&error))?;
     }
     let status = if before.is_some() { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, answer(&api, &tenant, record)).into_response())
@@ -195,6 +196,7 @@ pub async fn remove(
         return Err(auth::unknown_tenant());
     }
     shred(&api, &tenant).await?;
+    api.databases.refresh(&tenant).await.map_err(|error| api.keys_problem(&error))?;
     api.query(api.policies.forget(&tenant, now)).await?;
     tracing::warn!(
         category = "audit",

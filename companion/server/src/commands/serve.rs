@@ -49,7 +49,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     if !settings.protections.database_optimization {
         tracing::info!(
             category = "application",
-            "DATABASE_OPTIMIZATION_ENABLED=false: the API changes nothing in tenants' databases"
+            "DATABASE_OPTIMIZATION_ENABLED=false: tenants' databases are neither watched nor looked through"
         );
     }
     if !settings.is_private() {

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clock::monotonic;
+use crate::metrics::{header, put};
 
 /// A sample counts for so long: a flood of questions reads the files once a second.
 const SAMPLE_LIFE: Duration = Duration::from_secs(1);
@@ -66,6 +67,28 @@ pub fn used_percent(total: u64, available: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a percentage")]
     let share = total.saturating_sub(available) as f64 / total as f64;
     share * 100.0
+}
+
+impl Sample {
+    /// The disk, as Prometheus text; nothing when it could not be read.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        if let Some(disk) = self.disk {
+            for (name, help, bytes) in [
+                ("portcullis_disk_size_bytes", "Size of the disk of DATA_DIR.", disk.total),
+                (
+                    "portcullis_disk_available_bytes",
+                    "What may be written still to the disk of DATA_DIR.",
+                    disk.available,
+                ),
+            ] {
+                header(&mut text, name, "gauge", help);
+                put(&mut text, format_args!("{name} {bytes}"));
+            }
+        }
+        text
+    }
 }
 
 /// Ticks of the processors since the machine's start.

@@ -12,7 +12,7 @@ pub const RESPONSE_GOAL_MS: f64 = 200.0;
 /// A part of the score.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Part {
-    /// `responses`, `errors`, `store`, `machine`.
+    /// `responses`, `errors`, `store`, `databases`, `machine`.
     pub name: &'static str,
     /// Its share of the whole: all weights add up to 100.
     pub weight: u32,

@@ -91,7 +91,7 @@ pub async fn put(
     done.first().and_then(|step| step.rows.first()).map_or(Err(StorageError::Conflict), record)
 }
 
-/// Removes a tenant, its sessions and its sealed values; `false` when there is none.
+/// Removes a tenant, its sessions, its sealed values and its slow statements; `false` when there is none.
 ///
 /// # Errors
 /// The store does not answer.
@@ -100,7 +100,8 @@ pub async fn remove(storage: &dyn Storage, tenant: &TenantId) -> Result<bool, St
     let transaction = Transaction::new()
         .then(of("DELETE FROM tenants WHERE tenant_id = ?1"))
         .then(of("DELETE FROM user_sessions WHERE tenant_id = ?1"))
-        .then(of("DELETE FROM encrypted_data WHERE tenant_id = ?1"));
+        .then(of("DELETE FROM encrypted_data WHERE tenant_id = ?1"))
+        .then(of("DELETE FROM database_performance_logs WHERE tenant_id = ?1"));
     Ok(storage.write(transaction).await?.first().is_some_and(|step| step.changed == 1))
 }
 
@@ -138,9 +139,29 @@ pub async fn list(
         Statement::new("SELECT tenant_id FROM tenants WHERE tenant_id > ?1 ORDER BY tenant_id LIMIT ?2")
             .bind(after.map_or("", TenantId::as_str))
             .bind(limit);
-    let names = storage.read(page).await?;
-    names
-        .iter()
+    named(storage.read(page).await?)
+}
+
+/// The same of those that have a database of their own.
+///
+/// # Errors
+/// The store does not answer.
+pub async fn with_database(
+    storage: &dyn Storage,
+    after: Option<&TenantId>,
+    limit: u32,
+) -> Result<Vec<TenantId>, StorageError> {
+    let page = Statement::new(
+        "SELECT tenant_id FROM tenants WHERE tenant_id > ?1 AND database_url_sealed IS NOT NULL \
+         ORDER BY tenant_id LIMIT ?2",
+    )
+    .bind(after.map_or("", TenantId::as_str))
+    .bind(limit);
+    named(storage.read(page).await?)
+}
+
+fn named(rows: Vec<Row>) -> Result<Vec<TenantId>, StorageError> {
+    rows.iter()
         // A name that another program wrote and that is none of ours is passed over.
         .filter_map(|row| row.text(0).map(|name| TenantId::new(&name).ok()).transpose())
         .collect()

@@ -1,5 +1,6 @@
 //! How the companion says that it fares.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -121,7 +122,33 @@ async fn all_tenants_are_seen_at_a_glance(store: Store) {
     assert_eq!(later["totals"]["events"], 0, "{later}");
 }
 
+/// Every name of a series in `text`.
+fn series(text: &str) -> BTreeSet<&str> {
+    let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+    text.split(word).filter(|name| name.starts_with("portcullis_")).collect()
+}
+
+async fn rules_and_dashboard_name_what_there_is(store: Store) {
+    let running = Running::start(store, false).await;
+    let told = running.get("/metrics", Some(&running.admin())).await.body;
+    let told: BTreeSet<&str> =
+        told.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let rules = include_str!("../../../monitoring/alerts.yaml");
+    let parsed: Value = serde_yaml_ng::from_str(rules).unwrap();
+    for rule in parsed["groups"][0]["rules"].as_array().unwrap() {
+        let action = rule["annotations"]["action"].as_str();
+        assert!(action.is_some_and(|action| action.ends_with('.')), "what to do: {rule}");
+    }
+    let dashboard = include_str!("../../../monitoring/grafana.json");
+    assert!(serde_json::from_str::<Value>(dashboard).unwrap()["panels"].as_array().unwrap().len() >= 10);
+    for name in series(rules).union(&series(dashboard)) {
+        let base = name.strip_suffix("_bucket").unwrap_or(name);
+        assert!(told.contains(base), "{name}: there is no such series");
+    }
+}
+
 on_each_store![
+    rules_and_dashboard_name_what_there_is,
     figures_are_for_administrators_and_health_for_all_who_have_a_token,
     the_machine_and_the_store_have_figures,
     slow_responses_and_errors_are_told_and_cost_points,

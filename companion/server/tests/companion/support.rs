@@ -1,7 +1,7 @@
 //! A companion in this process on ports of its own, and a small client.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -58,7 +58,8 @@ pub(crate) use on_each_store;
 /// One server for all tests of this program; it ends with the program.
 static SERVER: LazyLock<Server> = LazyLock::new(|| {
     let layout = Layout::of_this_checkout();
-    Server::start(&layout, &std::env::temp_dir(), Durability::None).unwrap()
+    let settings = ["shared_preload_libraries=pg_stat_statements"];
+    Server::start_with(&layout, &std::env::temp_dir(), Durability::None, &settings).unwrap()
 });
 
 /// A store that nobody has used: a file in `folder`, or a database of its own on a real server.
@@ -72,6 +73,13 @@ pub fn new_place(store: Store, folder: &Path) -> Place {
             Place::Postgres(Box::new(Target::new(&url).unwrap()))
         }
     }
+}
+
+/// A tenant's own database on the same server: its address, and the folder of the server's socket.
+pub fn tenant_database(name: &str) -> (String, PathBuf) {
+    let url = SERVER.create(&Layout::of_this_checkout(), name).unwrap();
+    let host = url.split('@').nth(1).unwrap().split('/').next().unwrap().replace("%2F", "/");
+    (url, host.into())
 }
 
 pub struct Running {
@@ -151,6 +159,7 @@ fn settings(folder: &Path, place: Place, demonstration: bool) -> Settings {
         },
         environment: Environment::Development,
         log_file: None,
+        databases: Default::default(),
         exports: Default::default(),
         demonstration,
     }

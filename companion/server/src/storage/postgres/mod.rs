@@ -31,6 +31,7 @@ use super::{
 };
 use crate::clock::Timestamp;
 use crate::event::Event;
+pub(crate) use target::system_tls;
 pub use target::{Target, TargetError};
 use value::Utc;
 

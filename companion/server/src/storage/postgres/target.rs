@@ -106,25 +106,39 @@ impl Target {
 
     /// How TLS is spoken where it is.
     pub(crate) fn tls(&self) -> Result<MakeRustlsConnect, String> {
-        let mut roots = RootCertStore::empty();
-        if !matches!(self.config.get_ssl_mode(), SslMode::Disable) {
-            let system = || SYSTEM_ROOTS.into_iter().map(Path::new).find(|path| path.exists());
-            let path = self
-                .roots
-                .as_deref()
-                .or_else(system)
-                .ok_or("no certificates to trust; add sslrootcert=FILE")?;
-            let failed = |error| format!("sslrootcert {}: {error}", path.display());
-            let found = CertificateDer::pem_file_iter(path).map_err(failed)?;
-            roots.add_parsable_certificates(found.collect::<Result<Vec<_>, _>>().map_err(failed)?);
+        if matches!(self.config.get_ssl_mode(), SslMode::Disable) {
+            return connector(RootCertStore::empty());
         }
-        let config = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(MakeRustlsConnect::new(config))
+        let own = self.roots.as_deref();
+        let path = if own.is_some() { own } else { system_roots() };
+        connector(certificates(path.ok_or("no certificates to trust; add sslrootcert=FILE")?)?)
     }
+}
+
+/// How TLS is spoken to servers whose certificates the system's authorities have signed. A system without any trusts nobody.
+pub(crate) fn system_tls() -> Result<MakeRustlsConnect, String> {
+    connector(system_roots().map_or_else(|| Ok(RootCertStore::empty()), certificates)?)
+}
+
+fn system_roots() -> Option<&'static Path> {
+    SYSTEM_ROOTS.into_iter().map(Path::new).find(|path| path.exists())
+}
+
+fn certificates(path: &Path) -> Result<RootCertStore, String> {
+    let failed = |error| format!("sslrootcert {}: {error}", path.display());
+    let found = CertificateDer::pem_file_iter(path).map_err(failed)?;
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.collect::<Result<Vec<_>, _>>().map_err(failed)?);
+    Ok(roots)
+}
+
+fn connector(roots: RootCertStore) -> Result<MakeRustlsConnect, String> {
+    let config = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
 }
 
 /// The driver does not know `sslrootcert`.

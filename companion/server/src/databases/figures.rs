@@ -1,0 +1,87 @@
+//! The pools' figures, as Prometheus text.
+//!
+//! Sums over all tenants, and series of their own for the tenants that use most: so many that a server can keep them, however many
+//! tenants there are.
+
+use portcullis_database::pool::Statistics;
+
+use super::Databases;
+use crate::metrics::{header, put};
+
+/// Tenants that have series of their own.
+const TENANTS: usize = 20;
+
+impl Databases {
+    /// The Prometheus text.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        let out = &mut text;
+        let all = self.pools().all();
+        let (open, cap) = self.pools().open();
+        let sum = |figure: fn(&Statistics) -> u64| all.iter().map(|(_, pool)| figure(pool)).sum::<u64>();
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let gauges = [
+            ("portcullis_pools", "Tenants' databases that are known.", count(all.len())),
+            ("portcullis_pool_connections", "Connections to tenants' databases that are open.", count(open)),
+            (
+                "portcullis_pool_connections_max",
+                "Connections to tenants' databases that may be open.",
+                count(cap),
+            ),
+            (
+                "portcullis_pool_connections_in_use",
+                "Connections to tenants' databases that are lent.",
+                sum(|pool| pool.checked_out.try_into().unwrap_or(0)),
+            ),
+            (
+                "portcullis_pool_waiting",
+                "Who waits for a connection.",
+                sum(|pool| pool.waiting.try_into().unwrap_or(0)),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            header(out, name, "gauge", help);
+            put(out, format_args!("{name} {value}"));
+        }
+        let counters = [
+            ("portcullis_pool_loans_total", "Connections that were lent.", sum(|pool| pool.loans)),
+            (
+                "portcullis_pool_timeouts_total",
+                "Connections that were not to be had in time.",
+                sum(|pool| pool.timeouts),
+            ),
+            (
+                "portcullis_pool_slow_statements_total",
+                "Slow statements through the pools.",
+                sum(|pool| pool.slow),
+            ),
+            (
+                "portcullis_pool_slow_untold_total",
+                "Slow statements that came too fast to be written down.",
+                self.pools().lost(),
+            ),
+        ];
+        for (name, help, value) in counters {
+            header(out, name, "counter", help);
+            put(out, format_args!("{name} {value}"));
+        }
+        let mut most = all;
+        most.sort_by_key(|(_, pool)| {
+            std::cmp::Reverse((pool.waiting, pool.checked_out, pool.slow, pool.loans))
+        });
+        let usage = "portcullis_pool_tenant_usage_ratio";
+        header(
+            out,
+            usage,
+            "gauge",
+            "Connections in use of those that a tenant may have; of the tenants that use most.",
+        );
+        for (tenant, pool) in most.iter().take(TENANTS) {
+            // A name has visible ASCII characters only; two of them need an escape here.
+            let tenant = tenant.replace('\\', "\\\\").replace('"', "\\\"");
+            put(out, format_args!("{usage}{{tenant=\"{tenant}\"}} {}", pool.usage()));
+        }
+        text
+    }
+}

@@ -1,0 +1,158 @@
+//! Optimizations under way and done: who asks waits for a while, and asks again for what takes longer.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+use tokio::sync::{Semaphore, watch};
+
+use crate::secret::random_hex;
+
+/// Jobs that are remembered; the oldest finished one goes first.
+pub const JOBS: usize = 64;
+
+/// What came of optimizing one database.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Outcome {
+    /// Whether it was looked through, and what may be applied was.
+    pub success: bool,
+    /// Why not, and what to do.
+    pub problem: Option<String>,
+    /// What was found: a plan of indexes, findings, or what SQLite was told.
+    pub plan: Option<serde_json::Value>,
+}
+
+/// How far a job is.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// What came of those that are done.
+    pub done: BTreeMap<String, Outcome>,
+    /// Whether all are.
+    pub finished: bool,
+}
+
+/// A job.
+#[derive(Clone)]
+pub struct Job {
+    /// 16 hexadecimal digits.
+    pub id: String,
+    /// Whose databases.
+    pub tenants: Arc<[String]>,
+    progress: watch::Receiver<Progress>,
+}
+
+impl Job {
+    /// How far it is.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.progress.borrow().clone()
+    }
+
+    /// How far it is, whenever that changes.
+    #[must_use]
+    pub fn follow(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
+    }
+
+    /// Waits until all is done.
+    pub async fn finished(&self) -> Progress {
+        let mut progress = self.progress.clone();
+        match progress.wait_for(|progress| progress.finished).await {
+            Ok(progress) => progress.clone(),
+            Err(_) => self.progress(),
+        }
+    }
+}
+
+/// Why no job was begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("64 optimizations are under way; wait for one of them")]
+pub struct TooMany;
+
+/// The jobs.
+pub struct Jobs {
+    known: Mutex<VecDeque<Job>>,
+    /// One database at a time: looking for indexes is work for a server, and building them more so.
+    turn: Arc<Semaphore>,
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        Self { known: Mutex::default(), turn: Arc::new(Semaphore::new(1)) }
+    }
+}
+
+impl Jobs {
+    /// A job by its name.
+    #[must_use]
+    pub fn find(&self, id: &str) -> Option<Job> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).iter().find(|job| job.id == id).cloned()
+    }
+
+    /// Begins a job that optimizes `tenants` one after the other. One that does just that already is joined.
+    ///
+    /// # Errors
+    /// [`TooMany`].
+    pub fn begin<F, W>(&self, tenants: Vec<String>, optimize: F) -> Result<Job, TooMany>
+    where
+        F: Fn(String) -> W + Send + Sync + 'static,
+        W: Future<Output = Outcome> + Send + 'static,
+    {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |job: &&Job| *job.tenants == *tenants && !job.progress.borrow().finished;
+        if let Some(job) = known.iter().find(same) {
+            return Ok(job.clone());
+        }
+        if known.len() >= JOBS {
+            let oldest = known.iter().position(|job| job.progress.borrow().finished).ok_or(TooMany)?;
+            known.remove(oldest);
+        }
+        let id = random_hex::<8>().map_err(|_| TooMany)?;
+        let (tell, progress) = watch::channel(Progress::default());
+        let job = Job { id, tenants: tenants.into(), progress };
+        known.push_back(job.clone());
+        let (turn, tenants) = (Arc::clone(&self.turn), Arc::clone(&job.tenants));
+        tokio::spawn(async move {
+            for tenant in tenants.iter() {
+                let Ok(_turn) = turn.acquire().await else { break };
+                let outcome = optimize(tenant.clone()).await;
+                tell.send_modify(|progress| {
+                    progress.done.insert(tenant.clone(), outcome);
+                });
+            }
+            tell.send_modify(|progress| progress.finished = true);
+        });
+        Ok(job)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_same_is_joined_and_the_oldest_finished_is_forgotten() {
+        let jobs = Jobs::default();
+        let (go, gone) = watch::channel(false);
+        let wait = move |_| {
+            let mut gone = gone.clone();
+            async move {
+                let _ = gone.wait_for(|gone| *gone).await;
+                Outcome { success: true, ..Outcome::default() }
+            }
+        };
+        let names = |number: usize| vec![format!("t{number}")];
+        let first = jobs.begin(names(0), wait.clone()).unwrap();
+        assert_eq!(jobs.begin(names(0), wait.clone()).unwrap().id, first.id);
+        for number in 1..JOBS {
+            jobs.begin(names(number), wait.clone()).unwrap();
+        }
+        assert_eq!(jobs.begin(names(JOBS), wait.clone()).err(), Some(TooMany));
+        go.send_replace(true);
+        let done = first.finished().await;
+        assert!(done.finished && done.done["t0"].success);
+        let next = jobs.begin(names(0), wait).unwrap();
+        assert_ne!(next.id, first.id, "what is finished is done anew");
+        assert!(next.finished().await.finished);
+    }
+}

@@ -1,0 +1,354 @@
+//! The tenants' own databases: a pool for each, their slow statements written down, their indexes looked after.
+//!
+//! Whose database is where stands sealed in the store (`tenants.database_url_sealed`). It is looked through every few seconds, and at
+//! once for a tenant that somebody asks for: so that tenants come, go and move without a restart, whichever companion on the store was
+//! told. Where a database may be is [`pool::target`]'s affair.
+//!
+//! Limits: those of the pools; statements are looked at once in [`Options::watch`]; one optimization at a time, [`jobs::JOBS`] that
+//! are remembered.
+
+mod figures;
+pub mod jobs;
+mod optimize;
+mod watch;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use portcullis_database::pool::target::Rules;
+use portcullis_database::pool::{Lease, PoolError, Pools, Shape, Statistics};
+use tokio::sync::{mpsc, watch as channel};
+
+use crate::clock::{Clock, monotonic};
+use crate::event::Numbering;
+use crate::http::access::Network;
+use crate::keys::{Keys, KeysError};
+use crate::storage::postgres::system_tls;
+use crate::storage::{Statement, Storage, StorageError};
+use crate::tenant::TenantId;
+use crate::trail::Trail;
+use jobs::Jobs;
+pub use watch::SlowStatement;
+
+/// How often the store is looked through for tenants that came, went or moved.
+const FOLLOW_PAUSE: Duration = Duration::from_secs(5);
+/// How often pools are fitted to their use.
+const FIT_PAUSE: Duration = Duration::from_secs(1);
+/// Tenants of one page.
+const PAGE: u32 = 1000;
+
+/// What an operator says of the tenants' databases.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// DATABASE_OPTIMIZATION_ENABLED: otherwise nothing is looked at by itself and nothing is optimized.
+    pub enabled: bool,
+    /// The pools.
+    pub shape: Shape,
+    /// Private addresses that may be connected to.
+    pub networks: Vec<Network>,
+    /// Folders whose sockets may be used.
+    pub sockets: Vec<PathBuf>,
+    /// The folder that files of SQLite are below.
+    pub sqlite: Option<PathBuf>,
+    /// How often `pg_stat_statements` is looked at.
+    pub watch: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            shape: Shape::default(),
+            networks: Vec::new(),
+            sockets: Vec::new(),
+            sqlite: None,
+            watch: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What is known of a tenant's database.
+#[derive(Default)]
+struct Known {
+    /// The sealed address that the pool was opened for.
+    sealed: String,
+    /// Why there is no pool.
+    problem: Option<String>,
+    /// What was seen of its statements.
+    seen: watch::Seen,
+}
+
+struct Inner {
+    options: Options,
+    pools: Pools,
+    keys: Keys,
+    storage: Arc<dyn Storage>,
+    trail: Trail,
+    clock: Clock,
+    numbering: Numbering,
+    known: Mutex<HashMap<String, Known>>,
+    jobs: Jobs,
+}
+
+/// The tenants' databases. Cheap to clone.
+#[derive(Clone)]
+pub struct Databases(Arc<Inner>);
+
+/// What a tenant's database is like at the moment.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// `postgresql` or `sqlite`; none when there is no pool.
+    pub kind: Option<&'static str>,
+    /// Why there is no pool, or why its statements cannot be looked at.
+    pub problem: Option<String>,
+    /// The pool's figures.
+    pub pool: Statistics,
+    /// Statements that the server has counted, if it does.
+    pub calls: Option<u64>,
+}
+
+impl Databases {
+    /// Over the tenants of a store, and what must run beside them: [`Background::run`].
+    ///
+    /// # Errors
+    /// The system's certificates cannot be read.
+    pub fn new(
+        options: Options,
+        keys: Keys,
+        storage: Arc<dyn Storage>,
+        trail: Trail,
+        clock: Clock,
+    ) -> Result<(Self, Background), String> {
+        let networks = options.networks.clone();
+        let rules = Rules {
+            allowed: Some(Arc::new(move |address| networks.iter().any(|network| network.contains(address)))),
+            sockets: options.sockets.clone(),
+            sqlite: options.sqlite.clone(),
+        };
+        let (pools, slow) = Pools::new(options.shape, rules, system_tls()?, monotonic());
+        let inner = Inner {
+            options,
+            pools,
+            keys,
+            storage,
+            trail,
+            clock,
+            numbering: Numbering::default(),
+            known: Mutex::default(),
+            jobs: Jobs::default(),
+        };
+        let databases = Self(Arc::new(inner));
+        Ok((databases.clone(), Background { databases, slow }))
+    }
+
+    /// Whether databases are looked after: DATABASE_OPTIMIZATION_ENABLED.
+    #[must_use]
+    pub fn enabled(&self) -> bool {
+        self.0.options.enabled
+    }
+
+    /// The pools.
+    #[must_use]
+    pub fn pools(&self) -> &Pools {
+        &self.0.pools
+    }
+
+    /// The optimizations.
+    #[must_use]
+    pub fn jobs(&self) -> &Jobs {
+        &self.0.jobs
+    }
+
+    /// Looks whether a tenant's database is still where it was, and lends a connection to it.
+    ///
+    /// # Errors
+    /// The store or the keys fail ([`LendError::Keys`]), or there is no connection ([`LendError::Pool`]).
+    pub async fn lend(&self, tenant: &TenantId, correlation_id: Option<&str>) -> Result<Lease, LendError> {
+        self.refresh(tenant).await?;
+        if let Some(problem) = self.known(tenant.as_str(), |known| known.problem.clone()).flatten() {
+            return Err(LendError::Address(problem));
+        }
+        Ok(self.0.pools.lend(tenant.as_str(), correlation_id).await?)
+    }
+
+    /// What a tenant's database is like.
+    ///
+    /// # Errors
+    /// The store or the keys fail.
+    pub async fn state(&self, tenant: &TenantId) -> Result<State, KeysError> {
+        self.refresh(tenant).await?;
+        let name = tenant.as_str();
+        let (problem, calls) = self
+            .known(name, |known| {
+                (known.problem.clone().or_else(|| known.seen.problem.clone()), known.seen.calls)
+            })
+            .unwrap_or_default();
+        Ok(State {
+            kind: self.0.pools.kind(name).map(portcullis_database::pool::target::Kind::as_str),
+            problem,
+            pool: self.0.pools.statistics(name).unwrap_or_default(),
+            calls,
+        })
+    }
+
+    /// Looks whether one tenant's database is still where it was.
+    ///
+    /// # Errors
+    /// The store or the keys fail.
+    pub async fn refresh(&self, tenant: &TenantId) -> Result<(), KeysError> {
+        let found = Statement::new("SELECT database_url_sealed FROM tenants WHERE tenant_id = ?1");
+        let rows = self.0.storage.read(found.bind(tenant.as_str())).await?;
+        let sealed = rows.first().map(|row| row.text_or_null(0)).transpose()?.flatten();
+        match sealed {
+            Some(sealed) => self.settle(tenant, sealed).await,
+            None => {
+                self.forget(tenant.as_str());
+                Ok(())
+            }
+        }
+    }
+
+    /// Looks through all tenants.
+    async fn follow(&self) -> Result<(), StorageError> {
+        let mut seen = Vec::new();
+        loop {
+            let page = Statement::new(
+                "SELECT tenant_id, database_url_sealed FROM tenants \
+                 WHERE database_url_sealed IS NOT NULL AND tenant_id > ?1 ORDER BY tenant_id LIMIT ?2",
+            )
+            .bind(seen.last().map_or("", String::as_str))
+            .bind(PAGE);
+            let rows = self.0.storage.read(page).await?;
+            for row in &rows {
+                let (name, sealed) = (row.text(0)?, row.text(1)?);
+                // A name that another program wrote and that is none of ours is passed over.
+                if let Ok(tenant) = TenantId::new(&name)
+                    && let Err(error) = self.settle(&tenant, sealed).await
+                {
+                    tracing::warn!(category = "application", tenant = name, %error, "the address of a database was not read");
+                }
+                seen.push(name);
+            }
+            if u32::try_from(rows.len()).is_ok_and(|count| count < PAGE) {
+                break;
+            }
+        }
+        let known: Vec<String> =
+            self.0.known.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+        for name in known.iter().filter(|name| seen.binary_search(name).is_err()) {
+            self.forget(name);
+        }
+        Ok(())
+    }
+
+    /// Opens a pool for what stands in the store, if it is not the one that is open.
+    async fn settle(&self, tenant: &TenantId, sealed: String) -> Result<(), KeysError> {
+        if self.known(tenant.as_str(), |known| known.sealed == sealed) == Some(true) {
+            return Ok(());
+        }
+        let Some(url) = self.0.keys.database_url(tenant).await? else { return Ok(()) };
+        let opened = self.0.pools.put(tenant.as_str(), &url);
+        let problem = opened.as_ref().err().map(|error| format!("database_url: {error}"));
+        match &problem {
+            Some(problem) => {
+                tracing::warn!(
+                    category = "security",
+                    tenant = tenant.as_str(),
+                    problem,
+                    "a tenant's database is not connected to"
+                );
+            }
+            None => {
+                tracing::info!(
+                    category = "application",
+                    tenant = tenant.as_str(),
+                    "a tenant's database is known"
+                );
+            }
+        }
+        let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(tenant.to_string(), Known { sealed, problem, ..Known::default() });
+        Ok(())
+    }
+
+    fn forget(&self, tenant: &str) {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner).remove(tenant);
+        if self.0.pools.remove(tenant) {
+            tracing::info!(category = "application", tenant, "a tenant's database is known no longer");
+        }
+    }
+
+    fn known<T>(&self, tenant: &str, look: impl FnOnce(&Known) -> T) -> Option<T> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner).get(tenant).map(look)
+    }
+}
+
+/// Why no connection was lent.
+#[derive(Debug, thiserror::Error)]
+pub enum LendError {
+    /// The store or the keys fail.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The address is not one that may be connected to.
+    #[error("{0}")]
+    Address(String),
+    /// There is no connection.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+}
+
+/// What runs beside the databases.
+pub struct Background {
+    databases: Databases,
+    slow: mpsc::Receiver<portcullis_database::pool::Slow>,
+}
+
+impl Background {
+    /// Follows the tenants, fits the pools, looks at statements and writes slow ones down, until `end` says true.
+    pub async fn run(self, mut end: channel::Receiver<bool>) {
+        let Self { databases, mut slow } = self;
+        let record = async {
+            let mut told = Vec::new();
+            while slow.recv_many(&mut told, 100).await > 0 {
+                databases.record_timed(std::mem::take(&mut told)).await;
+            }
+        };
+        let all = async { tokio::join!(follow(&databases), fit(&databases), watch_on(&databases), record) };
+        tokio::select! {
+            _ = all => {}
+            _ = end.wait_for(|end| *end) => {}
+        }
+        for tenant in databases.pools().tenants() {
+            databases.pools().remove(&tenant);
+        }
+    }
+}
+
+async fn follow(databases: &Databases) {
+    loop {
+        if let Err(error) = databases.follow().await {
+            tracing::warn!(category = "application", %error, "the tenants' databases were not looked through");
+        }
+        tokio::time::sleep(FOLLOW_PAUSE).await;
+    }
+}
+
+async fn fit(databases: &Databases) {
+    let mut last = monotonic();
+    loop {
+        tokio::time::sleep(FIT_PAUSE).await;
+        databases.pools().maintain(last.elapsed());
+        last = monotonic();
+    }
+}
+
+async fn watch_on(databases: &Databases) {
+    loop {
+        tokio::time::sleep(databases.0.options.watch).await;
+        if databases.enabled() {
+            databases.watch_all().await;
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Slow statements: written into `database_performance_logs`, and told in the log at once.
+
+use portcullis_database::monitor::{self, Windows};
+use portcullis_database::pool::Slow;
+use portcullis_database::pool::target::Kind;
+
+use super::Databases;
+use crate::clock::Timestamp;
+use crate::storage::{Row, Statement, StorageError, Transaction};
+use crate::tenant::TenantId;
+use crate::units::bounded;
+
+/// The longest look at one database.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(15);
+/// Slow statements of one window that are written down.
+const MOST: usize = 100;
+/// Widths of columns, in characters.
+const MAX_TEXT: usize = 8192;
+const MAX_CONNECTION: usize = 50;
+
+/// What was seen of a database's statements.
+#[derive(Default)]
+pub(super) struct Seen {
+    windows: Windows,
+    /// Statements that the server has counted.
+    pub(super) calls: Option<u64>,
+    /// Why it could not be looked at, or what it lacks.
+    pub(super) problem: Option<String>,
+}
+
+/// A slow statement that was written down.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SlowStatement {
+    /// Its text without literals.
+    pub statement: String,
+    /// Seconds.
+    pub execution_time: f64,
+    /// When it was noticed.
+    pub at: Timestamp,
+    /// The same for all that differ in literals alone.
+    pub fingerprint: String,
+    /// Rows that it read or changed, where that is known.
+    pub rows: Option<i64>,
+    /// Through which connection: `postgres:PID`, `sqlite:N`, or `pg_stat_statements` for what the server has counted.
+    pub connection: Option<String>,
+}
+
+fn slow_statement(row: &Row) -> Result<SlowStatement, StorageError> {
+    Ok(SlowStatement {
+        statement: row.text(0)?,
+        execution_time: row.real(1)?,
+        at: row.time(2)?,
+        fingerprint: row.text(3)?,
+        rows: row.int_or_null(4)?,
+        connection: row.text_or_null(5)?,
+    })
+}
+
+/// A row to write.
+struct Line<'a> {
+    tenant: &'a str,
+    fingerprint: &'a str,
+    text: &'a str,
+    seconds: f64,
+    rows: Option<u64>,
+    connection: &'a str,
+}
+
+impl Databases {
+    /// A tenant's slow statements, newest first.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn slow_queries(
+        &self,
+        tenant: &TenantId,
+        limit: u32,
+    ) -> Result<Vec<SlowStatement>, StorageError> {
+        let newest = Statement::new(
+            "SELECT query_text, execution_time, created_at, query_hash, rows_affected, connection_id \
+             FROM database_performance_logs WHERE tenant_id = ?1 ORDER BY created_at DESC, id DESC LIMIT ?2",
+        );
+        let rows = self.0.storage.read(newest.bind(tenant.as_str()).bind(limit)).await?;
+        rows.iter().map(slow_statement).collect()
+    }
+
+    /// How many slow statements were written down of a tenant since an instant.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn slow_count(&self, tenant: &TenantId, since: Timestamp) -> Result<u64, StorageError> {
+        let counted = Statement::new(
+            "SELECT count(*) FROM database_performance_logs WHERE tenant_id = ?1 AND created_at >= ?2",
+        );
+        let rows = self.0.storage.read(counted.bind(tenant.as_str()).bind(since)).await?;
+        Ok(rows
+            .first()
+            .map(|row| row.int(0))
+            .transpose()?
+            .and_then(|count| u64::try_from(count).ok())
+            .unwrap_or(0))
+    }
+
+    /// Writes down what the pools have timed.
+    pub(super) async fn record_timed(&self, slow: Vec<Slow>) {
+        for told in &slow {
+            tracing::warn!(
+                category = "performance",
+                tenant = told.tenant,
+                correlation_id = told.correlation_id,
+                fingerprint = told.statement.fingerprint,
+                statement = told.statement.text,
+                duration_ms = u64::try_from(told.took.as_millis()).unwrap_or(u64::MAX),
+                rows = told.rows,
+                connection = told.connection,
+                "slow query of a tenant's database"
+            );
+        }
+        let lines = slow.iter().map(|told| Line {
+            tenant: &told.tenant,
+            fingerprint: &told.statement.fingerprint,
+            text: &told.statement.text,
+            seconds: told.took.as_secs_f64(),
+            rows: told.rows,
+            connection: &told.connection,
+        });
+        self.write_down(lines.collect()).await;
+    }
+
+    /// Looks at every server's statements, one after the other.
+    pub(super) async fn watch_all(&self) {
+        for name in self.pools().tenants() {
+            if let Ok(tenant) = TenantId::new(&name)
+                && self.pools().kind(&name) == Some(Kind::Postgres)
+            {
+                self.watch(&tenant).await;
+            }
+        }
+    }
+
+    /// Looks at one server's statements.
+    pub async fn watch(&self, tenant: &TenantId) {
+        let look = async {
+            let lease = self.lend(tenant, None).await.map_err(|error| error.to_string())?;
+            let client = lease.client().ok_or("not a server")?;
+            monitor::snapshot(client).await.map_err(|error| error.to_string())
+        };
+        let found = match tokio::time::timeout(LOOK, look).await {
+            Ok(found) => found,
+            Err(_) => Err("it did not answer within 15 s".to_owned()),
+        };
+        let slow_from = self.0.options.shape.slow;
+        let (seen, problem) = {
+            let mut known = self.0.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let Some(known) = known.get_mut(tenant.as_str()) else { return };
+            let before = known.seen.problem.clone();
+            let seen = match found {
+                Ok(snapshot) => {
+                    known.seen.problem = snapshot.missing.map(str::to_owned);
+                    known.seen.calls = snapshot.missing.is_none().then_some(snapshot.calls);
+                    known.seen.windows.step(snapshot, slow_from)
+                }
+                Err(error) => {
+                    known.seen.problem = Some(error);
+                    monitor::Seen::default()
+                }
+            };
+            (seen, known.seen.problem.clone().filter(|problem| before.as_ref() != Some(problem)))
+        };
+        let name = tenant.as_str();
+        if let Some(problem) = problem {
+            tracing::warn!(
+                category = "performance",
+                tenant = name,
+                problem,
+                "a tenant's statements cannot be looked at"
+            );
+        }
+        for slower in &seen.slower {
+            tracing::warn!(
+                category = "performance",
+                tenant = name,
+                fingerprint = slower.statement.fingerprint,
+                statement = slower.statement.text,
+                before_ms = u64::try_from(slower.before.as_millis()).unwrap_or(u64::MAX),
+                now_ms = u64::try_from(slower.now.as_millis()).unwrap_or(u64::MAX),
+                "a statement has become slower than it was"
+            );
+        }
+        let lines = seen.slow.iter().take(MOST).map(|slow| Line {
+            tenant: name,
+            fingerprint: &slow.statement.fingerprint,
+            text: &slow.statement.text,
+            seconds: slow.took.as_secs_f64(),
+            rows: Some(slow.rows),
+            connection: "pg_stat_statements",
+        });
+        self.write_down(lines.collect()).await;
+    }
+
+    async fn write_down(&self, lines: Vec<Line<'_>>) {
+        if lines.is_empty() {
+            return;
+        }
+        let now = self.0.clock.now();
+        let transaction = lines.iter().fold(Transaction::new(), |transaction, line| {
+            // Only as long as the tenant is there.
+            let insert = Statement::new(
+                "INSERT INTO database_performance_logs \
+                 (tenant_id, query_hash, query_text, execution_time, rows_affected, connection_id, created_at) \
+                 SELECT tenant_id, ?2, ?3, ?4, ?5, ?6, ?7 FROM tenants WHERE tenant_id = ?1",
+            )
+            .bind(line.tenant)
+            .bind(line.fingerprint)
+            .bind(bounded(line.text, MAX_TEXT))
+            .bind(line.seconds)
+            .bind(line.rows.map(|rows| i64::try_from(rows).unwrap_or(i64::MAX).min(i32::MAX.into())))
+            .bind(bounded(line.connection, MAX_CONNECTION))
+            .bind(now);
+            transaction.then(insert)
+        });
+        if let Err(error) = self.0.storage.write(transaction).await {
+            tracing::error!(category = "application", %error, "slow queries were not written down");
+        }
+    }
+}
