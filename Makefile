@@ -68,6 +68,7 @@ wasm: cargo ## Build the modules into dist/ and print their sizes
 
 build: tools ## Build the companion and the module that `make run` needs
 	@echo "building; from nothing this takes some minutes"
+	@$(XTASK) charts
 	@cargo build --release --workspace --bin portcullis --bin xtask
 	@$(XTASK) wasm --whole-only
 

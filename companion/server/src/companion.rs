@@ -143,6 +143,7 @@ impl Companion {
         let exports = settings.exports.collectors().map_err(CompanionError::Export)?;
         let exporting: Vec<Export> = exports.iter().map(|(export, _)| export.clone()).collect();
         export::prepare(&trail, &exporting).map_err(CompanionError::Cursor)?;
+        let api_tls = settings.api_tls.is_some();
         let api = api::router(Api::new(Parts {
             exports: exporting,
             storage: Arc::clone(&storage),
@@ -156,6 +157,7 @@ impl Companion {
             databases: databases.clone(),
             machine: Machine::new(&settings.data_dir),
             limits: Arc::clone(&limits),
+            tls: api_tls,
             tokens: settings.tokens,
             protections: settings.protections,
             admin_allow: settings.admin_allow,

@@ -170,6 +170,13 @@ impl TokenKey {
         Ok(Grant { scope, id: claims.id, expires })
     }
 
+    /// What a page shows beside the cookie that holds `session`, to prove that it can read what its own origin is told.
+    #[must_use]
+    pub fn csrf(&self, session: &str) -> Option<String> {
+        let tag = self.mac_for(b"portcullis dashboard csrf, version 1", session.as_bytes())?;
+        Some(URL_SAFE_NO_PAD.encode(tag.finalize().into_bytes()))
+    }
+
     fn mac(&self, message: &[u8]) -> Option<Hmac<Sha256>> {
         self.mac_for(PURPOSE, message)
     }

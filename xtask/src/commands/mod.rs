@@ -8,6 +8,7 @@ pub mod install;
 pub mod stack;
 pub mod test;
 pub mod tidy;
+pub mod vendor;
 pub mod wasm;
 
 use std::{
@@ -70,6 +71,8 @@ enum Command {
     Tidy,
     /// Write the configuration's reference and JSON Schema, made from the types
     Docs,
+    /// Fetch the dashboard's chart library to where the companion's build takes it from
+    Charts,
     /// Serve the demonstration application
     Upstream(UpstreamArgs),
 }
@@ -211,6 +214,7 @@ impl Cli {
             },
             Command::Bench(args) => bench::measure(&layout, &args.arguments),
             Command::Docs => docs::write(&layout),
+            Command::Charts => vendor::charts(&layout),
             Command::Fuzz(args) => {
                 let only = Some(args.target.as_str()).filter(|name| !name.is_empty());
                 fuzz::run(&layout, args.seconds, only, &args.features)

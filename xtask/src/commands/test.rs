@@ -25,6 +25,7 @@ pub fn all(layout: &Layout) -> Result<bool> {
     step(&watch, "building the modules");
     wasm::build(layout, wasm::Which::ForTests)?;
     step(&watch, "building programs and tests");
+    super::vendor::charts(layout)?;
     // In one go and with the profile that users run: dependencies are compiled once.
     let build = ["build", "--release", "--workspace", "--bins", "--tests"];
     succeed(cargo(layout).args(build), "the tests do not build: see above")?;

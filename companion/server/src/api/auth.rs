@@ -1,4 +1,4 @@
-//! Who asks: a bearer token becomes a [`Grant`], or the request ends here with 401.
+//! Who asks: a bearer token, or without one the dashboard's cookie, becomes a [`Grant`], or the request ends here with 401.
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 
 use portcullis_policy::CorrelationId;
 
-use super::Api;
+use super::{Api, dashboard};
 use crate::clock::monotonic;
 use crate::http::access::Peer;
 use crate::http::envelope::CallerId;
@@ -31,7 +31,9 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
 /// Lets a request pass that shows a valid token, hands the grant on, and writes down who reached what.
 pub async fn authenticate(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer(None));
-    let token = bearer(request.headers());
+    let bearer = bearer(request.headers());
+    let session = dashboard::cookie(request.headers()).filter(|_| bearer.is_none());
+    let token = bearer.or(session);
     let verified = token.map_or(Err(TokenError::Invalid), |token| api.tokens.verify(token, api.clock.now()));
     let grant = match verified {
         Ok(grant) => grant,
@@ -46,6 +48,11 @@ pub async fn authenticate(State(api): State<Api>, mut request: Request, next: Ne
             return refused.into_response();
         }
     };
+    if let Some(session) = session
+        && let Err(problem) = dashboard::guard(&api, session, request.method(), request.headers())
+    {
+        return problem.into_response();
+    }
     if grant.scope == Scope::Admin && !api.admin_allow.allows(peer) {
         let detail = "the admin scope is not for this address; see ADMIN_ALLOW";
         return Problem::new(StatusCode::FORBIDDEN, "forbidden", detail).into_response();

@@ -1,12 +1,14 @@
 //! The public API: JSON for people and programs, scoped by bearer tokens.
 //!
-//! Open to everyone: liveness and readiness, which tell nothing but the state, and browsers' reports, which are told nothing.
+//! Open to everyone: liveness and readiness, which tell nothing but the state, browsers' reports, which are told nothing, and
+//! the dashboard's page, which holds nothing.
 //! Everything else, paths that do
 //! not exist included, asks for a token first. Against: strangers, tenants who ask for other tenants' data,
 //! malformed parameters. Limits: 64 to 128 KiB a head, 8 KiB a path and query, 64 KiB a body, 1000 events a page.
 
 pub mod auth;
 mod cursor;
+mod dashboard;
 mod database;
 mod encryption;
 mod events;
@@ -99,6 +101,8 @@ pub struct Parts {
     pub machine: Machine,
     /// Asked by checks.
     pub limits: Arc<Limits>,
+    /// Whether it speaks TLS: then cookies are for TLS alone.
+    pub tls: bool,
     /// Verifies tokens.
     pub tokens: TokenKey,
     /// Told by status.
@@ -202,10 +206,13 @@ pub fn router(api: Api) -> Router {
     let envelope =
         Envelope { listener: "api", max_body_bytes: MAX_BODY_BYTES, metrics: Arc::clone(&api.metrics) };
     let open = Router::new()
+        .route("/", get(dashboard::page))
+        .route("/dashboard/sign-in", post(dashboard::sign_in))
         .route("/monitoring/liveness", get(monitoring::liveness))
         .route("/monitoring/readiness", get(monitoring::readiness))
         .route("/reports/{tenant_id}", post(reports::collect));
     let closed = Router::new()
+        .route("/dashboard/session", get(dashboard::session).delete(dashboard::sign_out))
         .route("/api/security/status", get(security::status))
         .route("/api/security/events/{tenant_id}", get(events::list).post(events::report))
         .route("/api/security/events/{tenant_id}/stream", get(stream::follow))

@@ -144,7 +144,7 @@ async fn tokens_are_asked_for_everywhere_but_at_the_probes(store: Store) {
         "/health/detailed",
         "/metrics",
         "/openapi.json",
-        "/",
+        "//",
         "/no/such/path",
         "/monitoring/liveness/",
     ] {

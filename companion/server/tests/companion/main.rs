@@ -5,6 +5,7 @@ mod access;
 mod api;
 mod bad_input;
 mod commands;
+mod dashboard;
 mod databases;
 mod description;
 mod events;
