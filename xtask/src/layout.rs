@@ -46,6 +46,11 @@ impl Layout {
         self.root.join(".tools")
     }
 
+    /// Where the scanners of headers are installed.
+    pub fn scanners(&self) -> PathBuf {
+        self.tools().join("scanners")
+    }
+
     /// The template of Envoy's bootstrap.
     pub fn bootstrap_template(&self) -> PathBuf {
         self.root.join("envoy/bootstrap.yaml")

@@ -6,7 +6,7 @@
 //! - [`ports`], [`process`], [`http`], [`secrets`] and [`clock`] are small and know nothing of Portcullis;
 //! - [`bootstrap`] renders `envoy/bootstrap.yaml`, [`local_reply`] what Envoy's own replies carry;
 //! - [`stack`] starts, watches and stops the companion, the upstream and Envoy;
-//! - [`postgres`] starts a database server of one's own, for tests;
+//! - [`postgres`] starts a database server of one's own, [`browser`] a browser, for tests;
 //! - [`upstream`] is the demonstration application behind Envoy;
 //! - [`reference`] renders the configuration's schema for people, `families` what sanitize knows;
 //! - [`commands`] are the subcommands behind the Makefile.
@@ -14,6 +14,7 @@
 //! It is a developer's tool: it does not daemonize for production, and restarts nothing by itself.
 
 pub mod bootstrap;
+pub mod browser;
 pub mod clock;
 pub mod commands;
 mod families;

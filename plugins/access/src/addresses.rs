@@ -34,7 +34,11 @@ impl Networks {
             match network(text) {
                 Ok(range) => list.push(range),
                 Err(remedy) => {
-                    errors.error(&site.index(index), ["`", text, "` is no network"].concat(), remedy);
+                    errors.error(
+                        &site.index(index),
+                        ["`", &text.escape_default().to_string(), "` is no network"].concat(),
+                        remedy,
+                    );
                 }
             }
         }

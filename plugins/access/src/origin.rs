@@ -71,7 +71,7 @@ pub(crate) fn check_origins(list: &[String], site: &Site, errors: &mut ConfigErr
         if host.is_empty() || !host.bytes().all(plain) {
             errors.error(
                 &site.index(index),
-                ["`", origin, "` is no origin"].concat(),
+                ["`", &origin.escape_default().to_string(), "` is no origin"].concat(),
                 "write scheme, host and perhaps port in lower case, like https://partner.example",
             );
         }

@@ -109,7 +109,7 @@ impl Cache {
             for (index, path) in rule.paths.iter().enumerate().filter(|(_, path)| !path.starts_with('/')) {
                 errors.error(
                     &site.key("paths").index(index),
-                    ["`", path, "` is no path"].concat(),
+                    ["`", &path.escape_default().to_string(), "` is no path"].concat(),
                     "begin it with /",
                 );
             }

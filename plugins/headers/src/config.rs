@@ -264,7 +264,8 @@ fn preset_fields(wire: &Wire, base: &Base, site: &Site, errors: &mut ConfigError
         wire.clear_site_data.iter().enumerate().filter(|(_, kind)| !kinds.contains(&kind.as_str()))
     {
         let hint = portcullis_policy::config::nearest_hint(kind, &kinds);
-        errors.error(&site.key("clear_site_data").index(index), format!("`{kind}` is not known here"), hint);
+        let problem = format!("`{}` is not known here", kind.escape_default());
+        errors.error(&site.key("clear_site_data").index(index), problem, hint);
     }
     if !wire.clear_site_data.is_empty() {
         let quoted = ["\"", &wire.clear_site_data.join("\",\""), "\""].concat();

@@ -147,6 +147,19 @@ impl Directives {
         self.0.iter().map(line).collect::<Vec<_>>().join(", ")
     }
 
+    /// This policy for a response with a nonce: under `'strict-dynamic'` browsers do not look at `'self'` (CSP3, 8.2), which is
+    /// there for responses that get none.
+    pub fn with_nonce(&self) -> Self {
+        let mut other = self.clone();
+        for (_, entries) in &mut other.0 {
+            let has = |word: &str| entries.iter().any(|entry| entry == word);
+            if has(NONCE_SOURCE) && has(STRICT_DYNAMIC) {
+                entries.retain(|entry| entry != "'self'");
+            }
+        }
+        other
+    }
+
     /// This policy for a response that cannot carry a nonce: what the nonce would have let run falls back on the other
     /// sources, and without any on `'none'`.
     pub fn without_nonce(&self) -> Self {

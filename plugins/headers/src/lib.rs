@@ -65,6 +65,11 @@ pub const COOKIES: Metric = Metric {
 /// Pages that were given a nonce.
 pub const NONCES: Metric =
     Metric { name: "portcullis_headers_nonces_total", help: "Responses whose policy carries a nonce." };
+/// Pages that went without a nonce, though the configuration has a placeholder.
+pub const NONCELESS: Metric = Metric {
+    name: "portcullis_headers_nonceless_total",
+    help: "Pages of a route with nonces that got none: packed by the application, kept by shared caches, or the host cannot change bodies.",
+};
 
 /// Cookies of one response that its record names. More: they are hardened all the same.
 const NAMED_COOKIES: usize = 16;
@@ -89,7 +94,7 @@ impl Field {
 
     /// A Content-Security-Policy, perhaps with nonces.
     pub fn policy(name: &str, policy: &Directives, existing: Existing) -> Self {
-        let whole = policy.csp();
+        let whole = policy.with_nonce().csp();
         let field = Self::new(name, &policy.without_nonce().csp(), existing, false);
         Self { nonced: whole.contains(NONCE).then(|| whole.into()), ..field }
     }
@@ -124,7 +129,7 @@ pub struct Headers {
 
 impl Policy for Headers {
     const NAME: &'static str = "headers";
-    const METRICS: &'static [Metric] = &[HARDENED, REMOVED, REPLACED, WOULD, COOKIES, NONCES];
+    const METRICS: &'static [Metric] = &[HARDENED, REMOVED, REPLACED, WOULD, COOKIES, NONCES, NONCELESS];
     type Wire = Wire;
     type Stream = State;
 
@@ -136,6 +141,7 @@ impl Policy for Headers {
         let headers = match event {
             Event::RequestHeaders { headers, .. } => {
                 stream.session = self.cache.has_session(headers);
+                self.ask_for_plain_pages(context, headers, effects);
                 return;
             }
             Event::ResponseHeaders { headers } => *headers,
@@ -143,12 +149,14 @@ impl Policy for Headers {
         };
         let before = effects.len();
         let https = context.request.scheme == b"https";
-        let mut counts =
-            [(&REMOVED, self.remove_leaks(headers, effects)), (&COOKIES, 0), (&NONCES, 0), (&REPLACED, 0)];
-        let [_, (_, hardened), (_, stamped), (_, replaced)] = &mut counts;
+        let mut counts = [&REMOVED, &COOKIES, &NONCES, &NONCELESS, &REPLACED].map(|metric| (metric, 0));
+        let [(_, removed), (_, hardened), (_, stamped), (_, missed), (_, replaced)] = &mut counts;
+        *removed = self.remove_leaks(headers, effects);
         *hardened = self.harden_cookies(headers, https, effects);
         let nonce = self.control_caches(context, stream, headers, effects);
         *stamped = u64::from(nonce.is_some());
+        let page = self.nonce.is_some() && nonce::is_page(&context.request.method, headers);
+        *missed = u64::from(page && nonce.is_none());
         *replaced = self.set_fields(headers, https, nonce.as_deref(), effects);
         let changed = effects.len() > before;
         if !self.enforce {
@@ -176,6 +184,16 @@ impl Policy for Headers {
 }
 
 impl Headers {
+    /// A page that the application packs cannot be given its nonce: it is asked not to. The proxy's own compressor has read
+    /// what the client accepts by then, and packs the page afterwards.
+    fn ask_for_plain_pages(&self, context: &Context<'_>, headers: &HeaderList<'_>, effects: &mut Effects) {
+        const ACCEPT: &str = "accept-encoding";
+        let stamps = self.enforce && self.nonce.is_some() && context.facts.rewrites_responses();
+        if stamps && headers.first(ACCEPT).is_some() && nonce::may_want_page(headers) {
+            effects.push(Effect::RemoveRequestHeader(ACCEPT.into()));
+        }
+    }
+
     fn remove_leaks(&self, headers: &HeaderList<'_>, effects: &mut Effects) -> u64 {
         let mut removed: u64 = 0;
         for (name, _) in headers.iter() {
@@ -299,5 +317,7 @@ impl Headers {
     }
 }
 
+#[cfg(test)]
+mod config_tests;
 #[cfg(test)]
 mod tests;

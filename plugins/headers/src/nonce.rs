@@ -6,7 +6,9 @@
 //! length, so that the page keeps its own, and a response's framing is not touched.
 //!
 //! A response gets one only if its body can be changed and nobody shares it: see [`Placeholder::fits`]. Any other gets the policy
-//! without a nonce, under which the placeholder's scripts do not run.
+//! without a nonce, under which the placeholder's scripts do not run; that is counted. So that applications do not pack what
+//! is to be changed, requests for pages lose `Accept-Encoding`: to unpack and pack again would cost a proxy more than to
+//! let its own compressor do the work once.
 
 use std::rc::Rc;
 
@@ -42,16 +44,27 @@ impl Placeholder {
     /// Whether a response can be given a nonce: a whole HTML page, in no content coding, that no shared cache may keep.
     /// `cache_control` is what the response will leave with.
     pub fn fits(method: &[u8], response: &Headers<'_>, cache_control: Option<&[u8]>) -> bool {
-        let status = response.first(":status").unwrap_or_default();
-        let html = media_type(response).eq_ignore_ascii_case(b"text/html");
-        let whole = method != b"HEAD" && !matches!(status, b"204" | b"206" | b"304");
         let plain = response.all("content-encoding").all(|coding| coding.eq_ignore_ascii_case(b"identity"));
         // Other caches' own directives go before Cache-Control (RFC 9213).
         let targeted = ["cdn-cache-control", "surrogate-control"]
             .iter()
             .any(|name| response.first(name).is_some_and(|value| !is_private(value)));
-        html && whole && plain && !targeted && cache_control.is_none_or(is_private)
+        is_page(method, response) && plain && !targeted && cache_control.is_none_or(is_private)
     }
+}
+
+/// Whether a response is a whole HTML page.
+pub(crate) fn is_page(method: &[u8], response: &Headers<'_>) -> bool {
+    let status = response.first(":status").unwrap_or_default();
+    let whole = method != b"HEAD" && !matches!(status, b"204" | b"206" | b"304");
+    whole && media_type(response).eq_ignore_ascii_case(b"text/html")
+}
+
+/// Whether a request may be answered with a page that a browser runs scripts of. A browser says what it wants it for
+/// (Fetch Metadata, `Sec-Fetch-Dest`); whoever says nothing may want a page.
+pub(crate) fn may_want_page(request: &Headers<'_>) -> bool {
+    const PAGES: [&[u8]; 6] = [b"document", b"iframe", b"frame", b"fencedframe", b"embed", b"object"];
+    request.first("sec-fetch-dest").is_none_or(|wanted| PAGES.contains(&wanted))
 }
 
 /// A nonce: base64 (RFC 4648, 4) of 128 random bits.

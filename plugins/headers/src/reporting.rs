@@ -71,7 +71,7 @@ pub(crate) fn compile(wire: &ReportingWire, site: &Site, errors: &mut ConfigErro
             }
             None => errors.error(
                 &site.key("csp"),
-                ["`", name, "` is not an endpoint"].concat(),
+                ["`", &name.escape_default().to_string(), "` is not an endpoint"].concat(),
                 "add it to `endpoints`",
             ),
         }

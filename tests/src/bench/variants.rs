@@ -37,6 +37,10 @@ pub struct Goal {
 }
 
 const GET_ALONE: &str = "Envoy alone";
+/// As many headers, set by Envoy itself.
+pub const NATIVE_HEADERS: &str = "native header_mutation, 11 headers";
+/// The policy that sets them in the module.
+pub const HEADERS: &str = "portcullis, headers";
 const GET_NOOP: &str = "a no-op module";
 const POST_ALONE: &str = "POST 2 KB: Envoy alone";
 const POST_NOOP: &str = "POST 2 KB: a no-op module";
@@ -83,12 +87,12 @@ fn of_module(module: &Path) -> Result<Vec<Variant>> {
     let added = |us: f64| Goal { added_us: Some(us), beyond_noop_us: None };
     let mut all = vec![
         get(GET_ALONE, vec![]),
-        get("native header_mutation, 11 headers", vec![header_mutation()]),
+        get(NATIVE_HEADERS, vec![header_mutation()]),
         get("native local_ratelimit", vec![local_ratelimit(&[])]),
         get("native both", vec![header_mutation(), local_ratelimit(&[])]),
         get(GET_NOOP, noop()),
         get("portcullis, no policy", chain(&[])),
-        get("portcullis, headers", chain(&["headers"])),
+        get(HEADERS, chain(&["headers"])),
         get("portcullis, rate_limit", chain(&["rate_limit"])),
         Variant { goal: added(15.0), ..get("portcullis, sanitize", chain(&["sanitize"])) },
         get("portcullis, audit", chain(&["audit"])),

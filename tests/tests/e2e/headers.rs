@@ -15,6 +15,9 @@ use crate::{
     },
 };
 
+/// What pages and the configuration have in common.
+const PLACEHOLDER: &str = "f3b1c2d4a5968778695a4b3c";
+
 /// The configurations that these tests are about.
 pub fn listeners() -> Vec<Listener> {
     let mut routes = Listener::new("headers-routes", json!({"rate_limit": {"mode": "off"}}));
@@ -27,7 +30,9 @@ pub fn listeners() -> Vec<Listener> {
         ]
     }]));
     let web = json!({"headers": {"profile": "web"}, "rate_limit": {"mode": "off"}});
-    vec![routes, Listener::new("headers-web", web)]
+    let nonce =
+        json!({"headers": {"profile": "strict", "nonce": PLACEHOLDER}, "rate_limit": {"mode": "off"}});
+    vec![routes, Listener::new("headers-web", web), Listener::new("headers-nonce", nonce)]
 }
 
 /// The set that was asked for, to the letter where it is given in full.
@@ -192,10 +197,58 @@ fn long_answers_are_compressed() {
     let packed = ask("gzip");
     assert_eq!(packed.header("content-encoding").as_deref(), Some("gzip"));
     assert!(packed.message.body.len() < text.len() / 4);
-    let mut unpacked = String::new();
-    flate2::read::GzDecoder::new(&packed.message.body[..]).read_to_string(&mut unpacked).unwrap();
-    assert_eq!(unpacked, text);
+    assert_eq!(unpacked(&packed), text);
     assert_required(&packed, "compressed");
     let plain = ask("identity");
     assert_eq!((plain.header("content-encoding"), plain.text()), (None, text));
+}
+
+/// The body of an answer that is packed with gzip.
+fn unpacked(answer: &Response) -> String {
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&answer.message.body[..]).read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn a_page_gets_its_nonce_and_is_packed_afterwards() {
+    let shared = configurations();
+    let script = format!("<script nonce=\"{PLACEHOLDER}\">1</script>");
+    let page = format!(
+        "<!doctype html>{script}{}{script}<script>2</script>",
+        "<p>All work and no play.</p>".repeat(200)
+    );
+    let html = |body: Vec<u8>| Answer::new(200, body).header("content-type", "text/html");
+    shared.application.on("/page", html(page.clone().into_bytes()));
+    let ask = |path: &str| {
+        let id = fresh_id("nonce");
+        let request = Request::get(path).header("x-request-id", &id).header("accept-encoding", "gzip, br");
+        let answer = request.header("sec-fetch-dest", "document").send(shared.listener("headers-nonce"));
+        let seen = shared.application.seen(&id).expect("it reached the application");
+        assert_eq!(
+            seen.header("accept-encoding"),
+            None,
+            "an application must not pack what is to be changed"
+        );
+        answer
+    };
+    let mut nonces = Vec::new();
+    for _ in 0..2 {
+        let answer = ask("/page");
+        assert_eq!(answer.header("content-encoding").as_deref(), Some("gzip"), "{answer:?}");
+        let policy = answer.header("content-security-policy").unwrap();
+        let (_, after) = policy.split_once("'nonce-").expect("a nonce in the policy");
+        let nonce = after.split_once('\'').unwrap().0.to_owned();
+        assert_eq!(unpacked(&answer), page.replace(PLACEHOLDER, &nonce));
+        nonces.push(nonce);
+    }
+    assert_ne!(nonces[0], nonces[1]);
+
+    // An application that packs all the same: the page is left whole, and its policy promises no nonce.
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packer, page.as_bytes()).unwrap();
+    shared.application.on("/packed", html(packer.finish().unwrap()).header("content-encoding", "gzip"));
+    let answer = ask("/packed");
+    assert_eq!(unpacked(&answer), page);
+    assert!(!answer.header("content-security-policy").unwrap().contains("nonce"), "{answer:?}");
 }

@@ -11,7 +11,7 @@ use xtask::{
 };
 
 use crate::{
-    access, bans, config, headers, identity,
+    access, bans, browser, config, headers, identity,
     support::{
         application::Application,
         capture::Capture,
@@ -28,6 +28,8 @@ pub struct Demonstration {
     pub application: Application,
     /// A listener that lets WebSocket upgrades through.
     pub sockets: Listener,
+    /// A listener for a browser.
+    pub browser: Listener,
 }
 
 /// The shared demonstration. Tests keep to tenants of their own.
@@ -38,13 +40,14 @@ pub fn demonstration() -> &'static Demonstration {
         let config = std::fs::read(crate::support::stage::layout().demonstration_config()).unwrap();
         let mut sockets = Listener::new("sockets", serde_json::from_slice(&config).unwrap());
         sockets.upgrades = true;
-        let added = vec![sockets.clone()];
+        let browser = browser::listener();
+        let added = vec![sockets.clone(), browser.clone()];
         let upstream = application.host_port();
         let stage = Stage::start("demonstration", |options| {
             options.upstream = Upstream::At(upstream);
             options.edits.push(listeners::add(added));
         });
-        Demonstration { stage, application, sockets }
+        Demonstration { stage, application, sockets, browser }
     });
     shared.stage.watched();
     shared

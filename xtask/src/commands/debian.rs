@@ -1,9 +1,10 @@
-//! Programs from Debian's archive, unpacked into `.tools/debian`, so that no rights are needed and nothing of the system
-//! changes.
+//! Programs from Debian's archive, unpacked into a folder below `.tools`, so that no rights are needed and nothing of the
+//! system changes.
 
 use std::{
     collections::BTreeSet,
     fs,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -12,11 +13,12 @@ use anyhow::{Context, Result};
 use super::succeed;
 use crate::layout::Layout;
 
-/// Unpacks `package` and what it needs that the system does not have, except packages whose name holds one of `without`.
+/// Unpacks `package`, and what it needs that the system does not have, into a folder; except packages whose name holds one of
+/// `without`.
 ///
 /// # Errors
 /// When this is no Debian, or the archive cannot be reached; says what to install by hand.
-pub fn unpack(layout: &Layout, package: &str, without: &[&str]) -> Result<()> {
+pub fn unpack(layout: &Layout, package: &str, without: &[&str], into: &Path) -> Result<()> {
     let remedy = format!("install it by hand (Debian: sudo apt-get install {package}) and run this again");
     if depends(package).is_none_or(|packages| packages.is_empty()) {
         println!("reading Debian's list of packages");
@@ -33,8 +35,8 @@ pub fn unpack(layout: &Layout, package: &str, without: &[&str]) -> Result<()> {
         .into_iter()
         .filter(|name| !without.iter().any(|part| name.contains(part)) && !installed(name))
         .collect();
-    println!("unpacking {} from Debian's archive into .tools/debian", missing.join(", "));
-    let (archives, target) = (layout.tools().join("archives"), layout.tools().join("debian"));
+    println!("unpacking {} from Debian's archive into {}", missing.join(", "), into.display());
+    let archives = layout.tools().join("archives");
     fs::create_dir_all(&archives).with_context(|| format!("cannot make {}", archives.display()))?;
     let mut download = Command::new("apt-get");
     // As root apt would download as a user who may not write here.
@@ -45,7 +47,7 @@ pub fn unpack(layout: &Layout, package: &str, without: &[&str]) -> Result<()> {
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "deb"))
     {
-        succeed(Command::new("dpkg").arg("-x").arg(&archive).arg(&target), &remedy)?;
+        succeed(Command::new("dpkg").arg("-x").arg(&archive).arg(into), &remedy)?;
     }
     fs::remove_dir_all(&archives).with_context(|| format!("cannot remove {}", archives.display()))
 }

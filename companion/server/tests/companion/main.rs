@@ -22,6 +22,7 @@ mod monitoring;
 mod outage;
 mod people;
 mod policies;
+mod reports;
 mod sessions;
 mod storage;
 mod support;

@@ -11,6 +11,7 @@ pub mod message;
 pub mod redis;
 pub mod stage;
 pub mod statistics;
+pub mod tls;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
