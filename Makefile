@@ -38,12 +38,12 @@ check: build ## Check the module configuration CONFIG=path.json
 test: cargo ## Install and build what the tests need, run all of them, print the count
 	@$(XTASK) test
 
-soak: cargo ## Outages at full scale, for hours: 1,000 kills, ten minutes without a store, a million changed trails
+soak: cargo ## Outages at full scale, for hours: 1,000 kills, ten minutes without a store, a million changed trails; SCALE=10 for a tenth
 	@$(XTASK) install
-	@PORTCULLIS_SOAK=1 cargo test --release --workspace --test log -- --nocapture
-	@PORTCULLIS_SOAK=1 cargo test --release --workspace --test companion -- --nocapture --test-threads 1 outage
+	@PORTCULLIS_SOAK=$(or $(SCALE),100) cargo test --release --workspace --test log -- --nocapture
+	@PORTCULLIS_SOAK=$(or $(SCALE),100) cargo test --release --workspace --test companion -- --nocapture --test-threads 1 outage
 	@$(XTASK) wasm --for-tests
-	@PORTCULLIS_SOAK=1 cargo test --release --workspace --test e2e -- --nocapture whoever_is_killed
+	@PORTCULLIS_SOAK=$(or $(SCALE),100) cargo test --release --workspace --test e2e -- --nocapture whoever_is_killed
 
 e2e: build ## Run the end-to-end tests alone
 	@$(XTASK) wasm --for-tests

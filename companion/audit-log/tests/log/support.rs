@@ -79,7 +79,8 @@ impl Dice {
     }
 }
 
-/// `make soak` runs everything at full scale.
+/// `make soak` runs everything at full scale, or at so many percent of it.
 pub fn scale(full: u64, small: u64) -> u64 {
-    if std::env::var_os("PORTCULLIS_SOAK").is_some() { full } else { small }
+    let percent = std::env::var("PORTCULLIS_SOAK").ok().map(|percent| percent.parse::<u64>().unwrap());
+    percent.map_or(small, |percent| (full * percent / 100).max(small))
 }

@@ -10,9 +10,10 @@ use portcullis_server::storage::{self, Place, Shape, Statement};
 use crate::commands::{Serving, output, portcullis, text};
 use crate::support::{Running, Store, eventually, record, try_send};
 
-/// `make soak` runs everything at full scale.
+/// `make soak` runs everything at full scale, or at so many percent of it.
 fn scale(full: u64, small: u64) -> u64 {
-    if std::env::var_os("PORTCULLIS_SOAK").is_some() { full } else { small }
+    let percent = std::env::var("PORTCULLIS_SOAK").ok().map(|percent| percent.parse::<u64>().unwrap());
+    percent.map_or(small, |percent| (full * percent / 100).max(small))
 }
 
 const BATCH: u64 = 20;

@@ -280,7 +280,42 @@ async fn a_record_without_a_true_time_is_stored_once_however_late_it_comes_again
     assert_eq!(store.append(vec![arrives(900_000_000)]).await.unwrap(), [Outcome::Duplicate]);
 }
 
+async fn of_many_that_are_there_in_part_the_others_are_stored(store: Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = storage::open(&new_place(store, folder.path()), traffic(10)).await.unwrap();
+    let odd = |n: u64| Event {
+        user_id: Some(format!("u\t\\N{n}")),
+        details: serde_json::json!({"note": "\\N\t\"é\u{1F600}", "n": n}).as_object().unwrap().clone(),
+        ..event("a", n)
+    };
+    let batch = |numbers: std::ops::Range<u64>| numbers.map(odd).collect::<Vec<_>>();
+    assert_eq!(store.append(batch(0..40)).await.unwrap(), [Outcome::Stored; 40]);
+    let outcomes = store.append(batch(30..70)).await.unwrap();
+    assert_eq!(outcomes[..10], [Outcome::Duplicate; 10]);
+    assert_eq!(outcomes[10..], [Outcome::Stored; 30]);
+    let mut twice = batch(70..100);
+    twice.push(odd(99));
+    assert_eq!(store.append(twice).await.unwrap().pop(), Some(Outcome::Duplicate));
+    let events = store.events(query(&TenantId::new("a").unwrap())).await.unwrap();
+    assert_eq!(events.len(), 100);
+    assert!(
+        events.iter().all(|event| event.user_id.as_deref() == Some(&format!("u\t\\N{}", event.details["n"])))
+    );
+    assert_eq!(events[0].details["note"], "\\N\t\"é\u{1F600}");
+    let too_wide = Event { user_id: Some("x".repeat(51)), ..event("a", 200) };
+    let mut bad = batch(100..120);
+    bad.push(too_wide);
+    let refused = store.append(bad).await;
+    let kept = store.events(query(&TenantId::new("a").unwrap())).await.unwrap().len();
+    // SQLite has no widths; PostgreSQL refuses the batch whole.
+    assert!(
+        refused.is_ok() || (matches!(refused, Err(StorageError::Unstorable(_))) && kept == 100),
+        "{refused:?}"
+    );
+}
+
 on_each_store![
+    of_many_that_are_there_in_part_the_others_are_stored,
     tenants_register_themselves_up_to_the_maximum_and_lose_no_events_beyond_it,
     close_finishes_what_is_queued_and_then_refuses,
     a_transaction_happens_whole_or_not_at_all,

@@ -4,12 +4,14 @@
 use std::path::Path;
 use std::process::Output;
 use std::sync::Arc;
+use std::time::Duration;
 
 use portcullis_audit_log::merkle::{self, Hash};
 use portcullis_server::clock::Clock;
 use portcullis_server::secret::Secret;
 use portcullis_server::storage::{self, Shape, Statement};
 use portcullis_server::trail::redact::Redactor;
+use portcullis_server::trail::retention::{self, TenantRule};
 use serde_json::{Value, json};
 
 use crate::commands::{output, portcullis, text, url};
@@ -102,6 +104,8 @@ async fn a_trail_that_is_full_refuses_is_seen_and_drops_nothing(store: Store) {
     assert_eq!(status["audit_logging_enabled"], false);
     let metrics = running.get("/metrics", Some(&running.admin())).await.body;
     assert!(metrics.contains("portcullis_trail_refused_batches_total{reason=\"full\"} 2\n"), "{metrics}");
+    let syncs = metrics.lines().find_map(|line| line.strip_prefix("portcullis_trail_sync_seconds_count "));
+    assert!(syncs.unwrap().parse::<u64>().unwrap() >= stored, "each batch was synced: {metrics}");
     let health = running.get("/health/detailed", Some(&running.admin())).await.json();
     assert_eq!(health["checks"]["audit_trail"]["status"], "refusing");
     assert!(stored > 5);
@@ -112,6 +116,7 @@ on_each_store![
     events_go_through_the_trail_and_the_tables_are_made_of_it,
     what_the_store_missed_is_filled_in_at_the_next_start,
     a_trail_that_is_full_refuses_is_seen_and_drops_nothing,
+    what_is_too_old_or_too_much_goes_and_every_proof_stays,
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -238,6 +243,79 @@ async fn records_are_read_and_proven_from_outside() {
         serde_json::from_slice(&audit(folder.path(), &["prove", "--since", "10"]).stdout).unwrap();
     assert!(merkle::extends(10, &hash(&since["since_root"]), 25, &hash(&since["root"]), &path(&since)));
     assert_eq!(audit(folder.path(), &["prove", "25"]).status.code(), Some(2));
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Each tenant by its own rule: its age, its bytes, or what is every tenant's.
+async fn what_is_too_old_or_too_much_goes_and_every_proof_stays(store: Store) {
+    let of = ["acme=2d", "initech=90d/3000"].map(|rule| rule.parse::<TenantRule>().unwrap());
+    let rules = retention::rules(90 * DAY, None, &of).unwrap();
+    let kept = rules.clone();
+    let running = Running::started_with(store, |settings| settings.trail.retention = kept).await;
+    let trail = running.companion.trail().clone();
+    let mut sequence = 0;
+    let mut ingest = async |running: &Running| {
+        for tenant in ["acme", "globex", "initech"] {
+            let now = running.clock.now().as_millisecond();
+            let batch: Vec<_> = (sequence..sequence + 4)
+                .map(|n| {
+                    let mut record = record(tenant, n, "REQUEST", "INFO");
+                    record["time"] = json!(now - 1);
+                    record
+                })
+                .collect();
+            sequence += 4;
+            assert_eq!(running.ingest(&batch).await.json()["stored"], 4);
+        }
+        running.companion.trail().caught_up().await;
+    };
+    let retain = |running: &Running| {
+        let now = u64::try_from(running.clock.now().as_millisecond()).unwrap();
+        trail.retain(&rules, now).unwrap()
+    };
+    let there = |running: &Running, tenant: &str| -> usize {
+        let exported = audit(running.folder.path(), &["export", "--tenant", tenant]);
+        assert!(exported.status.success(), "{}", text(&exported.stderr));
+        text(&exported.stdout).lines().count()
+    };
+    ingest(&running).await;
+    std::fs::write(running.folder.path().join("kept"), audit(running.folder.path(), &["checkpoint"]).stdout)
+        .unwrap();
+    // A segment a day: each of these closes the one before.
+    for _ in 0..3 {
+        running.clock.advance(DAY + Duration::from_secs(60));
+        ingest(&running).await;
+    }
+    let done = retain(&running);
+    assert!(done.erased >= 8 && done.deleted == 0, "{done:?}");
+    assert_eq!(there(&running, "globex"), 16);
+    assert_eq!(there(&running, "acme"), 8, "what is younger than two days");
+    let left = there(&running, "initech");
+    assert!((4..16).contains(&left), "its newest 3000 bytes: {left}");
+    running.clock.advance(90 * DAY - DAY / 2);
+    ingest(&running).await;
+    let done = retain(&running);
+    assert!(done.deleted >= 1, "{done:?}");
+    assert_eq!(there(&running, "globex"), 8, "what was being written then, and now");
+
+    let folder = running.folder.path().join("audit");
+    let names = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name());
+    assert!(names.map(|name| name.into_string().unwrap()).any(|name| name.ends_with(".gone")));
+    let whole = audit(running.folder.path(), &["verify", "--checkpoint", "kept"]);
+    assert_eq!(whole.status.code(), Some(0), "{}", text(&whole.stdout));
+    assert!(
+        text(&whole.stdout).contains("removed by retention, with a signed word"),
+        "{}",
+        text(&whole.stdout)
+    );
+    // Of what went record by record the leaf is left, of a whole segment its roots.
+    assert_eq!(audit(running.folder.path(), &["prove", "1"]).status.code(), Some(2));
+    let proof = audit(running.folder.path(), &["prove", "37"]);
+    let proof: Value = serde_json::from_slice(&proof.stdout).unwrap();
+    assert!(proof["content"].is_null() && proof["leaf"].is_string(), "{proof}");
+    // What the tables show is their own affair: they forget by age alone.
+    assert_eq!(running.events("initech", "?limit=100").await.len(), 20);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

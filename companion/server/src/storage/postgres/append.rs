@@ -6,6 +6,7 @@ use deadpool_postgres::{Pool, Transaction};
 use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::types::ToSql;
 
+use super::copy::copy;
 use super::parameters;
 use super::value::{Utc, numbered};
 use crate::event::{Event, Gap, Severity};
@@ -14,6 +15,8 @@ use crate::tenant::TenantId;
 
 /// Batches that share one transaction. More would make the first of them wait for the last.
 const GROUP: usize = 32;
+/// So many events are worth the round trips of a copy.
+const COPIED: usize = 16;
 const MINUTE_MS: i64 = 60_000;
 
 /// A batch and who waits for it.
@@ -162,7 +165,8 @@ fn keys(rows: &[tokio_postgres::Row]) -> Result<HashSet<Key>, StorageError> {
         .collect::<Result<_, tokio_postgres::Error>>()?)
 }
 
-/// Inserts what is not there; tells what was not. One statement for all, a column an array.
+/// Inserts what is not there; tells what was not. Where nothing is there already, as nearly always, by copying; else by one
+/// statement for all, a column an array.
 async fn insert(
     transaction: &Transaction<'_>,
     events: &[&Event],
@@ -172,6 +176,9 @@ async fn insert(
         return Ok(HashSet::new());
     }
     let details = events.iter().map(|event| details(event, missing)).collect::<Result<Vec<_>, _>>()?;
+    if events.len() >= COPIED && copy(transaction, events, &details).await? {
+        return Ok(events.iter().map(|event| key(event)).collect());
+    }
     let statement = transaction
         .prepare_cached(
             "INSERT INTO security_events (tenant_id, event_type, severity, user_id, ip_address, user_agent, details, created_at, \

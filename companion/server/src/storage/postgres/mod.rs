@@ -11,6 +11,7 @@
 //! A role that may create tables in the database's schema is all it needs.
 
 mod append;
+mod copy;
 mod migrate;
 pub mod partitions;
 mod target;

@@ -8,7 +8,8 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use crate::clock::Timestamp;
 use crate::storage::{Row, SqlValue, StorageError};
 
-type Wrong = Box<dyn Error + Sync + Send>;
+/// Why a value cannot be written as a type.
+pub type Wrong = Box<dyn Error + Sync + Send>;
 
 /// Microseconds from 1970 to PostgreSQL's own beginning, 2000-01-01.
 const EPOCH_US: i64 = 946_684_800_000_000;
