@@ -1,10 +1,14 @@
-//! The dashboard: its session, and its page.
+//! The dashboard: its session, and the page itself in a real Chromium.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
+use xtask::browser::Browser;
+use xtask::layout::Layout;
 
-use crate::support::{Answer, Running, Store, on_each_store};
+use crate::support::{Answer, Running, Store, on_each_store, record};
 
 impl Running {
     async fn sign_in(&self, token: &str, more: &str) -> Answer {
@@ -92,6 +96,96 @@ async fn the_page_is_open_and_runs_nothing_but_its_own_scripts(store: Store) {
         page.body.contains("uPlot") && page.body.contains("MIT License"),
         "built with its charts: xtask charts"
     );
+}
+
+/// Ends with the test.
+struct Chromium(Child);
+
+impl Drop for Chromium {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Chromium {
+    /// Starts one; tells the address of its DevTools.
+    fn start(folder: &std::path::Path) -> (Self, String) {
+        let browser = Browser::installed(&Layout::of_this_checkout()).unwrap();
+        let mut command = browser.command(&folder.join("profile")).unwrap();
+        command
+            .args(["--remote-debugging-port=0", "about:blank"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap());
+        let running = Self(child);
+        let mut said = String::new();
+        for line in lines.lines() {
+            let line = line.unwrap();
+            if let Some(address) = line.strip_prefix("DevTools listening on ") {
+                return (running, address.to_owned());
+            }
+            said.push_str(&line);
+        }
+        panic!("Chromium did not start: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_real_browser() {
+    let running = Running::start(Store::Sqlite, false).await;
+    for tenant in ["acme", "globex"] {
+        running.add_tenant(tenant).await;
+    }
+    running
+        .ingest(&[record("acme", 1, "ATTACK_BLOCKED", "WARNING"), record("globex", 2, "REQUEST", "INFO")])
+        .await;
+    running
+        .execute(
+            "INSERT INTO database_performance_logs (tenant_id, query_hash, query_text, execution_time, created_at) \
+             VALUES ('acme', 'x', 'SELECT <b>?</b>', 1.5, '2026-03-01T12:00:00.000Z')",
+        )
+        .await;
+    let folder = tempfile::tempdir().unwrap();
+    let node = xtask::commands::install::node(&Layout::of_this_checkout()).unwrap();
+    let path = folder.path().to_owned();
+    let (browser, devtools) = tokio::task::spawn_blocking(move || Chromium::start(&path)).await.unwrap();
+    let mut script = Command::new(node);
+    script
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/companion/dashboard.mjs"))
+        .args([&devtools, &format!("http://{}/", running.companion.api_address.unwrap()), &running.admin()])
+        .arg(folder.path());
+    let driving = tokio::task::spawn_blocking(move || script.output().unwrap());
+    // Attacks arrive for as long as somebody looks.
+    let mut sequence = 10;
+    while !driving.is_finished() {
+        let mut attack = record("acme", sequence, "ATTACK_BLOCKED", "WARNING");
+        attack["http_request"]["url"]["path"] = "/<img src=x onerror=alert(1)>".into();
+        running.ingest(&[attack]).await;
+        sequence += 1;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let output = driving.await.unwrap();
+    drop(browser);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let saw: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(saw["refused"].as_str().unwrap().contains("not valid"), "{saw}");
+    assert!(saw["score"].as_str().unwrap().parse::<f64>().is_ok_and(|score| score <= 100.0), "{saw}");
+    assert_eq!(saw["parts"], json!(["responses", "errors", "store", "databases", "machine"]));
+    assert_eq!(saw["tenants"], json!([["acme", 1], ["globex", 0]]), "who was attacked is warmest");
+    assert_eq!((&saw["cookie_seen_by_scripts"], &saw["images"]), (&"".into(), &0.into()));
+    assert!(saw["event"].as_str().unwrap().contains("<img src=x onerror=alert(1)>"), "{saw}");
+    assert_eq!(saw["slow"], json!(["SELECT <b>?</b>"]));
+    assert!(saw["optimized"].as_str().unwrap().contains("database_url"), "{saw}");
+    assert_ne!(saw["light"], saw["dark"]);
+    assert!(saw["phone_overflow"].as_i64().unwrap() <= 0, "{saw}");
+    assert_eq!((&saw["without_csrf"], &saw["after"], &saw["left"]), (&403.into(), &401.into(), &0.into()));
+    assert_eq!(saw["complaints"], json!([]));
+    for name in ["signin", "light", "dark", "phone"] {
+        let picture = std::fs::read(folder.path().join(format!("{name}.png"))).unwrap();
+        assert!(picture.len() > 5_000, "{name} shows something");
+    }
 }
 
 on_each_store![

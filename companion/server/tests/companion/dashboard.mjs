@@ -1,0 +1,107 @@
+// Drives a Chromium through its DevTools protocol: signs in, looks, uses the keyboard, signs out. Prints what it saw as JSON.
+// node dashboard.mjs WEBSOCKET PAGE TOKEN FOLDER_FOR_SCREENSHOTS
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+const [socketUrl, page, token, folder] = process.argv.slice(2);
+const socket = new WebSocket(socketUrl);
+const waiting = new Map(), complaints = [];
+let next = 1, session;
+await new Promise((opened, failed) => { socket.onopen = opened; socket.onerror = failed; });
+socket.onmessage = message => {
+  const told = JSON.parse(message.data);
+  if (told.id) {
+    const { done, failed } = waiting.get(told.id);
+    waiting.delete(told.id);
+    told.error ? failed(new Error(told.error.message)) : done(told.result);
+  } else if (told.method === "Runtime.exceptionThrown") complaints.push(told.params.exceptionDetails.exception?.description ?? told.params.exceptionDetails.text);
+  else if (told.method === "Log.entryAdded" && /Content Security Policy/.test(told.params.entry.text)) complaints.push(told.params.entry.text);
+};
+const send = (method, params = {}) => new Promise((done, failed) => {
+  const id = next++;
+  waiting.set(id, { done, failed });
+  socket.send(JSON.stringify({ id, method, params, sessionId: session }));
+});
+async function see(expression) {
+  const { result, exceptionDetails } = await send("Runtime.evaluate", { expression, awaitPromise: true, returnByValue: true });
+  if (exceptionDetails) throw new Error(`${expression}: ${exceptionDetails.exception?.description ?? exceptionDetails.text}`);
+  return result.value;
+}
+async function until(expression) {
+  for (let tries = 0; tries < 300; tries++) {
+    if (await see(`Boolean(${expression})`).catch(() => false)) return;
+    await new Promise(later => setTimeout(later, 100));
+  }
+  throw new Error(`not within 30 s: ${expression}; the page says: ${await see("document.body.innerText")}`);
+}
+async function press(key, code, text) {
+  const event = { key, code: key, windowsVirtualKeyCode: code, text };
+  await send("Input.dispatchKeyEvent", { type: text ? "keyDown" : "rawKeyDown", ...event });
+  await send("Input.dispatchKeyEvent", { type: "keyUp", ...event });
+}
+async function picture(name) {
+  const { data } = await send("Page.captureScreenshot", { format: "png" });
+  writeFileSync(join(folder, `${name}.png`), Buffer.from(data, "base64"));
+}
+
+try {
+  const { targetId } = await send("Target.createTarget", { url: "about:blank" });
+  session = (await send("Target.attachToTarget", { targetId, flatten: true })).sessionId;
+  for (const domain of ["Page", "Runtime", "Log"]) await send(`${domain}.enable`);
+  await send("Emulation.setDeviceMetricsOverride", { width: 1280, height: 900, deviceScaleFactor: 1, mobile: false });
+  const saw = {};
+  await send("Page.navigate", { url: page });
+  await until("!document.getElementById('signin').hidden && document.activeElement.id === 'token'");
+  await picture("signin");
+
+  // By the keyboard alone: a wrong token, then the right one.
+  await send("Input.insertText", { text: "pct1.wrong.token" });
+  await press("Enter", 13, "\r");
+  await until("document.getElementById('signin-problem').textContent");
+  saw.refused = await see("document.getElementById('signin-problem').textContent");
+  await see("document.getElementById('token').focus()");
+  await send("Input.insertText", { text: token });
+  await press("Enter", 13, "\r");
+  await until("!document.getElementById('board').hidden && document.getElementById('state').textContent === 'up to date'");
+  await until("document.querySelectorAll('.u-over').length === 2");
+  await until("document.querySelectorAll('#tenants button').length === 2");
+  saw.score = await see("document.getElementById('score').textContent");
+  saw.parts = await see("[...document.querySelectorAll('#parts strong')].map(part => part.textContent)");
+  saw.tenants = await see("[...document.querySelectorAll('#tenants button')].map(cell => [cell.textContent, Number(cell.style.getPropertyValue('--heat'))])");
+  saw.cookie_seen_by_scripts = await see("document.cookie");
+
+  await see("[...document.querySelectorAll('#tenants button')].find(cell => cell.textContent === 'acme').focus()");
+  await press("Enter", 13, "\r");
+  await until("document.getElementById('tenant-title').textContent === 'acme' && document.querySelectorAll('#figures dd').length > 5");
+  // Something arrives while it is looked at; it is text, whatever it says.
+  await until("document.querySelectorAll('#events tbody tr').length > 0");
+  saw.event = await see("document.querySelector('#events tbody tr').innerText");
+  saw.images = await see("document.images.length");
+  saw.slow = await see("[...document.querySelectorAll('#slow tbody td.code')].map(cell => cell.textContent)");
+  await see("document.getElementById('optimize').focus()");
+  await press("Enter", 13, "\r");
+  await until("!document.getElementById('optimize').disabled && document.getElementById('optimize-state').textContent !== 'looking …' && document.getElementById('optimize-state').textContent");
+  saw.optimized = await see("document.getElementById('optimize-state').textContent");
+
+  for (const scheme of ["light", "dark"]) {
+    await send("Emulation.setEmulatedMedia", { features: [{ name: "prefers-color-scheme", value: scheme }] });
+    saw[scheme] = await see("getComputedStyle(document.body).backgroundColor");
+    await picture(scheme);
+  }
+  await send("Emulation.setDeviceMetricsOverride", { width: 390, height: 844, deviceScaleFactor: 2, mobile: true });
+  await new Promise(later => setTimeout(later, 300));
+  saw.phone_overflow = await see("document.documentElement.scrollWidth - innerWidth");
+  await picture("phone");
+
+  saw.without_csrf = await see("fetch('/api/database/optimize-all', { method: 'POST' }).then(answer => answer.status)");
+  await see("document.getElementById('signout').click()");
+  await until("!document.getElementById('signin').hidden && document.getElementById('board').hidden");
+  saw.after = await see("fetch('/dashboard/session').then(answer => answer.status)");
+  saw.left = await see("document.querySelectorAll('#tenants button, #events tbody tr').length");
+  saw.complaints = complaints;
+  console.log(JSON.stringify(saw));
+  process.exit(0);
+} catch (error) {
+  console.error(error.message, complaints);
+  process.exit(1);
+}
