@@ -11,6 +11,7 @@
 
 use std::fmt::Write as _;
 use std::io;
+use std::path::Path;
 
 use bytes::Bytes;
 use hyper::Method;
@@ -71,6 +72,15 @@ impl JetStream {
         }
         let monitor = monitor.map(|url| Client::new(url, 8222, &[])).transpose()?;
         Ok(Self { address, stream: stream.to_owned(), monitor, open: None })
+    }
+
+    /// The same, with a file of certificates in PEM that the server's own must go back to, in place of the system's: for the
+    /// monitoring address too.
+    #[must_use]
+    pub fn trusting(mut self, authorities: &Path) -> Self {
+        self.address.authorities = Some(authorities.to_owned());
+        self.monitor = self.monitor.map(|monitor| monitor.trusting(authorities));
+        self
     }
 
     async fn publish(&mut self, records: &[Record]) -> Result<Delivered, DeliveryError> {

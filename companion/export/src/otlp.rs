@@ -5,6 +5,8 @@
 //! are to be tried again (OTLP 1.x, "Failures"), and so are 401, 403, 404 and 5xx, because an operator mends those; any other
 //! status refuses these records.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use hyper::Method;
 use prost::Message;
@@ -40,6 +42,13 @@ impl Otlp {
             path => format!("{path}{PATH}"),
         };
         Ok(Self { client, path, clock })
+    }
+
+    /// The same, with a file of certificates in PEM that the collector's own must go back to, in place of the system's.
+    #[must_use]
+    pub fn trusting(mut self, authorities: &Path) -> Self {
+        self.client = self.client.trusting(authorities);
+        self
     }
 
     async fn post(&mut self, records: &[Record]) -> Result<Delivered, DeliveryError> {

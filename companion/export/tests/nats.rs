@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,10 @@ impl Server {
              jetstream {{ store_dir: \"{}\", {sync} }}\n",
             folder.display()
         );
+        Self::spawn_with(folder, port, monitor, &config)
+    }
+
+    fn spawn_with(folder: &Path, port: u16, monitor: u16, config: &str) -> Child {
         let file = folder.join("nats.conf");
         std::fs::write(&file, config).unwrap();
         let program = Layout::of_this_checkout().nats_server().unwrap_or_else(|error| panic!("{error}"));
@@ -185,5 +189,79 @@ async fn what_is_too_large_is_rejected_and_who_is_not_known_is_told() {
             assert!(reason.contains("Authorization") && !reason.contains("wrong"), "{reason}");
         }
         other => panic!("{other:?}"),
+    }
+}
+
+/// A certificate of `localhost` and its key, signed by those, or by itself to sign others.
+fn certificate(folder: &Path, name: &str, issuer: Option<&(PathBuf, PathBuf)>) -> (PathBuf, PathBuf) {
+    let (key, certificate) = (folder.join(format!("{name}.key")), folder.join(format!("{name}.pem")));
+    let mut command = Command::new("openssl");
+    command
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+        ])
+        .args(["-subj", &format!("/CN={name}"), "-addext", "subjectAltName=DNS:localhost", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate);
+    if let Some((issuer, issuer_key)) = issuer {
+        command.arg("-CA").arg(issuer).arg("-CAkey").arg(issuer_key);
+        command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+    }
+    let output = command.output().expect("openssl is needed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    (certificate, key)
+}
+
+#[tokio::test]
+async fn over_tls_with_a_token_records_arrive_and_no_other_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = certificate(folder.path(), "authority", None);
+    let (other, _) = certificate(folder.path(), "other", None);
+    let (own, key) = certificate(folder.path(), "server", Some(&authority));
+    let trusted = authority.0;
+    let (port, monitor) = (ports::free().unwrap(), ports::free().unwrap());
+    let config = format!(
+        "listen: \"127.0.0.1:{port}\"\nhttps: \"127.0.0.1:{monitor}\"\nauthorization {{ token: \"s3cret-token\" }}\n\
+         tls {{ cert_file: \"{}\", key_file: \"{}\" }}\njetstream {{ store_dir: \"{}\", sync_interval: always }}\n",
+        own.display(),
+        key.display(),
+        folder.path().display()
+    );
+    let server = Server {
+        child: Server::spawn_with(folder.path(), port, monitor, &config),
+        port,
+        monitor,
+        folder,
+        sync: "",
+    };
+    let collector = |url: &str, authorities: &Path| {
+        let monitor = format!("https://localhost:{}", server.monitor);
+        JetStream::new(url, "AUDIT", Some(&monitor)).unwrap().trusting(authorities)
+    };
+    let url = format!("tls://s3cret-token@localhost:{port}");
+    let done = collector(&url, &trusted).deliver(&records(0..50)).await.unwrap();
+    assert_eq!(done, Delivered { rejected: 0, kept: true }, "and what the monitor says over TLS counts");
+    for (url, authorities, named) in [
+        (url.clone(), &other, "certificate"),
+        (format!("tls://wrong@localhost:{port}"), &trusted, "Authorization"),
+        (format!("tls://localhost:{port}"), &trusted, "Authorization"),
+        (format!("nats://s3cret-token@localhost:{port}"), &trusted, "tls://"),
+        (url.clone(), &key, "certificates of"),
+    ] {
+        match collector(&url, authorities).deliver(&records(50..51)).await {
+            Err(DeliveryError::Unavailable { reason, .. }) => {
+                assert!(reason.contains(named) && !reason.contains("s3cret"), "{url}: {reason}");
+            }
+            other => panic!("{url}: {other:?}"),
+        }
     }
 }

@@ -242,6 +242,7 @@ fn exports(args: &ServeArgs, variables: Variables<'_>) -> Result<Places, Setting
         nats_url: given(&args.exports.nats_url),
         nats_stream: args.exports.nats_stream.clone(),
         nats_monitor_url: given(&args.exports.nats_monitor_url),
+        authorities: args.exports.ca_file.clone().filter(|path| !path.as_os_str().is_empty()),
     };
     places.collectors()?;
     Ok(places)

@@ -1,5 +1,7 @@
 //! Where `serve` exports the audit trail to.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 /// Places; each has its own cursor in the trail.
@@ -23,4 +25,7 @@ pub struct ExportArgs {
     /// be removed here
     #[arg(long = "export-nats-monitor-url", env = "EXPORT_NATS_MONITOR_URL", value_name = "URL")]
     pub nats_monitor_url: Option<String>,
+    /// Certificates (PEM) that those of the places must go back to, in place of the system's
+    #[arg(long = "export-ca-file", env = "EXPORT_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
 }

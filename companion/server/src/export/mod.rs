@@ -10,6 +10,7 @@
 
 pub mod ocsf;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -45,6 +46,8 @@ pub struct Places {
     pub nats_stream: String,
     /// `EXPORT_NATS_MONITOR_URL`.
     pub nats_monitor_url: Option<String>,
+    /// `EXPORT_CA_FILE`.
+    pub authorities: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for Places {
@@ -74,12 +77,20 @@ impl Places {
         if let Some(url) = &self.otlp_url {
             let variables = "EXPORT_OTLP_URL or EXPORT_OTLP_HEADERS";
             let otlp = Otlp::new(url, &self.otlp_headers, now_ns);
-            all.push((Export::new(OTLP), Box::new(otlp.map_err(|source| PlaceError { variables, source })?)));
+            let mut otlp = otlp.map_err(|source| PlaceError { variables, source })?;
+            if let Some(file) = &self.authorities {
+                otlp = otlp.trusting(file);
+            }
+            all.push((Export::new(OTLP), Box::new(otlp)));
         }
         if let Some(url) = &self.nats_url {
             let variables = "EXPORT_NATS_URL, EXPORT_NATS_STREAM or EXPORT_NATS_MONITOR_URL";
             let nats = JetStream::new(url, &self.nats_stream, self.nats_monitor_url.as_deref());
-            all.push((Export::new(NATS), Box::new(nats.map_err(|source| PlaceError { variables, source })?)));
+            let mut nats = nats.map_err(|source| PlaceError { variables, source })?;
+            if let Some(file) = &self.authorities {
+                nats = nats.trusting(file);
+            }
+            all.push((Export::new(NATS), Box::new(nats)));
         }
         Ok(all)
     }
