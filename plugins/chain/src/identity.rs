@@ -10,6 +10,7 @@ use std::{cell::RefCell, collections::BTreeSet, net::IpAddr};
 use portcullis_policy::{ConfigErrors, Effect, Effects, Fact, Facts, Headers, Site, Tenant, User};
 use serde::Deserialize;
 
+use crate::client::Client;
 use crate::matching::{compile_regex, without_port};
 
 /// Where a name may come from. Exactly one source key is given.
@@ -228,15 +229,20 @@ impl Identity {
         self.default.clone().unwrap_or_else(Tenant::public)
     }
 
-    /// Resolves who asks, and strips identity headers that nobody vouches for.
+    /// Resolves who asks, and strips identity headers that nobody vouches for. The client's address costs a host call: it is
+    /// asked for if somebody `reads_address`, or if nothing else names the user.
     pub(crate) fn resolve(
         &self,
         asker: &Asker<'_>,
         facts: &mut dyn Facts,
+        reads_address: bool,
         effects: &mut Effects,
     ) -> Resolved {
-        let client_ip = self.client_address(asker.headers, facts);
-        let tenant = match self.tenant.name(asker, client_ip, facts, &self.accepted, effects) {
+        let mut client = Client::new(self.client_ip);
+        if reads_address {
+            client.address(asker.headers, facts);
+        }
+        let tenant = match self.tenant.name(asker, &mut client, facts, &self.accepted, effects) {
             Name::Is(bytes) => Tenant::new(&bytes).ok_or(Unidentified::TenantUnknown),
             Name::Refused => Err(Unidentified::TenantUnknown),
             Name::Missing => self.default.clone().ok_or(Unidentified::TenantMissing),
@@ -245,7 +251,7 @@ impl Identity {
             (Err(Unidentified::TenantUnknown), Unknown::Default, Some(default)) => Ok(default.clone()),
             (tenant, ..) => tenant,
         };
-        let user = match self.user.name(asker, client_ip, facts, &self.accepted, effects) {
+        let user = match self.user.name(asker, &mut client, facts, &self.accepted, effects) {
             Name::Is(bytes) => User::new(&bytes),
             Name::Refused | Name::Missing => None,
         };
@@ -253,28 +259,8 @@ impl Identity {
             (None, true) => tenant.and(Err(Unidentified::UserMissing)),
             _ => tenant,
         };
-        Resolved { tenant, user, client_ip }
+        Resolved { tenant, user, client_ip: client.known.flatten() }
     }
-
-    fn client_address(&self, headers: &Headers<'_>, facts: &mut dyn Facts) -> Option<IpAddr> {
-        if self.client_ip.from == AddressFrom::XForwardedFor {
-            let mut entries: Vec<&[u8]> =
-                headers.all("x-forwarded-for").flat_map(|value| value.split(|b| *b == b',')).collect();
-            for _ in 0..self.client_ip.trusted_hops {
-                entries.pop();
-            }
-            return entries.last().and_then(|entry| address(entry));
-        }
-        facts.fact(Fact::SourceAddress).and_then(|source| address(&source))
-    }
-}
-
-/// `1.2.3.4`, `1.2.3.4:80`, `::1`, `[::1]`, `[::1]:80`. A mapped IPv4 address is that IPv4 address.
-fn address(bytes: &[u8]) -> Option<IpAddr> {
-    let bare = without_port(bytes.trim_ascii());
-    let bare = bare.strip_prefix(b"[").and_then(|b| b.strip_suffix(b"]")).unwrap_or(bare);
-    let address: IpAddr = std::str::from_utf8(bare).ok()?.parse().ok()?;
-    Some(address.to_canonical())
 }
 
 enum Name {
@@ -309,7 +295,7 @@ impl Sources {
     fn name(
         &self,
         asker: &Asker<'_>,
-        client_ip: Option<IpAddr>,
+        client: &mut Client,
         facts: &mut dyn Facts,
         accepted: &RefCell<BTreeSet<Vec<u8>>>,
         effects: &mut Effects,
@@ -321,8 +307,11 @@ impl Sources {
         }
         let mut answer = Name::Missing;
         for (source, allow) in &self.list {
-            // All sources are looked at, so that every header that nobody vouches for is stripped.
-            let found = source.value(asker, client_ip, facts, effects);
+            // All headers are looked at, so that each that nobody vouches for is stripped.
+            if !matches!((source, &answer), (Source::Header { .. }, _) | (_, Name::Missing)) {
+                continue;
+            }
+            let found = source.value(asker, client, facts, effects);
             if let (Name::Missing, Some(bytes)) = (&answer, found) {
                 answer = match allow {
                     // Two values: whoever reads the other one would see another name.
@@ -437,7 +426,7 @@ impl Source {
     fn value(
         &self,
         asker: &Asker<'_>,
-        client_ip: Option<IpAddr>,
+        client: &mut Client,
         facts: &mut dyn Facts,
         effects: &mut Effects,
     ) -> Option<Vec<u8>> {
@@ -461,7 +450,7 @@ impl Source {
             Self::JwtClaim(claim) => facts.fact(Fact::JwtClaim(claim))?,
             Self::PeerSubject(attribute) => subject_attribute(&facts.fact(Fact::PeerSubject)?, attribute)?,
             Self::Fixed(name) => name.clone().into_bytes(),
-            Self::ClientIp => client_ip?.to_string().into_bytes(),
+            Self::ClientIp => client.address(asker.headers, facts)?.to_string().into_bytes(),
         };
         (!bytes.is_empty()).then_some(bytes)
     }

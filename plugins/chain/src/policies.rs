@@ -35,6 +35,19 @@ pub(crate) struct Scene<'a> {
     pub watchers: &'a mut Watchers,
 }
 
+/// What a policy needs of its host beyond the request itself.
+#[derive(Clone, Copy)]
+struct Wants {
+    responses: bool,
+    address: bool,
+}
+
+impl Wants {
+    const fn of<P: Policy>() -> Self {
+        Self { responses: P::HEARS_RESPONSES, address: P::READS_ADDRESS }
+    }
+}
+
 macro_rules! policies {
     ($($(#[$feature:meta])* $field:ident: $policy:ty,)*) => {
         /// Every policy's section in the configuration, compiled in or not.
@@ -78,6 +91,13 @@ macro_rules! policies {
                 } else {
                     self.$field.clone()
                 },)* }
+            }
+
+            fn any(&self, holds: impl Fn(Wants) -> bool) -> bool {
+                $($(#[$feature])* if self.$field.is_some() && holds(Wants::of::<$policy>()) {
+                    return true;
+                })*
+                false
             }
 
             /// Hands an event to each policy in order, until one refuses or has to wait; the answer is who waits. An
@@ -152,6 +172,16 @@ impl Set {
     #[cfg(feature = "rate-limit")]
     pub fn rate_limit(&self) -> Option<&portcullis_rate_limit::RateLimit> {
         self.rate_limit.as_deref()
+    }
+
+    /// Whether some policy hears of the response and of the stream's end.
+    pub fn hears_responses(&self) -> bool {
+        self.any(|wants| wants.responses)
+    }
+
+    /// Whether some policy reads the client's address.
+    pub fn reads_address(&self) -> bool {
+        self.any(|wants| wants.address)
     }
 
     /// Whether the route's requests leave records.

@@ -54,6 +54,11 @@ impl Stream {
         self.set.as_ref().is_some_and(|set| set.is_audited())
     }
 
+    /// Whether a policy hears of its response and of its end. As long as nothing is known of the request, that may be.
+    pub fn hears_responses(&self) -> bool {
+        self.set.as_ref().is_none_or(|set| set.hears_responses())
+    }
+
     /// Whether the chain refused it.
     pub fn is_refused(&self) -> bool {
         self.refused
@@ -159,8 +164,6 @@ impl Chain {
         let host = headers.first(":authority").or_else(|| headers.first("host")).unwrap_or_default();
         let path_end = raw_path.iter().position(|b| *b == b'?').unwrap_or(raw_path.len());
         let path = normalize(raw_path.get(..path_end).unwrap_or(raw_path));
-        let asker = Asker { headers, host, path: &path };
-        let resolved = self.identity.resolve(&asker, ports.facts, effects);
         let target = Target {
             path: &path,
             host,
@@ -169,6 +172,8 @@ impl Chain {
         };
         let actions = self.actions.of(&target, ports.facts);
         let (set, route) = self.route(&target, ports.facts, effects);
+        let asker = Asker { headers, host, path: &path };
+        let resolved = self.identity.resolve(&asker, ports.facts, set.reads_address(), effects);
         let sent_id = headers.first("x-request-id").and_then(CorrelationId::accept);
         if sent_id.is_none() {
             let made = CorrelationId::make(moment.random);

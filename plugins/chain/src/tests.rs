@@ -264,3 +264,40 @@ fn a_body_is_let_go_when_no_policy_holds_it_any_more() {
     let later = about_body(&of(windows, sealing), kind, &pieces);
     assert!(later.contains(&"pass") && !later.contains(&"release"), "{later:?}");
 }
+
+/// Counts who asks for the client's address.
+struct Counting(u32);
+
+impl Facts for Counting {
+    fn fact(&mut self, fact: Fact<'_>) -> Option<Vec<u8>> {
+        self.0 += u32::from(fact == Fact::SourceAddress);
+        Some(b"192.0.2.7:1".to_vec()).filter(|_| fact == Fact::SourceAddress)
+    }
+}
+
+#[test]
+fn a_host_is_asked_only_for_what_somebody_reads() {
+    let named = json!({"from": [{"header": "x-user-id", "set_by": "client"}, {"client_ip": true}]});
+    for (policies, with_name, asked, hears) in [
+        (json!([]), true, 0, false),
+        (json!([]), false, 1, false),
+        (json!(["sanitize"]), true, 0, false),
+        (json!(["headers"]), true, 0, true),
+        (json!(["access"]), true, 1, true),
+        (json!(["rate_limit"]), true, 1, true),
+        (json!(["audit"]), false, 1, true),
+    ] {
+        let chain = chain(json!({"policies": policies, "user": named}));
+        let name: &[Header<'_>] = if with_name { &[(b"x-user-id", b"ann")] } else { &[] };
+        let headers = Headers::new([PLAIN, name].concat());
+        let (mut stream, mut slots, mut facts) = (Stream::default(), LocalSlots::new(1), Counting(0));
+        let mut ports = Ports { facts: &mut facts, shared: &mut slots };
+        assert!(stream.hears_responses());
+        let event = Event::RequestHeaders { headers: &headers, end_of_stream: true };
+        chain.on(&mut stream, &mut ports, Moment::default(), &event, &mut Effects::new());
+        assert_eq!((facts.0, stream.hears_responses()), (asked, hears), "{policies}");
+        let wanted = if with_name { "ann" } else { "192.0.2.7" };
+        let user = stream.request().and_then(|request| request.user.as_ref());
+        assert_eq!(user.map(portcullis_policy::User::as_str), Some(wanted));
+    }
+}

@@ -129,6 +129,7 @@ pub struct Headers {
 
 impl Policy for Headers {
     const NAME: &'static str = "headers";
+    const READS_ADDRESS: bool = false;
     const METRICS: &'static [Metric] = &[HARDENED, REMOVED, REPLACED, WOULD, COOKIES, NONCES, NONCELESS];
     type Wire = Wire;
     type Stream = State;

@@ -58,6 +58,10 @@ pub trait Policy: Sized {
     const NAME: &'static str;
     /// Every metric that this policy counts.
     const METRICS: &'static [Metric];
+    /// Whether it hears of the response and of the stream's end. Where no policy does, the host asks for neither.
+    const HEARS_RESPONSES: bool = true;
+    /// Whether it reads [`Request::client_ip`]. Where no policy does, the address is not asked for but to name the user.
+    const READS_ADDRESS: bool = true;
     /// What the section looks like on the wire: refuses unknown keys.
     type Wire: serde::de::DeserializeOwned;
     /// What the policy remembers of one stream.

@@ -40,6 +40,13 @@ impl User {
     /// Takes bytes from the wire; `None` when nothing is left that can name a user. Bytes that are not UTF-8 become
     /// replacement characters, a name that is too long keeps its start and a hash of the whole.
     pub fn new(bytes: &[u8]) -> Option<Self> {
+        // What is plain stays as it is: almost every name.
+        if (1..=limits::USER_BYTES).contains(&bytes.len())
+            && bytes.iter().all(u8::is_ascii_graphic)
+            && let Ok(text) = std::str::from_utf8(bytes)
+        {
+            return Some(Self(text.to_owned()));
+        }
         let clean: String =
             String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control()).collect::<String>();
         let clean = clean.trim();

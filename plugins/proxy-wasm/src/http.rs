@@ -93,8 +93,11 @@ impl Exchange {
     }
 
     fn on(&mut self, event: &Event<'_>) {
+        self.on_at(event, self.worker.clock.moment());
+    }
+
+    fn on_at(&mut self, event: &Event<'_>, moment: Moment) {
         let mut effects = Effects::new();
-        let moment = self.worker.clock.moment();
         let holds = self.worker.holds_headers() && !self.released;
         self.worker.with_chain(|chain, shared| {
             let mut facts = Properties { dialect: &self.worker.dialect, holds, may_wait: !self.full };
@@ -352,6 +355,12 @@ impl Exchange {
     /// The response's headers are about to leave: the upstream's, the proxy's or our own.
     pub fn response_headers(&mut self) -> Action {
         self.answered = true;
+        if !self.stream.hears_responses() {
+            // Nobody decides on it: neither its headers nor the time are asked for.
+            self.on_at(&Event::ResponseHeaders { headers: &Headers::default() }, Moment::default());
+            self.answered = false;
+            return Action::Continue;
+        }
         let bytes = self.worker.header_map(Map::Response);
         let headers = map::parse(&bytes);
         self.outcome.status = headers.first(":status").and_then(number);
@@ -375,6 +384,20 @@ impl Exchange {
     pub fn log(&mut self) {
         self.waits = false;
         self.answered = true;
+        if self.stream.hears_responses() {
+            self.tell_end();
+        }
+        self.release();
+        if self.rewriting.take().is_some_and(|rewriting| rewriting.lost() > 0) {
+            self.worker.log(
+                LogLevel::Warn,
+                "a response ended, or broke off, within what may have been a placeholder",
+            );
+        }
+    }
+
+    /// Tells the chain how the stream ended.
+    fn tell_end(&mut self) {
         let mut outcome = std::mem::take(&mut self.outcome);
         let unseen = outcome.status.is_none();
         if unseen {
@@ -399,13 +422,6 @@ impl Exchange {
             });
         }
         self.on(&Event::Done { outcome: &outcome });
-        self.release();
-        if self.rewriting.take().is_some_and(|rewriting| rewriting.lost() > 0) {
-            self.worker.log(
-                LogLevel::Warn,
-                "a response ended, or broke off, within what may have been a placeholder",
-            );
-        }
     }
 }
 

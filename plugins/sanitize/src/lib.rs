@@ -89,6 +89,8 @@ pub struct Stream {
 impl Policy for Sanitize {
     const NAME: &'static str = "sanitize";
     const METRICS: &'static [Metric] = report::METRICS;
+    const HEARS_RESPONSES: bool = false;
+    const READS_ADDRESS: bool = false;
     type Wire = Wire;
     type Stream = Stream;
 
