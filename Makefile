@@ -40,6 +40,7 @@ test: cargo ## Install and build what the tests need, run all of them, print the
 
 soak: cargo ## Outages at full scale, for hours: 1,000 kills, ten minutes without a store, a million changed trails; SCALE=10 for a tenth
 	@$(XTASK) install
+	@PORTCULLIS_SOAK=$(or $(SCALE),100) cargo test --release --workspace --test apply -- --nocapture no_invalid_index
 	@PORTCULLIS_SOAK=$(or $(SCALE),100) cargo test --release --workspace --test log -- --nocapture
 	@PORTCULLIS_SOAK=$(or $(SCALE),100) cargo test --release --workspace --test companion -- --nocapture --test-threads 1 outage
 	@$(XTASK) wasm --for-tests
@@ -51,6 +52,10 @@ e2e: build ## Run the end-to-end tests alone
 
 bench: build ## Measure what Portcullis adds to a request; ARGS=--help tells what can be chosen
 	@$(XTASK) bench -- $(ARGS)
+
+bench-database: cargo ## Advise on a workload, build it, measure: WORKLOAD=folder BUDGET=105MB URL=postgres://... SKIP=02,17
+	@WORKLOAD='$(WORKLOAD)' BUDGET='$(BUDGET)' URL='$(URL)' SKIP='$(SKIP)' PROVE='$(PROVE)' \
+	  cargo run --quiet --release --example bench
 
 endurance: wasm ## Send REQUESTS (1,000,000), and those of KEYS (10,000,000) users, through a module: its memory must not grow
 	@REQUESTS=$(or $(REQUESTS),1000000) KEYS=$(or $(KEYS),10000000) cargo test --release --workspace --test wasm -- --nocapture \

@@ -37,7 +37,8 @@ pub fn programs(layout: &Layout) -> Result<PathBuf> {
         );
     }
     let installed = layout.tools().join("debian/usr/lib/postgresql");
-    let mut found: Vec<PathBuf> = [installed, PathBuf::from("/usr/lib/postgresql")]
+    // Of two of one version the last is taken: ours, which has the extensions.
+    let mut found: Vec<PathBuf> = [PathBuf::from("/usr/lib/postgresql"), installed]
         .into_iter()
         .filter_map(|versions| fs::read_dir(versions).ok())
         .flatten()
@@ -56,10 +57,25 @@ pub fn programs(layout: &Layout) -> Result<PathBuf> {
     )
 }
 
+/// The version of the programs in a folder as Debian names it (`15`), and whether they have an extension.
+///
+/// `None` when the folder is not as Debian has it.
+#[must_use]
+pub fn extension(programs: &Path, name: &str) -> Option<(String, bool)> {
+    let version = programs.parent()?.file_name()?.to_str()?.to_owned();
+    let usr = programs.ancestors().nth(4)?;
+    let control =
+        usr.join("share/postgresql").join(&version).join("extension").join(format!("{name}.control"));
+    version.parse::<u32>().ok()?;
+    Some((version, control.is_file()))
+}
+
 /// A running server. It ends when this is dropped, or when the process that started it ends in any way.
 #[derive(Debug)]
 pub struct Server {
     socket: PathBuf,
+    programs: PathBuf,
+    root: bool,
     watch: Child,
 }
 
@@ -110,7 +126,37 @@ impl Server {
         make.arg(programs.join("initdb")).arg("-D").arg(&data);
         make.args(["-U", ROLE, "--auth=trust", "--no-sync", "--locale=C", "--encoding=UTF8"]);
         run(make.current_dir(&folder).stdout(Stdio::null()))?;
+        Self::launch(folder, programs, root, durability, settings)
+    }
 
+    /// Starts another server that follows this one and only reads: a standby. It must not outlive this one.
+    ///
+    /// # Errors
+    /// When the copy cannot be made, or it does not start within half a minute.
+    pub fn standby(&self, parent: &Path) -> Result<Self> {
+        let folder = parent.join(format!("portcullis-pg-{}-{}", std::process::id(), unique()));
+        fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
+        if self.root {
+            run(Command::new("chown").arg(format!("{NOBODY}:{NOBODY}")).arg(&folder))?;
+        }
+        let mut copy = unprivileged(self.root, &self.programs);
+        copy.arg(self.programs.join("pg_basebackup")).arg("-h").arg(&self.socket);
+        copy.args(["-U", ROLE, "-R", "-X", "stream", "-c", "fast", "--no-sync", "-D"])
+            .arg(folder.join("data"));
+        run(copy.current_dir(&folder).stdout(Stdio::null()))?;
+        Self::launch(folder, self.programs.clone(), self.root, Durability::None, &[])
+    }
+
+    /// Starts the server of a folder.
+    fn launch(
+        folder: PathBuf,
+        programs: PathBuf,
+        root: bool,
+        durability: Durability,
+        settings: &[&str],
+    ) -> Result<Self> {
+        let data = folder.join("data");
         // Ends with the pipe to this process, however this process ends; then nothing is left.
         let script = "cd \"$1\" && shift; \"$@\" >log 2>&1 & server=$!; cat >/dev/null; kill -QUIT $server; wait $server; rm -rf \"$PWD\"";
         let mut watch = unprivileged(root, &programs);
@@ -125,6 +171,9 @@ impl Server {
         {
             watch.args(["-c", setting]);
         }
+        if extension(&programs, "pg_stat_statements").is_some_and(|(_, there)| there) {
+            watch.args(["-c", "shared_preload_libraries=pg_stat_statements"]);
+        }
         for setting in settings {
             watch.args(["-c", setting]);
         }
@@ -134,10 +183,10 @@ impl Server {
         }
         let watch =
             watch.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().context("cannot start PostgreSQL")?;
-        let server = Self { socket: folder.clone(), watch };
+        let server = Self { socket: folder.clone(), programs, root, watch };
         let ready = || {
             std::os::unix::net::UnixStream::connect(folder.join(".s.PGSQL.5432")).ok()?;
-            server.execute(&programs, "SELECT 1").ok()
+            server.execute("SELECT 1").ok()
         };
         if Deadline::after(PATIENCE).poll(ready).is_none() {
             let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
@@ -156,15 +205,15 @@ impl Server {
     ///
     /// # Errors
     /// When the server refuses.
-    pub fn create(&self, layout: &Layout, database: &str) -> Result<String> {
-        self.execute(&programs(layout)?, &format!("CREATE DATABASE {database}"))?;
+    pub fn create(&self, _: &Layout, database: &str) -> Result<String> {
+        self.execute(&format!("CREATE DATABASE {database}"))?;
         Ok(self.url(database))
     }
 
-    fn execute(&self, programs: &Path, statement: &str) -> Result<()> {
-        let mut psql = Command::new(programs.join("psql"));
+    fn execute(&self, statement: &str) -> Result<()> {
+        let mut psql = Command::new(self.programs.join("psql"));
         psql.arg("-h").arg(&self.socket).args(["-U", ROLE, "-d", "postgres", "-qc", statement]);
-        run(libraries(&mut psql, programs).stdout(Stdio::null()).stderr(Stdio::null()))
+        run(libraries(&mut psql, &self.programs).stdout(Stdio::null()).stderr(Stdio::null()))
     }
 }
 

@@ -5,30 +5,36 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::Client;
 
 use crate::Error;
-use crate::candidate::{Candidate, generate};
+use crate::candidate::{Candidate, Method, generate};
 use crate::catalog::Catalog;
 use crate::plan::Plan;
 use crate::planner::{Outcome, Planned, Planner};
-use crate::proof::{self, Proof, Seconds};
+use crate::proof::{self, Observation, Proof, Seconds};
 use crate::search::Atoms;
 use crate::search::choose::Choice;
-use crate::search::explore::Space;
+use crate::search::explore::{MANY, Space};
 use crate::size::{self, Sampler};
 use crate::sql::{Analysis, analyze};
 use crate::workload::Query;
 
-/// What an insertion into an index costs, in the planner's unit.
-const INSERTION: f64 = 0.2;
+/// What an insertion into an index costs, in the planner's unit: some two microseconds.
+const INSERTION: f64 = 0.7;
+/// Where the workload does not tell what is written: while it runs, every row of the database is taken to be written anew, and an index
+/// over all of them to cost this share of the workload.
+const UNKNOWN_WRITES: f64 = 0.005;
 /// What an index costs merely by being there, as a share of the workload's cost for each share of the budget that it takes.
-const PRESENCE: f64 = 0.01;
+const PRESENCE: f64 = 0.002;
 /// Unless it is wanted, statements whose estimated costs are together beyond this are not run for proof: some ten seconds.
 const MOST_COST: f64 = 2_500_000.0;
 /// Nor when they take longer than this together.
 const MOST_SECONDS: f64 = 30.0;
 /// The share of the budget that is given out on foreseen sizes alone: they may be wrong by a few percent.
 const FORESEEABLE: f64 = 0.9;
-/// Rounds of proof at most.
-const PROOFS: usize = 4;
+/// Rounds of proof at most, and seconds after which none is begun.
+const PROOFS: usize = 6;
+const PROOF_SECONDS: u64 = 120;
+/// A statement that becomes slower counts as if it had become so many times as slow: that is not to be had for any gain.
+const HARM: f64 = 1000.0;
 
 /// A statement that is left out, and why.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -83,7 +89,7 @@ pub async fn prepare(
     let mut made: Vec<BTreeSet<String>> = Vec::new();
     for (_, analysis) in &read {
         let mut own = BTreeSet::new();
-        for candidate in generate(&analysis.accesses) {
+        for candidate in generate(&analysis.accesses, read.len() > MANY) {
             own.insert(candidate.definition());
             all.insert(candidate.definition(), candidate);
         }
@@ -93,17 +99,18 @@ pub async fn prepare(
     let candidates = planner.admissible(all.into_values().collect()).await?;
     let mut sampler = Sampler::new(client);
     let samples = sampler.samples(&candidates).await?;
-    let mut sizes = Vec::new();
+    let (mut sizes, mut entries) = (Vec::new(), Vec::new());
     for candidate in &candidates {
         let share = sampler.share(candidate).await?;
         let none = size::Sample::default();
         sizes.push(size::of(candidate, samples.get(&candidate.table.oid).unwrap_or(&none), share));
+        entries.push(share * insertions(candidate));
     }
     let queries = plannable(planner, read.into_iter().zip(made).collect(), &candidates, &mut skipped).await?;
     let mut space = Space { queries, upkeep: vec![0.0; candidates.len()], candidates, sizes, budget };
     let atoms =
         space.begin(planner, &mut |done, of| progress("asking the planner, statement", done, of)).await?;
-    space.upkeep = upkeep(&space, &atoms);
+    space.upkeep = upkeep(catalog, &space, &atoms, &entries);
     let foreseen = space.sizes.clone();
     Ok(Prepared { space, atoms, skipped, foreseen })
 }
@@ -118,15 +125,21 @@ async fn plannable(
     let mut queries: Vec<Planned> = Vec::new();
     let definitions: Vec<String> = candidates.iter().map(Candidate::definition).collect();
     for ((query, analysis), made) in read {
-        let tables: BTreeSet<u32> = analysis.accesses.iter().map(|access| access.table.oid).collect();
-        let relevant =
-            candidates.iter().enumerate().filter(|(_, candidate)| tables.contains(&candidate.table.oid));
-        let relevant: Vec<usize> = relevant.map(|(index, _)| index).collect();
         let own = |index: &usize| definitions.get(*index).is_some_and(|definition| made.contains(definition));
-        let planned =
-            Planned { own: relevant.iter().copied().filter(own).collect(), relevant, query, analysis };
+        let serves = |index: &usize| {
+            own(index)
+                || candidates
+                    .get(*index)
+                    .is_some_and(|one| analysis.accesses.iter().any(|a| one.may_serve(a)))
+        };
+        let relevant: Vec<usize> = (0..candidates.len()).filter(serves).collect();
+        let own = relevant.iter().copied().filter(own).collect();
+        let mut planned = Planned { own, relevant, query, analysis, base: 0.0 };
         match planner.cost(queries.len(), &planned, candidates, &[], &[]).await {
-            Ok(_) => queries.push(planned),
+            Ok(outcome) => {
+                planned.base = outcome.cost;
+                queries.push(planned);
+            }
             Err(Error::Database(error)) if error.is_closed() => return Err(Error::Database(error)),
             Err(error) => skipped.push(Skipped { name: planned.query.name, reason: error.to_string() }),
         }
@@ -134,22 +147,37 @@ async fn plannable(
     Ok(queries)
 }
 
-/// What keeping each candidate costs: its part of the workload's writes, and a little for being there.
-fn upkeep(space: &Space, atoms: &Atoms) -> Vec<f64> {
+/// How much of an insertion an index costs that holds all rows.
+fn insertions(candidate: &Candidate) -> f64 {
+    match candidate.method {
+        Method::Btree if candidate.has_expression() => 1.5,
+        Method::Btree => 1.0,
+        // A range's summary is rarely changed.
+        Method::Brin { .. } => 0.02,
+    }
+}
+
+/// What keeping each candidate costs: its part of the writes, and a little for being there. `entries` tells what share of its table's
+/// rows are in each.
+fn upkeep(catalog: &Catalog, space: &Space, atoms: &Atoms, entries: &[f64]) -> Vec<f64> {
     let total = atoms.base();
+    let told = space.queries.iter().any(|planned| planned.analysis.writes);
+    let rows: f64 = catalog.tables.iter().map(|table| table.rows).sum();
     let written = |candidate: &Candidate| -> f64 {
-        let concerned = space.queries.iter().filter(|planned| {
-            planned
-                .analysis
-                .accesses
-                .iter()
-                .any(|access| access.written && access.table.oid == candidate.table.oid)
-        });
-        concerned.map(|planned| planned.query.weight * INSERTION).sum()
+        if !told {
+            return total * UNKNOWN_WRITES * candidate.table.rows / rows.max(1.0);
+        }
+        let writes = |planned: &&Planned| {
+            let mut accesses = planned.analysis.accesses.iter();
+            accesses.any(|access| access.written && access.table.oid == candidate.table.oid)
+        };
+        space.queries.iter().filter(writes).map(|planned| planned.query.weight * INSERTION).sum()
     };
-    let each = space.candidates.iter().zip(&space.sizes);
-    each.map(|(candidate, bytes)| written(candidate) + total * PRESENCE * (bytes / space.budget.max(1.0)))
-        .collect()
+    let each = space.candidates.iter().zip(&space.sizes).zip(entries);
+    each.map(|((candidate, bytes), entries)| {
+        written(candidate) * entries + total * PRESENCE * (bytes / space.budget.max(1.0))
+    })
+    .collect()
 }
 
 /// Whether indexes are built for proof.
@@ -188,7 +216,7 @@ pub async fn advise(
     let foreseeable = options.budget * FORESEEABLE;
     let mut prepared = prepare(client, catalog, &mut planner, workload, foreseeable, progress).await?;
     let base = prepared.atoms.base();
-    let mut choice = prepared.space.settle(&mut planner, &mut prepared.atoms, &BTreeSet::new()).await?;
+    let mut choice = prepared.space.settle(&mut planner, &mut prepared.atoms).await?;
     let mut proof = None;
     let unproven = match before(client, catalog, &prepared, base, options.prove).await? {
         Ok(before) => {
@@ -276,19 +304,57 @@ async fn before(
 impl Prepared {
     /// Weighs statements by half by their share of estimated cost, by half by their share of measured time: each alone misleads.
     fn reweigh(&mut self, before: &Seconds, base: f64) {
-        let weight =
-            |number: &usize| self.space.queries.get(*number).map_or(0.0, |planned| planned.query.weight);
-        let seconds: f64 = before.iter().map(|(number, seconds)| weight(number) * seconds).sum();
+        let weight = |number: usize| self.space.queries.get(number).map_or(0.0, |one| one.query.weight);
+        let seconds: f64 = before.iter().map(|(number, seconds)| weight(*number) * seconds).sum();
         for number in 0..self.space.queries.len() {
             let cost = self.atoms.queries().get(number).map_or(1.0, |known| known.base).max(1e-9);
             let time = before.get(&number).copied().unwrap_or(0.0) / (cost * seconds.max(1e-9));
-            self.atoms.weigh(number, weight(&number) * (0.5 / base + 0.5 * time));
+            self.atoms.weigh(number, weight(number) * (0.5 / base + 0.5 * time));
         }
         self.space.upkeep.iter_mut().for_each(|upkeep| *upkeep /= base);
     }
+
+    /// What a statement costs by what was seen: estimate and time in the proportion in which they make up its weight.
+    fn worth(&self, seen: &Observation, before: &Seconds, base: f64) -> f64 {
+        let Some(known) = self.atoms.queries().get(seen.query) else { return seen.estimate };
+        let (Some(before), Some(after)) = (before.get(&seen.query).copied(), seen.seconds) else {
+            return seen.estimate;
+        };
+        let weight = self.space.queries.get(seen.query).map_or(0.0, |one| one.query.weight);
+        let by_cost = (0.5 * weight / base / known.weight.max(1e-300)).clamp(0.0, 1.0);
+        let time = known.base * after / before.max(1e-9);
+        let harm = if proof::slower(before, after) { HARM * known.base } else { 0.0 };
+        by_cost * seen.estimate + (1.0 - by_cost) * time + harm
+    }
+
+    /// Learns from what was seen. Answers what the workload costs with what was kept.
+    fn learn(&mut self, proof: &Proof, before: &Seconds, base: f64) -> f64 {
+        for (index, bytes) in &proof.bytes {
+            if let Some(size) = self.space.sizes.get_mut(*index) {
+                #[expect(clippy::cast_precision_loss, reason = "bytes of a disk")]
+                let bytes = *bytes as f64;
+                *size = bytes;
+            }
+        }
+        let mut costs: BTreeMap<usize, f64> = BTreeMap::new();
+        for seen in &proof.seen {
+            let cost = self.worth(seen, before, base);
+            let built = |index: usize| seen.built.contains(&index);
+            self.atoms.measure(seen.query, &built, &seen.used, seen.estimate, cost);
+            if proof.kept.is_superset(&seen.used.iter().copied().collect()) {
+                costs.insert(seen.query, cost);
+            }
+        }
+        let known = self.atoms.queries().iter().enumerate();
+        let statements: f64 = known
+            .map(|(number, known)| known.weight * costs.get(&number).copied().unwrap_or(known.base))
+            .sum();
+        let upkeep = |index: &usize| self.space.upkeep.get(*index).copied().unwrap_or(0.0);
+        statements + proof.kept.iter().map(upkeep).sum::<f64>()
+    }
 }
 
-/// Chooses, builds, measures, and chooses again without what was rejected and with the sizes that were seen.
+/// Chooses, builds, measures, and chooses again by what was seen, until the same is chosen again. The best of what was built is taken.
 async fn prove(
     client: &Client,
     planner: &mut Planner<'_>,
@@ -297,28 +363,31 @@ async fn prove(
     version: u32,
     progress: Progress<'_>,
 ) -> Result<(Choice, Proof), Error> {
-    let mut barred = BTreeMap::new();
-    let mut round = 0;
-    loop {
+    let base: f64 = prepared.space.queries.iter().map(|one| one.query.weight * one.base).sum();
+    let start = tokio::time::Instant::now();
+    let mut tried: Vec<BTreeSet<usize>> = Vec::new();
+    let mut best: Option<(Choice, Proof)> = None;
+    let mut rejected = BTreeMap::new();
+    for round in 0..PROOFS {
         progress("building and running for proof, round", round, PROOFS);
-        let out: BTreeSet<usize> = barred.keys().copied().collect();
-        let mut choice = prepared.space.settle(planner, &mut prepared.atoms, &out).await?;
+        let choice = prepared.space.settle(planner, &mut prepared.atoms).await?;
+        let late = start.elapsed().as_secs() >= PROOF_SECONDS;
+        if best.is_some() && (late || tried.contains(&choice.set)) {
+            break;
+        }
         planner.reset().await?;
         let mut proof = proof::judge(client, &prepared.space, &choice.set, before, version).await?;
-        for (index, bytes) in &proof.bytes {
-            if let Some(size) = prepared.space.sizes.get_mut(*index) {
-                #[expect(clippy::cast_precision_loss, reason = "bytes of a disk")]
-                let bytes = *bytes as f64;
-                *size = bytes;
-            }
-        }
-        round += 1;
-        let clean = proof.rejected.is_empty();
-        barred.append(&mut proof.rejected.clone());
-        if clean || round >= PROOFS {
-            choice.set.retain(|index| !barred.contains_key(index));
-            proof.rejected = barred;
-            return Ok((choice, proof));
+        let cost = prepared.learn(&proof, before, base);
+        tracing::debug!(round, predicted = choice.cost, cost, "proof");
+        rejected.append(&mut proof.rejected);
+        tried.extend([choice.set, proof.kept.clone()]);
+        if best.as_ref().is_none_or(|(best, _)| cost < best.cost) {
+            let bytes = proof.kept.iter().filter_map(|index| prepared.space.sizes.get(*index)).sum();
+            best = Some((Choice { set: proof.kept.clone(), cost, bytes }, proof));
         }
     }
+    let (choice, mut proof) = best.ok_or(Error::Unexpected("the proof"))?;
+    rejected.retain(|index, _| !choice.set.contains(index));
+    proof.rejected = rejected;
+    Ok((choice, proof))
 }

@@ -2,12 +2,14 @@
 //!
 //! [`advise`] reads a database's catalog and statistics ([`catalog`]) and a workload ([`workload`]), works out what each statement asks of each
 //! table ([`sql`]), which indexes could serve it ([`candidate`]) and how large they would be ([`size`]), asks the planner what they would
-//! save ([`planner`]), and chooses within a storage budget ([`search`]).
+//! save ([`planner`]), and chooses within a storage budget ([`search`]). [`apply`] builds what was approved, watches it, and takes back what
+//! harms.
 //!
 //! Those functions take a connection; how it is made and secured is the caller's affair. [`pool`] keeps connections to many tenants' databases, and
 //! [`monitor`] tells which of their statements are slow.
 
 pub mod advise;
+pub mod apply;
 pub mod candidate;
 pub mod catalog;
 pub mod findings;
@@ -18,7 +20,10 @@ pub mod pool;
 pub mod proof;
 pub mod search;
 pub mod size;
+pub mod slow;
 pub mod sql;
+pub mod sqlite;
+pub mod tune;
 pub mod workload;
 
 /// Why something could not be done. It names what, and the remedy.
@@ -27,6 +32,12 @@ pub enum Error {
     /// The server refused, or was lost.
     #[error("{}", database(.0))]
     Database(#[from] tokio_postgres::Error),
+    /// No connection could be made.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The database is not there, or not any more.
+    #[error("{0}; it was removed, or the URL names another")]
+    Removed(String),
     /// The server answered something that is not understood.
     #[error("{0} gave an answer that is not understood; is this PostgreSQL 13 to 18?")]
     Unexpected(&'static str),

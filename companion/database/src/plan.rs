@@ -170,8 +170,8 @@ impl Plan {
     #[must_use]
     pub fn sql(&self) -> String {
         let mut text = format!(
-            "-- Index plan. Apply it with `portcullis database apply`, which watches locks, keeps a ledger and takes failed builds\n\
-             -- away; or run the statements one by one, outside a transaction.\n\
+            "-- Index plan. `portcullis database apply` says what applying it would do, and applies it once it is approved: it watches\n\
+             -- locks, keeps a ledger, and takes back what fails or harms. Statements may be taken out.\n\
              -- schema: {}\n-- {}\n",
             self.schema,
             self.summary()
@@ -192,7 +192,9 @@ impl Plan {
             for reason in &index.reasons {
                 let _ = writeln!(text, "--   {}", line(reason));
             }
-            let _ = writeln!(text, "{};", index.create);
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes of a disk")]
+            let bytes = index.bytes.unwrap_or(index.foreseen_bytes as u64);
+            let _ = writeln!(text, "-- bytes: {bytes}\n{};", index.create);
         }
         if !self.indexes.is_empty() {
             text.push_str("\n-- To take it all back:\n");

@@ -138,7 +138,7 @@ fn split(text: &str) -> Vec<String> {
 }
 
 /// The length of what begins here: a quoted text, a comment, or one character.
-fn token(text: &str) -> usize {
+pub(crate) fn token(text: &str) -> usize {
     let until = |start: usize, end: &str| {
         let found = text.get(start..).and_then(|rest| rest.find(end));
         found.map_or(text.len(), |place| place.saturating_add(start).saturating_add(end.len()))
@@ -184,7 +184,7 @@ SELECT s.queryid::text, min(s.query), sum(s.calls)::float8
 FROM pg_stat_statements s
 WHERE s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND s.query ~* '^\\s*(with|select|insert|update|delete)\\M' AND length(s.query) <= $2
-  AND s.query !~* 'pg_catalog|pg_stat|hypopg|pg_class|pg_attribute|information_schema'
+  AND s.query !~* 'pg_catalog|pg_stat|hypopg|pg_class|pg_attribute|information_schema|portcullis_advisor'
 GROUP BY s.queryid ORDER BY sum(s.total_exec_time) DESC LIMIT $1";
 
 /// The statements that the server itself has counted, each weighing its calls.

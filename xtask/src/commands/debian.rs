@@ -19,6 +19,20 @@ use crate::layout::Layout;
 /// # Errors
 /// When this is no Debian, or the archive cannot be reached; says what to install by hand.
 pub fn unpack(layout: &Layout, package: &str, without: &[&str], into: &Path) -> Result<()> {
+    unpack_with(layout, package, &[], without, into)
+}
+
+/// The same, with packages named `even` unpacked though the system has them.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn unpack_with(
+    layout: &Layout,
+    package: &str,
+    even: &[&str],
+    without: &[&str],
+    into: &Path,
+) -> Result<()> {
     let remedy = format!("install it by hand (Debian: sudo apt-get install {package}) and run this again");
     if depends(package).is_none_or(|packages| packages.is_empty()) {
         println!("reading Debian's list of packages");
@@ -33,7 +47,10 @@ pub fn unpack(layout: &Layout, package: &str, without: &[&str], into: &Path) -> 
         depends(package).with_context(|| format!("{package} is not in Debian's archive; {remedy}"))?;
     let missing: Vec<String> = wanted
         .into_iter()
-        .filter(|name| !without.iter().any(|part| name.contains(part)) && !installed(name))
+        .filter(|name| {
+            !without.iter().any(|part| name.contains(part))
+                && (even.contains(&name.as_str()) || !installed(name))
+        })
         .collect();
     println!("unpacking {} from Debian's archive into {}", missing.join(", "), into.display());
     let archives = layout.tools().join("archives");

@@ -34,7 +34,7 @@ pub fn all(layout: &Layout) -> Result<()> {
 /// # Errors
 /// As each of them.
 pub fn for_tests(layout: &Layout) -> Result<()> {
-    for install in [all, test_packages, postgres, redis, scanners, manifests, browser] {
+    for install in [all, test_packages, postgres, hypopg, redis, scanners, manifests, browser] {
         install(layout)?;
     }
     Ok(())
@@ -243,6 +243,26 @@ pub fn postgres(layout: &Layout) -> Result<()> {
     // LLVM is for compiling long queries, and large.
     debian::unpack(layout, "postgresql", &["llvm"], &layout.tools().join("debian"))?;
     crate::postgres::programs(layout).map(drop)
+}
+
+/// The extension hypopg for that PostgreSQL, where Debian's archive has it. Without it tests of the advisor use its own model alone.
+///
+/// # Errors
+/// Never: it says so when it is not to be had.
+pub fn hypopg(layout: &Layout) -> Result<()> {
+    let programs = crate::postgres::programs(layout)?;
+    let Some((version, false)) = crate::postgres::extension(&programs, "hypopg") else { return Ok(()) };
+    // An extension must lie where its server looks: beside our own copy of it.
+    let server = format!("postgresql-{version}");
+    let (ours, into) = (programs.starts_with(layout.tools()), layout.tools().join("debian"));
+    let copied =
+        if ours { Ok(()) } else { debian::unpack_with(layout, &server, &[&server], &["llvm"], &into) };
+    let unpacked =
+        copied.and_then(|()| debian::unpack(layout, &format!("{server}-hypopg"), &["llvm"], &into));
+    if let Err(error) = unpacked {
+        println!("hypopg is not to be had ({error:#}): the advisor is tested without it");
+    }
+    Ok(())
 }
 
 /// Redis, which tests start for themselves. Not needed to run.

@@ -18,9 +18,10 @@ const MOST_INCLUDED: usize = 6;
 const SMALLEST_PAGES: f64 = 8.0;
 /// Candidates for one access at most, where a statement has but one or two.
 const MOST: usize = 160;
-/// Candidates for one statement, about; each access gets at least [`LEAST`].
+/// Candidates for one statement, about; each access gets at least [`LEAST`]. Where there are many statements, each has fewer.
 const MOST_OF_STATEMENT: usize = 240;
-const LEAST: usize = 16;
+const MOST_OF_ONE_OF_MANY: usize = 120;
+const LEAST: usize = 12;
 /// A constant may stand in a predicate when its column has at most this many values.
 const FEW_VALUES: f64 = 64.0;
 /// A range over a column whose correlation is at least this can use BRIN.
@@ -28,9 +29,10 @@ const CORRELATED: f64 = 0.9;
 /// Tables from this size on are worth a BRIN.
 const BRIN_PAGES: f64 = 256.0;
 
-/// Indexes that could serve a statement's accesses.
-pub fn generate(accesses: &[Access]) -> impl Iterator<Item = Candidate> {
-    let most = MOST_OF_STATEMENT.checked_div(accesses.len()).unwrap_or(MOST).clamp(LEAST, MOST);
+/// Indexes that could serve a statement's accesses; `many` is whether it is one of many.
+pub fn generate(accesses: &[Access], many: bool) -> impl Iterator<Item = Candidate> {
+    let most = if many { MOST_OF_ONE_OF_MANY } else { MOST_OF_STATEMENT };
+    let most = most.checked_div(accesses.len()).unwrap_or(MOST).clamp(LEAST, MOST);
     accesses.iter().flat_map(move |access| of_access(access, most))
 }
 
@@ -96,8 +98,14 @@ impl<'a> Parts<'a> {
         for prefix in prefixes(&equal) {
             let start: Vec<Order> = prefix.iter().cloned().map(Order::ascending).collect();
             let extended = |more: &[Order]| -> Vec<Order> {
-                let fresh = more.iter().filter(|new| !prefix.contains(&new.key));
-                start.iter().chain(fresh).take(WIDEST).cloned().collect()
+                let mut keys = start.clone();
+                for new in more {
+                    if !keys.iter().any(|key| key.key == new.key) {
+                        keys.push(new.clone());
+                    }
+                }
+                keys.truncate(WIDEST);
+                keys
             };
             lists.push(start.clone());
             if !order.is_empty() {

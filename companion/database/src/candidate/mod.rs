@@ -10,7 +10,7 @@ pub(crate) use generate::frequency;
 pub use generate::generate;
 
 use crate::catalog::{Table, quoted};
-use crate::sql::{Key, Order};
+use crate::sql::{Access, Key, Order};
 
 /// The longest identifier that PostgreSQL keeps.
 const LONGEST_NAME: usize = 63;
@@ -133,6 +133,27 @@ impl Candidate {
     #[must_use]
     pub fn has_expression(&self) -> bool {
         self.keys.iter().any(|key| matches!(key.key, Key::Expression { .. }))
+    }
+
+    /// Whether it could be of use for the access: it holds rows that the access asks for, and begins with what it looks for, joins or orders by,
+    /// or has all that it reads.
+    #[must_use]
+    pub fn may_serve(&self, access: &Access) -> bool {
+        if access.table.oid != self.table.oid {
+            return false;
+        }
+        let asked = |clause: &String| {
+            let mut columns = access.predicates.iter().flat_map(|predicate| predicate.key.columns());
+            columns.any(|name| clause.contains(name))
+        };
+        let first = self.keys.first().map(|order| &order.key);
+        let looked_for = || {
+            let predicates = access.predicates.iter().map(|predicate| &predicate.key);
+            let mut keys = predicates.chain(access.order.iter().map(|order| &order.key)).chain(&access.group);
+            keys.any(|key| Some(key) == first)
+        };
+        let holds = || access.used.iter().all(|name| self.columns().any(|column| column == name));
+        self.predicate.iter().all(asked) && (looked_for() || holds())
     }
 
     /// Whether `other` can do all that this one does: the same rows or more, the same keys first, at least the same columns.

@@ -8,16 +8,28 @@ use tokio_postgres::{Client, Row};
 use super::{Catalog, Column, Costs, ForeignKey, Index, Table};
 use crate::Error;
 
-const TABLES: &str = "
+/// Which tables are looked at, of `pg_class c` in `pg_namespace n`: not the system's, and not our own.
+macro_rules! those_of_users {
+    () => {
+        "c.relkind IN ('r', 'm') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'portcullis_advisor')"
+    };
+}
+
+const TABLES: &str = concat!(
+    "
 SELECT c.oid, n.nspname::text, c.relname::text, greatest(c.reltuples, 0)::float8,
        (pg_relation_size(c.oid) / 8192)::float8, c.relispartition
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'm') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+WHERE ",
+    those_of_users!(),
+    "
   AND has_table_privilege(c.oid, 'SELECT')
-ORDER BY n.nspname, c.relname";
+ORDER BY n.nspname, c.relname"
+);
 
 /// Types whose equal values may differ in bytes cannot be deduplicated: the operator class says so in its fourth function.
-const COLUMNS: &str = "
+const COLUMNS: &str = concat!(
+    "
 SELECT a.attrelid, a.attnum, a.attname::text, format_type(a.atttypid, a.atttypmod), a.attlen, a.attalign::text,
        a.attnotnull, s.avg_width, s.n_distinct::float8, s.null_frac::float8,
        s.most_common_vals::text::text[], s.most_common_freqs::float8[], s.correlation::float8,
@@ -40,11 +52,15 @@ LEFT JOIN LATERAL (SELECT oc.oid, oc.opcfamily, oc.opcintype FROM pg_opclass oc 
   ORDER BY oc.opcintype = y.oid DESC LIMIT 1) o ON true
 LEFT JOIN pg_amproc p ON p.amprocfamily = o.opcfamily AND p.amproclefttype = o.opcintype
   AND p.amprocrighttype = o.opcintype AND p.amprocnum = 4
-WHERE c.relkind IN ('r', 'm') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+WHERE ",
+    those_of_users!(),
+    "
   AND a.attnum > 0 AND NOT a.attisdropped
-ORDER BY a.attrelid, a.attnum";
+ORDER BY a.attrelid, a.attnum"
+);
 
-const INDEXES: &str = "
+const INDEXES: &str = concat!(
+    "
 SELECT i.indrelid, i.indexrelid, x.relname::text, m.amname::text,
        ARRAY(SELECT pg_get_indexdef(i.indexrelid, k, false)
              || CASE WHEN i.indoption[k - 1] & 1 = 1 THEN ' DESC' ELSE '' END
@@ -64,8 +80,11 @@ JOIN pg_am m ON m.oid = x.relam
 JOIN pg_class c ON c.oid = i.indrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_stat_user_indexes u ON u.indexrelid = i.indexrelid
-WHERE c.relkind IN ('r', 'm') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-ORDER BY i.indexrelid";
+WHERE ",
+    those_of_users!(),
+    "
+ORDER BY i.indexrelid"
+);
 
 const FOREIGN_KEYS: &str = "
 SELECT k.conname::text, k.conrelid, k.confrelid,

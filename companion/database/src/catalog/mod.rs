@@ -2,10 +2,13 @@
 
 mod load;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use load::load;
+
+/// The schema of what we keep in a tenant's database: the ledger of indexes. It is no part of what is advised on.
+pub const SCHEMA_OF_OURS: &str = "portcullis_advisor";
 
 /// A database as its catalog describes it.
 #[derive(Debug, Default)]
@@ -183,6 +186,12 @@ impl Catalog {
     /// A number of the indexed schema: tables, columns, indexes and constraints. A plan is bound to it.
     #[must_use]
     pub fn fingerprint(&self) -> String {
+        self.fingerprint_without(&BTreeSet::new())
+    }
+
+    /// The same as if indexes of these names were not there: those that a plan has begun to build.
+    #[must_use]
+    pub fn fingerprint_without(&self, names: &BTreeSet<String>) -> String {
         use sha2::{Digest, Sha256};
         let mut hash = Sha256::new();
         let mut by_name: BTreeMap<String, &Arc<Table>> = BTreeMap::new();
@@ -194,7 +203,7 @@ impl Catalog {
             for column in &table.columns {
                 hash.update(format!("\0{} {}", column.name, column.kind).as_bytes());
             }
-            for index in &table.indexes {
+            for index in table.indexes.iter().filter(|index| !names.contains(&index.name)) {
                 hash.update(
                     format!("\x01{} {:?} {:?} {}", index.name, index.keys, index.predicate, index.valid)
                         .as_bytes(),

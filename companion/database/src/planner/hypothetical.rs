@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::{Outcome, Planned, explain};
+use super::{Outcome, Planned, cost_of, explain};
 use crate::Error;
 use crate::candidate::Candidate;
 
@@ -87,12 +87,13 @@ impl<'c> Session<'c> {
     ) -> Result<Outcome, Error> {
         let mut statement = String::new();
         // Indexes on other tables change nothing for this statement, and may stay.
-        let gone: Vec<usize> = planned
-            .relevant
-            .iter()
-            .copied()
-            .filter(|index| self.live.contains_key(index) && set.binary_search(index).is_err())
-            .collect();
+        let on_its_tables = |index: &usize| {
+            let table = candidates.get(*index).map(|candidate| candidate.table.oid);
+            planned.analysis.accesses.iter().any(|access| Some(access.table.oid) == table)
+        };
+        let live = self.live.keys().copied();
+        let gone: Vec<usize> =
+            live.filter(|index| set.binary_search(index).is_err() && on_its_tables(index)).collect();
         for index in &gone {
             if let Some(number) = self.live.remove(index) {
                 let _ = write!(statement, "SELECT hypopg_drop_index({number});");
@@ -142,11 +143,6 @@ impl<'c> Session<'c> {
 fn create(candidate: &Candidate) -> String {
     let definition = candidate.create("hypothetical", false).replace('\'', "''");
     format!("SELECT indexrelid FROM hypopg_create_index('{definition}')")
-}
-
-/// `(cost=0.42..8.44 rows=1 width=4)`: the second.
-fn cost_of(line: &str) -> Option<f64> {
-    line.split_once("(cost=")?.1.split_once("..")?.1.split(' ').next()?.parse().ok()
 }
 
 /// The numbers in names that hypopg gives: `<13604>btree_tasks_tenant_id`.

@@ -37,6 +37,8 @@ pub struct Planned {
     pub relevant: Vec<usize>,
     /// Those of them that were made for it: what it is asked about first.
     pub own: Vec<usize>,
+    /// Estimated cost without any.
+    pub base: f64,
 }
 
 enum Source<'c> {
@@ -138,4 +140,9 @@ pub(crate) fn explain(query: &Query, version: u32, options: &str) -> String {
         "SET plan_cache_mode = force_generic_plan; PREPARE portcullis AS {text}; \
          EXPLAIN ({options}) EXECUTE portcullis({nulls}); DEALLOCATE portcullis"
     )
+}
+
+/// `(cost=0.42..8.44 rows=1 width=4)`: the second.
+pub(crate) fn cost_of(line: &str) -> Option<f64> {
+    line.split_once("(cost=")?.1.split_once("..")?.1.split(' ').next()?.parse().ok()
 }

@@ -8,20 +8,20 @@
 //! What it does not show: how a cold cache, other sessions or later data would change the times.
 
 mod stopwatch;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres::Client;
 
 use crate::Error;
 use crate::catalog::Catalog;
-use crate::planner::{Planned, explain};
+use crate::planner::Planned;
 use crate::search::explore::Space;
-pub use stopwatch::{Clock, Stopwatch};
+pub use stopwatch::{Clock, Stopwatch, same_machine};
+use verdict::Verdict;
+pub(crate) use verdict::slower;
 
-/// A statement may take this much longer, by share and by seconds, before it counts as slower.
-const SLOWER_SHARE: f64 = 1.1;
-const SLOWER_SECONDS: f64 = 0.003;
 /// A statement that takes longer is not run again.
 const ONCE_SECONDS: f64 = 1.0;
 /// Runs of a short statement; the fastest counts.
@@ -38,15 +38,34 @@ pub struct Timing {
     pub after: f64,
 }
 
+/// A statement's real plan and time, with real indexes.
+#[derive(Debug, Clone)]
+pub struct Observation {
+    /// The statement.
+    pub query: usize,
+    /// Candidates that were there.
+    pub built: BTreeSet<usize>,
+    /// Those that its plan used, in order.
+    pub used: Vec<usize>,
+    /// What the planner thought of it.
+    pub estimate: f64,
+    /// How long it took, where it could be run.
+    pub seconds: Option<f64>,
+}
+
 /// What was measured.
 #[derive(Debug, Default)]
 pub struct Proof {
+    /// Candidates that were there in the end.
+    pub kept: BTreeSet<usize>,
     /// Of statements that could be run, by number.
     pub timings: BTreeMap<usize, Timing>,
     /// Bytes that each index took, by candidate.
     pub bytes: BTreeMap<usize, u64>,
     /// Candidates that were taken out, and why.
     pub rejected: BTreeMap<usize, String>,
+    /// All that was seen, the last of a statement last.
+    pub seen: Vec<Observation>,
     /// How time was taken.
     pub clock: Option<Clock>,
 }
@@ -118,7 +137,7 @@ pub async fn judge(
     version: u32,
 ) -> Result<Proof, Error> {
     let trial = Trial::begin(client).await?;
-    let judged = trial.build_and_judge(space, set, before, version).await;
+    let judged = Verdict::new(&trial, space, before, version).of(set).await;
     if !client.is_closed() {
         trial.end().await?;
     }
@@ -172,143 +191,4 @@ impl<'c> Trial<'c> {
         }
         Ok(fastest)
     }
-
-    async fn build_and_judge(
-        &self,
-        space: &Space,
-        set: &BTreeSet<usize>,
-        before: &Seconds,
-        version: u32,
-    ) -> Result<Proof, Error> {
-        let mut proof = Proof { clock: Some(self.watch.clock()), ..Proof::default() };
-        let mut built: BTreeMap<usize, String> = BTreeMap::new();
-        let mut computed = BTreeSet::new();
-        for index in set {
-            let Some(candidate) = space.candidates.get(*index) else { continue };
-            let name = candidate.name();
-            self.client.batch_execute(&candidate.create(&name, false)).await?;
-            let full = format!(
-                "{}.{}",
-                crate::catalog::quoted(&candidate.table.schema),
-                crate::catalog::quoted(&name)
-            );
-            let row = self.client.query_one("SELECT pg_relation_size($1::text::regclass)", &[&full]).await?;
-            proof.bytes.insert(*index, u64::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0));
-            built.insert(*index, full);
-            if candidate.has_expression() {
-                computed.insert(candidate.table.sql());
-            }
-        }
-        for table in computed {
-            self.client.batch_execute(&format!("ANALYZE {table}")).await?;
-        }
-        self.within_budget(space, &mut proof, &mut built).await?;
-        for (number, planned) in space.queries.iter().enumerate() {
-            let Some(before) = before.get(&number).copied() else { continue };
-            let Some(mut after) = self.run(planned).await? else { continue };
-            if slower(before, after) {
-                after = self.cure(space, &mut proof, &mut built, number, Timing { before, after }).await?;
-            }
-            proof.timings.insert(number, Timing { before, after });
-        }
-        let mut needed = BTreeSet::new();
-        for planned in &space.queries {
-            needed.extend(self.used(planned, space, &built, version).await?);
-        }
-        for index in built.keys().filter(|index| !needed.contains(index)) {
-            proof.rejected.insert(*index, "built, and no statement's plan uses it".into());
-        }
-        Ok(proof)
-    }
-
-    /// Drops what is least missed until the real sizes fit.
-    async fn within_budget(
-        &self,
-        space: &Space,
-        proof: &mut Proof,
-        built: &mut BTreeMap<usize, String>,
-    ) -> Result<(), Error> {
-        loop {
-            let total: u64 = built.keys().filter_map(|index| proof.bytes.get(index)).sum();
-            #[expect(clippy::cast_precision_loss, reason = "bytes of a disk")]
-            if total as f64 <= space.budget {
-                return Ok(());
-            }
-            // The one whose size was foreseen worst.
-            let excess = |index: &usize| {
-                let real = proof.bytes.get(index).copied().unwrap_or(0);
-                #[expect(clippy::cast_precision_loss, reason = "bytes of a disk")]
-                let real = real as f64;
-                real - space.sizes.get(*index).copied().unwrap_or(0.0)
-            };
-            let worst = built.keys().copied().max_by(|a, b| excess(a).total_cmp(&excess(b)));
-            let Some(index) = worst else { return Ok(()) };
-            if let Some(name) = built.remove(&index) {
-                self.client.batch_execute(&format!("DROP INDEX {name}")).await?;
-            }
-            proof.rejected.insert(index, "larger than foreseen, and beyond the budget".into());
-        }
-    }
-
-    /// A statement became slower: the index that it uses and is better without goes.
-    async fn cure(
-        &self,
-        space: &Space,
-        proof: &mut Proof,
-        built: &mut BTreeMap<usize, String>,
-        number: usize,
-        Timing { before, after }: Timing,
-    ) -> Result<f64, Error> {
-        let Some(planned) = space.queries.get(number) else { return Ok(after) };
-        let mut best: Option<(f64, usize)> = None;
-        for index in self.used(planned, space, built, 0).await? {
-            let Some(name) = built.get(&index) else { continue };
-            self.client.batch_execute(&format!("SAVEPOINT portcullis_cure; DROP INDEX {name}")).await?;
-            let without = self.run(planned).await?;
-            self.client.batch_execute("ROLLBACK TO portcullis_cure; RELEASE portcullis_cure").await?;
-            if let Some(without) = without
-                && without < best.map_or(after, |(best, _)| best)
-            {
-                best = Some((without, index));
-            }
-        }
-        let Some((without, index)) = best else { return Ok(after) };
-        if let Some(name) = built.remove(&index) {
-            self.client.batch_execute(&format!("DROP INDEX {name}")).await?;
-        }
-        let reason = format!(
-            "measured: {} took {:.1} ms with it, {:.1} ms without",
-            planned.query.name,
-            after * 1e3,
-            without.min(before) * 1e3
-        );
-        proof.rejected.insert(index, reason);
-        Ok(without)
-    }
-
-    async fn used(
-        &self,
-        planned: &Planned,
-        space: &Space,
-        built: &BTreeMap<usize, String>,
-        version: u32,
-    ) -> Result<Vec<usize>, Error> {
-        let messages = self.client.simple_query(&explain(&planned.query, version, "FORMAT TEXT")).await?;
-        let plan: Vec<&str> = messages
-            .iter()
-            .filter_map(|message| match message {
-                SimpleQueryMessage::Row(row) => row.get(0),
-                _ => None,
-            })
-            .collect();
-        let names = built.keys().filter_map(|index| Some((*index, space.candidates.get(*index)?.name())));
-        Ok(names
-            .filter(|(_, name)| plan.iter().any(|line| line.contains(name)))
-            .map(|(index, _)| index)
-            .collect())
-    }
-}
-
-fn slower(before: f64, after: f64) -> bool {
-    after > before * SLOWER_SHARE && after - before > SLOWER_SECONDS
 }

@@ -38,16 +38,9 @@ impl Stopwatch {
     /// # Errors
     /// When the connection is lost.
     pub async fn of(client: &Client) -> Result<Self, Error> {
-        let row = client
-            .query_one("SELECT pg_backend_pid(), inet_client_addr() IS NULL OR inet_client_addr() = inet_server_addr()", &[])
-            .await?;
-        let (pid, here): (i32, bool) = (row.try_get(0)?, row.try_get(1)?);
-        let folder = format!("/proc/{pid}");
-        // In a container it would be a process of another kind, or none.
-        let postgres =
-            fs::read_to_string(format!("{folder}/cmdline")).is_ok_and(|line| line.contains("postgres"));
-        let process = format!("{folder}/schedstat");
-        let readable = here && postgres && cpu(&process).is_some();
+        let Some(pid) = same_machine(client).await? else { return Ok(Self { process: None }) };
+        let process = format!("/proc/{pid}/schedstat");
+        let readable = cpu(&process).is_some();
         Ok(Self { process: readable.then_some(process) })
     }
 
@@ -74,6 +67,20 @@ impl Stopwatch {
             _ => now.at.duration_since(start.at).as_secs_f64(),
         }
     }
+}
+
+/// The server's process, where it runs on this machine and may be looked at. In a container it would be a process of another kind, or none.
+///
+/// # Errors
+/// When the connection is lost.
+pub async fn same_machine(client: &Client) -> Result<Option<i32>, Error> {
+    let asked =
+        "SELECT pg_backend_pid(), inet_client_addr() IS NULL OR inet_client_addr() = inet_server_addr()";
+    let row = client.query_one(asked, &[]).await?;
+    let (pid, here): (i32, bool) = (row.try_get(0)?, row.try_get(1)?);
+    let postgres =
+        || fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("postgres"));
+    Ok((here && postgres()).then_some(pid))
 }
 
 /// Nanoseconds on a CPU.

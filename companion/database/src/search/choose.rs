@@ -15,8 +15,6 @@ pub struct Problem<'a> {
     pub upkeep: &'a [f64],
     /// Bytes that all may have together.
     pub budget: f64,
-    /// Candidates that must not be taken.
-    pub barred: &'a BTreeSet<usize>,
 }
 
 /// A choice, and what it costs: statements by weight, and upkeep.
@@ -36,7 +34,7 @@ const ROUNDS: usize = 3;
 /// A set of candidates, with the cost of each statement kept up to date.
 struct State<'a> {
     problem: Problem<'a>,
-    /// Sets that plans use, none of them barred.
+    /// Sets that plans use.
     sets: BTreeSet<&'a [usize]>,
     chosen: Vec<bool>,
     costs: Vec<f64>,
@@ -48,8 +46,7 @@ impl<'a> State<'a> {
     fn new(problem: Problem<'a>) -> Self {
         let costs = problem.atoms.queries().iter().map(|known| known.base).collect();
         let atoms = problem.atoms.queries().iter().flat_map(|known| &known.atoms);
-        let permitted = |set: &&[usize]| set.iter().all(|index| !problem.barred.contains(index));
-        let sets = atoms.map(|atom| atom.set.as_slice()).filter(permitted).collect();
+        let sets = atoms.map(|atom| atom.set.as_slice()).collect();
         Self { problem, sets, chosen: vec![false; problem.sizes.len()], costs, bytes: 0.0, upkeep: 0.0 }
     }
 
@@ -170,13 +167,24 @@ impl<'a> State<'a> {
     }
 }
 
-/// The best choice that greedy filling and exchanges find.
+/// The choice that greedy filling finds.
 #[must_use]
-pub fn choose(problem: Problem<'_>) -> Choice {
+pub fn fill(problem: Problem<'_>) -> Choice {
+    filled(problem).choice()
+}
+
+fn filled(problem: Problem<'_>) -> State<'_> {
     let mut state = State::new(problem);
     state.fill();
     state.prune();
     state.fill();
+    state
+}
+
+/// The best choice that greedy filling and exchanges find.
+#[must_use]
+pub fn choose(problem: Problem<'_>) -> Choice {
+    let mut state = filled(problem);
     let mut best = state.choice();
     for _ in 0..ROUNDS {
         let before = best.cost;
@@ -207,8 +215,7 @@ fn exchange(state: &mut State<'_>, best: &mut Choice) {
     let atoms = state.problem.atoms;
     for known in atoms.queries() {
         for atom in known.atoms.iter().take(2) {
-            let barred = atom.set.iter().any(|index| state.problem.barred.contains(index));
-            if barred || atom.set.iter().all(|index| best.set.contains(index)) {
+            if atom.set.iter().all(|index| best.set.contains(index)) {
                 continue;
             }
             state.load(&best.set.clone());
@@ -263,11 +270,28 @@ mod tests {
         let query = atoms.query(1.0, 100.0);
         atoms.learn(query, &[0, 1], 10.0);
         atoms.learn(query, &[2], 95.0);
-        let (sizes, upkeep, barred) = (vec![1e4, 1e4, 2e4], vec![0.1; 3], BTreeSet::new());
-        let problem = Problem { atoms: &atoms, sizes: &sizes, upkeep: &upkeep, budget: 2e4, barred: &barred };
-        assert_eq!(choose(problem).set, BTreeSet::from([0, 1]));
-        let barred = BTreeSet::from([1]);
-        assert_eq!(choose(Problem { barred: &barred, ..problem }).set, BTreeSet::from([2]));
+        let (sizes, upkeep) = (vec![1e4, 1e4, 2e4], vec![0.1; 3]);
+        let chosen =
+            |atoms: &Atoms| choose(Problem { atoms, sizes: &sizes, upkeep: &upkeep, budget: 2e4 }).set;
+        assert_eq!(chosen(&atoms), BTreeSet::from([0, 1]));
+        // Measured, the two make it slower: what the planner would take must not be there.
+        assert!(atoms.measure(query, &|index| index < 2, &[0, 1], 10.0, 400.0));
+        assert_eq!(chosen(&atoms), BTreeSet::from([2]));
+        assert!(!atoms.learn(query, &[0, 1], 9.0), "a measurement is not estimated again");
+    }
+
+    #[test]
+    fn what_a_real_plan_did_not_use_is_not_expected_again() {
+        let mut atoms = Atoms::default();
+        let query = atoms.query(1.0, 100.0);
+        atoms.learn(query, &[0], 10.0);
+        atoms.learn(query, &[1], 50.0);
+        assert!(atoms.measure(query, &|_| true, &[1], 40.0, 45.0));
+        assert!(!atoms.learn(query, &[0], 10.0));
+        let (sizes, upkeep) = (vec![1e4; 2], vec![0.1; 2]);
+        let problem = Problem { atoms: &atoms, sizes: &sizes, upkeep: &upkeep, budget: 3e4 };
+        let choice = choose(problem);
+        assert_eq!((choice.set, choice.cost), (BTreeSet::from([1]), 45.1));
     }
 
     /// What statements gain by which of eight indexes, their sizes, and a budget.
@@ -289,8 +313,8 @@ mod tests {
                 atoms.learn(query, &set.iter().copied().collect::<Vec<_>>(), 100.0 * share);
             }
         }
-        let (upkeep, barred) = (vec![0.01; 8], BTreeSet::new());
-        let problem = Problem { atoms: &atoms, sizes, upkeep: &upkeep, budget: *budget, barred: &barred };
+        let upkeep = vec![0.01; 8];
+        let problem = Problem { atoms: &atoms, sizes, upkeep: &upkeep, budget: *budget };
         (choose(problem), atoms.base(), exhaustive(problem))
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Atoms;
-use super::choose::{Choice, Problem, choose};
+use super::choose::{Choice, Problem, choose, fill};
 use crate::Error;
 use crate::candidate::Candidate;
 use crate::planner::{Outcome, Planned, Planner};
@@ -23,14 +23,32 @@ pub struct Space {
     pub budget: f64,
 }
 
-/// Times that a statement is asked what else it would use, without what it used before.
-const ALTERNATIVES: usize = 3;
-/// Rounds of choosing and asking at most.
-const ROUNDS: usize = 8;
 /// A statement whose share of the cost is below this is asked less.
 const SMALL: f64 = 0.0005;
+/// Workloads of more statements are asked less of each: planning is what advice costs.
+pub(crate) const MANY: usize = 40;
+
+/// How much is asked.
+struct Effort {
+    /// Candidates of up to these shares of the budget are offered.
+    parts: &'static [f64],
+    /// Times that a statement is asked what else it would use, without what it used before.
+    alternatives: usize,
+    /// Rounds of choosing and asking at most.
+    rounds: usize,
+    /// Candidates of up to these shares are offered beside the choice.
+    beside: &'static [f64],
+}
+
+const THOROUGH: Effort =
+    Effort { parts: &[1.0, 0.25, 0.06], alternatives: 3, rounds: 8, beside: &[0.1, 0.3] };
+const QUICK: Effort = Effort { parts: &[1.0, 0.1], alternatives: 2, rounds: 5, beside: &[0.2] };
 
 impl Space {
+    fn effort(&self) -> &'static Effort {
+        if self.queries.len() > MANY { &QUICK } else { &THOROUGH }
+    }
+
     async fn ask(&self, planner: &mut Planner<'_>, query: usize, set: &[usize]) -> Result<Outcome, Error> {
         let planned = self.queries.get(query).ok_or(Error::Unexpected("the search"))?;
         planner.cost(query, planned, &self.candidates, &self.sizes, set).await
@@ -64,8 +82,8 @@ impl Space {
             progress(number, self.queries.len());
             let base = bases.get(number).copied().unwrap_or(0.0);
             let small = planned.query.weight * base < SMALL * total;
-            self.alternatives(planner, &mut atoms, number, base, if small { 1 } else { ALTERNATIVES })
-                .await?;
+            let rounds = if small { 1 } else { self.effort().alternatives };
+            self.alternatives(planner, &mut atoms, number, base, rounds).await?;
         }
         Ok(atoms)
     }
@@ -79,7 +97,7 @@ impl Space {
         rounds: usize,
     ) -> Result<(), Error> {
         let mut seen = BTreeSet::new();
-        for part in [1.0, 0.25, 0.06] {
+        for part in self.effort().parts {
             let mut set = self.affordable(query, self.budget * part);
             for _ in 0..rounds {
                 set.retain(|index| !seen.contains(index));
@@ -121,33 +139,32 @@ impl Space {
         Ok(())
     }
 
-    fn problem<'a>(&'a self, atoms: &'a Atoms, barred: &'a BTreeSet<usize>) -> Problem<'a> {
-        Problem { atoms, sizes: &self.sizes, upkeep: &self.upkeep, budget: self.budget, barred }
+    fn problem<'a>(&'a self, atoms: &'a Atoms) -> Problem<'a> {
+        Problem { atoms, sizes: &self.sizes, upkeep: &self.upkeep, budget: self.budget }
     }
 
     /// Chooses, asks the planner about the choice and about what statements would use beside it, and chooses again, until nothing is learnt.
     ///
     /// # Errors
     /// When the connection is lost.
-    pub async fn settle(
-        &self,
-        planner: &mut Planner<'_>,
-        atoms: &mut Atoms,
-        barred: &BTreeSet<usize>,
-    ) -> Result<Choice, Error> {
-        let mut best = choose(self.problem(atoms, barred));
-        for _ in 0..ROUNDS {
+    pub async fn settle(&self, planner: &mut Planner<'_>, atoms: &mut Atoms) -> Result<Choice, Error> {
+        let mut best = fill(self.problem(atoms));
+        for round in 0.. {
             let chosen: Vec<usize> = best.set.iter().copied().collect();
             let mut learnt = false;
             for query in 0..self.queries.len() {
                 let outcome = self.ask(planner, query, &chosen).await?;
                 learnt |= atoms.learn(query, &outcome.used, outcome.cost);
             }
-            learnt |= self.beside(planner, atoms, &best, barred).await?;
-            if !learnt {
+            learnt |= self.beside(planner, atoms, &best).await?;
+            // Exchanges take long to reckon, and are made when the rest is known.
+            let last = round >= self.effort().rounds;
+            let next = if learnt && !last { fill(self.problem(atoms)) } else { choose(self.problem(atoms)) };
+            let same = next.set == best.set;
+            best = next;
+            if last || (!learnt && same) {
                 break;
             }
-            best = choose(self.problem(atoms, barred));
         }
         Ok(best)
     }
@@ -158,7 +175,6 @@ impl Space {
         planner: &mut Planner<'_>,
         atoms: &mut Atoms,
         best: &Choice,
-        barred: &BTreeSet<usize>,
     ) -> Result<bool, Error> {
         let mut chosen = vec![false; self.candidates.len()];
         for index in &best.set {
@@ -174,12 +190,11 @@ impl Space {
             .collect();
         heavy.sort_by(|a, b| b.0.total_cmp(&a.0));
         heavy.truncate(self.queries.len().div_ceil(3).max(8));
-        let free = (self.budget - best.bytes).max(self.budget * 0.1);
+        let free = self.budget - best.bytes;
         let mut learnt = false;
         for (_, query) in heavy {
-            for largest in [free, self.budget * 0.3] {
-                let mut set = self.affordable(query, largest);
-                set.retain(|index| !barred.contains(index));
+            for part in self.effort().beside {
+                let mut set = self.affordable(query, free.max(self.budget * part));
                 set.extend(best.set.iter().copied());
                 set.sort_unstable();
                 set.dedup();

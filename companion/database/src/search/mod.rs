@@ -5,6 +5,10 @@
 //! On what is known, sets are added greedily by what they save for each byte, joint savings included, and then improved by exchanges
 //! ([`choose`]). The planner is then asked about that choice, and about what each statement would use beside it ([`explore`]), until nothing
 //! new is learnt.
+//!
+//! What is measured stands above what is estimated: the planner still takes the plan that it holds for the cheapest ([`Atom::estimate`]), and
+//! what that plan then costs is what was measured ([`Atom::cost`]). So a plan that the planner would take and that is slow counts against the
+//! indexes that invite it.
 
 pub mod choose;
 pub mod explore;
@@ -27,8 +31,10 @@ pub struct Known {
     pub weight: f64,
     /// Its cost without any candidate.
     pub base: f64,
-    /// Sets that a plan used, and that plan's cost; cheaper than `base`.
+    /// Sets that a plan used, and that plan's cost; the planner's favourite first.
     pub atoms: Vec<Atom>,
+    /// Sets of which a real plan has shown that they would not be used as estimated.
+    refuted: Vec<Vec<usize>>,
 }
 
 /// A set of indexes and the cost of the plan that uses all of them.
@@ -36,41 +42,82 @@ pub struct Known {
 pub struct Atom {
     /// Candidates by number, in order.
     pub set: Vec<usize>,
-    /// The cost.
+    /// What the planner thinks that it costs, by which it chooses.
+    pub estimate: f64,
+    /// The cost: measured, else the estimate.
     pub cost: f64,
+    /// It was measured.
+    pub measured: bool,
 }
 
 impl Atoms {
     /// Takes a statement and its cost without candidates; answers its number.
     pub fn query(&mut self, weight: f64, base: f64) -> usize {
-        self.queries.push(Known { weight, base, atoms: Vec::new() });
+        self.queries.push(Known { weight, base, ..Known::default() });
         self.queries.len().saturating_sub(1)
     }
 
-    /// Learns what a plan that uses `set` costs. Answers whether that was new.
-    pub fn learn(&mut self, query: usize, set: &[usize], cost: f64) -> bool {
+    /// Learns what the planner thinks that a plan which uses `set` costs. Answers whether that was new.
+    pub fn learn(&mut self, query: usize, set: &[usize], estimate: f64) -> bool {
         let Some(known) = self.queries.get_mut(query) else { return false };
-        if set.is_empty() || cost >= known.base * 0.9999 {
+        if set.is_empty() || estimate >= known.base * 0.9999 {
             return false;
         }
-        // A smaller set that is as good makes this one needless.
-        if known
-            .atoms
-            .iter()
-            .any(|atom| atom.cost <= cost * 1.0001 && atom.set.iter().all(|i| set.contains(i)))
+        let within = |atom: &Atom| atom.set.iter().all(|index| set.contains(index));
+        // A smaller set that is as good makes this one needless; what was measured is not estimated again.
+        if known.atoms.iter().any(|atom| atom.estimate <= estimate * 1.0001 && within(atom))
+            || known.atoms.iter().any(|atom| atom.measured && atom.set == set)
+            || known.refuted.iter().any(|refuted| refuted == set)
         {
             return false;
         }
-        known.atoms.retain(|atom| !(atom.cost >= cost && set.iter().all(|index| atom.set.contains(index))));
-        known.atoms.push(Atom { set: set.to_vec(), cost });
-        known.atoms.sort_by(|a, b| a.cost.total_cmp(&b.cost));
+        let contained = |atom: &Atom| set.iter().all(|index| atom.set.contains(index));
+        known.atoms.retain(|atom| atom.measured || !(atom.estimate >= estimate && contained(atom)));
+        known.atoms.push(Atom { set: set.to_vec(), estimate, cost: estimate, measured: false });
+        self.arrange(query, set);
+        true
+    }
+
+    /// Learns what was measured: with all of `built` there, the plan used `set`, was estimated at `estimate`, and cost `cost`.
+    /// Answers whether that was new.
+    pub fn measure(
+        &mut self,
+        query: usize,
+        built: &dyn Fn(usize) -> bool,
+        set: &[usize],
+        estimate: f64,
+        cost: f64,
+    ) -> bool {
+        let Some(known) = self.queries.get_mut(query) else { return false };
+        // What was there, was held for cheaper, and was not used: the estimate was wrong.
+        let refuted = |atom: &Atom| {
+            atom.set != set && atom.estimate < estimate && atom.set.iter().all(|index| built(*index))
+        };
+        let wrong = known.atoms.iter().filter(|atom| !atom.measured && refuted(atom));
+        let wrong: Vec<Vec<usize>> = wrong.map(|atom| atom.set.clone()).collect();
+        let mut new = !wrong.is_empty();
+        known.atoms.retain(|atom| atom.measured || !refuted(atom));
+        known.refuted.extend(wrong);
+        if !set.is_empty() {
+            let before = known.atoms.iter().position(|atom| atom.set == set);
+            let before = before.map(|place| known.atoms.remove(place));
+            new |= before.is_none_or(|atom| !atom.measured || (atom.cost - cost).abs() > 0.05 * known.base);
+            known.atoms.push(Atom { set: set.to_vec(), estimate, cost, measured: true });
+            self.arrange(query, set);
+        }
+        new
+    }
+
+    fn arrange(&mut self, query: usize, set: &[usize]) {
+        if let Some(known) = self.queries.get_mut(query) {
+            known.atoms.sort_by(|a, b| a.estimate.total_cmp(&b.estimate));
+        }
         for index in set {
             let queries = self.concerned.entry(*index).or_default();
             if !queries.contains(&query) {
                 queries.push(query);
             }
         }
-        true
     }
 
     /// All statements.
@@ -104,7 +151,7 @@ impl Known {
     #[must_use]
     pub fn cost(&self, chosen: &[bool]) -> f64 {
         let there = |index: &usize| chosen.get(*index).copied().unwrap_or(false);
-        // The cheapest stands first.
+        // What the planner takes stands first.
         self.atoms.iter().find(|atom| atom.set.iter().all(there)).map_or(self.base, |atom| atom.cost)
     }
 }

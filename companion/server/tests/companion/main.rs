@@ -6,6 +6,7 @@ mod api;
 mod bad_input;
 mod commands;
 mod dashboard;
+mod database;
 mod databases;
 mod description;
 mod events;

@@ -1,4 +1,8 @@
-//! `portcullis database`: what a tenant's database lacks.
+//! `portcullis database`: what a tenant's database lacks, and how it gets it.
+
+mod apply;
+mod sqlite;
+mod tune;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -7,10 +11,12 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use portcullis_database::advise::{self, Options, Prove};
+use portcullis_database::apply::Script;
 use portcullis_database::plan::{Plan, megabytes};
 use portcullis_database::workload::Query;
 use portcullis_database::{catalog, findings, workload};
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use crate::storage::postgres::Target;
 
@@ -27,6 +33,8 @@ Advise on a copy, with statements as they are:
   portcullis database advise --url postgres://me@127.0.0.1/copy --workload queries --weights weights.json --budget 105MB --out plan.sql
 On a server that counts its statements:
   portcullis database advise --url postgres://me@db.example/shop --budget 500MB --out plan.sql
+
+Of an SQLite file (--url sqlite:shop.db) a copy is made, candidates are built there, and the steps of every statement are counted.
 
 The role must own the tables to prove, be able to read them to advise. A password may stand in PGPASSWORD instead of the URL.
 Exit code: 0 a plan was written (it may be empty), 1 none could be made.";
@@ -45,6 +53,18 @@ pub enum DatabaseCommand {
     /// Find the indexes that serve a workload best within a storage budget; write them as a plan, change nothing
     #[command(after_help = ADVISE_HELP)]
     Advise(Box<AdviseArgs>),
+    /// Build the indexes of an approved plan beside the running application; watch them, and take back what harms
+    #[command(after_help = apply::APPLY_HELP)]
+    Apply(apply::ApplyArgs),
+    /// Drop the indexes that `apply` built, and what a crash left of them
+    #[command(after_help = apply::ROLLBACK_HELP)]
+    Rollback(apply::RollbackArgs),
+    /// Tell which of PostgreSQL's settings should be others, why, and what it takes; change nothing
+    #[command(after_help = tune::TUNE_HELP)]
+    Tune(tune::TuneArgs),
+    /// Tell the statements that take longest, without literals, with what their plans do
+    #[command(after_help = tune::SLOW_HELP)]
+    SlowQueries(tune::SlowArgs),
     /// Tell foreign keys without an index, and duplicate, redundant, unused and invalid indexes
     #[command(
         after_help = "Exit code: 0 nothing was found, 1 something was, 2 the database could not be read."
@@ -55,9 +75,27 @@ pub enum DatabaseCommand {
 /// Which database.
 #[derive(Debug, Args)]
 pub struct UrlArgs {
-    /// The database: postgres://USER@HOST:PORT/DATABASE
+    /// The database: postgres://USER@HOST:PORT/DATABASE; for advise and tune also sqlite:FILE
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub url: String,
+}
+
+/// Statements, and how often each runs.
+#[derive(Debug, Args)]
+pub struct WorkloadArgs {
+    /// A folder of .sql files, a statement each; left out: what pg_stat_statements has counted
+    #[arg(long, value_name = "FOLDER")]
+    pub workload: Option<PathBuf>,
+    /// How often each statement runs, JSON: {"file name without .sql": 10}; a name that is not in it weighs 1
+    #[arg(long, value_name = "FILE", requires = "workload")]
+    pub weights: Option<PathBuf>,
+}
+
+impl WorkloadArgs {
+    fn read(&self) -> anyhow::Result<Option<Vec<Query>>> {
+        let read = |folder: &PathBuf| workload::read(folder, self.weights.as_deref());
+        Ok(self.workload.as_ref().map(read).transpose()?)
+    }
 }
 
 /// What `database advise` takes.
@@ -66,12 +104,9 @@ pub struct AdviseArgs {
     /// Which database.
     #[command(flatten)]
     pub url: UrlArgs,
-    /// A folder of .sql files, a statement each; left out: pg_stat_statements
-    #[arg(long, value_name = "FOLDER")]
-    pub workload: Option<PathBuf>,
-    /// How often each statement runs, JSON: {"file name without .sql": 10}; a name that is not in it weighs 1
-    #[arg(long, value_name = "FILE", requires = "workload")]
-    pub weights: Option<PathBuf>,
+    /// What runs.
+    #[command(flatten)]
+    pub workload: WorkloadArgs,
     /// What all new indexes may take together: 500kB, 105MB, 2GB (of 1024), or bytes
     #[arg(long, value_parser = bytes, value_name = "SIZE")]
     pub budget: f64,
@@ -121,6 +156,16 @@ pub fn run(args: &DatabaseArgs) -> ExitCode {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => failed(&error, 1),
             },
+            DatabaseCommand::Apply(args) => {
+                apply::apply(args).await.unwrap_or_else(|error| failed(&error, 1))
+            }
+            DatabaseCommand::Rollback(args) => {
+                apply::rollback(args).await.unwrap_or_else(|error| failed(&error, 1))
+            }
+            DatabaseCommand::Tune(args) => tune::tune(args).await.unwrap_or_else(|error| failed(&error, 1)),
+            DatabaseCommand::SlowQueries(args) => {
+                tune::slow_queries(args).await.unwrap_or_else(|error| failed(&error, 1))
+            }
             DatabaseCommand::Report(args) => match report(args).await {
                 Ok(0) => ExitCode::SUCCESS,
                 Ok(_) => ExitCode::FAILURE,
@@ -136,10 +181,10 @@ fn failed(error: &anyhow::Error, code: u8) -> ExitCode {
 }
 
 async fn advise(args: &AdviseArgs) -> anyhow::Result<()> {
-    let given = match &args.workload {
-        Some(folder) => Some(workload::read(folder, args.weights.as_deref())?),
-        None => None,
-    };
+    if let Some(path) = sqlite::file(&args.url.url) {
+        return sqlite::advise(args, path);
+    }
+    let given = args.workload.read()?;
     let client = connect(&args.url.url).await?;
     let catalog = catalog::load(&client).await.context("the catalog cannot be read")?;
     let workload = match given {
@@ -182,25 +227,33 @@ fn write_plan(args: &AdviseArgs, plan: &Plan) -> anyhow::Result<()> {
         (true, _) => super::print(&serde_json::to_string_pretty(plan)?),
         (false, None) => super::print(&plan.sql()),
         (false, Some(path)) => {
+            let digest = Script::read(&plan.sql())?.digest();
             for index in &plan.indexes {
                 super::print(&format!("{:>6.2} %  {}", index.saves * 100.0, index.create))?;
             }
-            super::print(&format!("{}: {}", path.display(), plan.summary()))
+            super::print(&format!("{}: {}", path.display(), plan.summary()))?;
+            super::print(&format!(
+                "look at it, then: portcullis database apply --url ... {} --approve {digest}",
+                path.display()
+            ))
         }
     }
 }
 
+/// How a server comes to count its statements.
+const COUNT_THEM: &str = "have the server count them: shared_preload_libraries = 'pg_stat_statements', restart it, CREATE EXTENSION \
+                          pg_stat_statements";
+
 async fn recorded(client: &Client, installed: bool) -> anyhow::Result<Vec<Query>> {
-    const REMEDY: &str = "name a folder of statements with --workload; or have the server count them: shared_preload_libraries = \
-                          'pg_stat_statements', restart it, CREATE EXTENSION pg_stat_statements";
+    let remedy = format!("name a folder of statements with --workload; or {COUNT_THEM}");
     if !installed {
-        bail!("there is no workload: pg_stat_statements is not installed in this database; {REMEDY}");
+        bail!("there is no workload: pg_stat_statements is not installed in this database; {remedy}");
     }
     let workload = workload::recorded(client)
         .await
-        .with_context(|| format!("pg_stat_statements cannot be read; {REMEDY}"))?;
+        .with_context(|| format!("pg_stat_statements cannot be read; {remedy}"))?;
     if workload.is_empty() {
-        bail!("there is no workload: pg_stat_statements has counted nothing of this database yet; {REMEDY}");
+        bail!("there is no workload: pg_stat_statements has counted nothing of this database yet; {remedy}");
     }
     Ok(workload)
 }
@@ -227,32 +280,37 @@ async fn report(args: &ReportArgs) -> anyhow::Result<usize> {
 }
 
 /// Connects, with the server's limits on statements lifted for this session.
-async fn connect(url: &str) -> anyhow::Result<Client> {
+async fn connect(url: &str) -> Result<Client, portcullis_database::Error> {
+    use portcullis_database::Error::{Removed, Unreachable};
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-        bail!("--url: advice is for PostgreSQL; write postgres://USER@HOST:PORT/DATABASE");
+        let remedy = "--url: write postgres://USER@HOST:PORT/DATABASE, or for advise and tune sqlite:FILE";
+        return Err(Unreachable(remedy.into()));
     }
-    let target = Target::new(url).context("--url")?;
+    let target = Target::new(url).map_err(|error| Unreachable(format!("--url: {error}")))?;
     let mut config = target.config();
     if let (None, Some(password)) = (config.get_password(), std::env::var_os("PGPASSWORD")) {
         config.password(password.as_encoded_bytes());
     }
     config.connect_timeout(std::time::Duration::from_secs(10));
-    let tls = target.tls().map_err(|reason| anyhow::anyhow!("{target}: {reason}"))?;
+    let tls = target.tls().map_err(|reason| Unreachable(format!("{target}: {reason}")))?;
     let (client, connection) = config.connect(tls).await.map_err(|error| {
+        if let Some(said) = error.as_db_error().filter(|said| *said.code() == SqlState::INVALID_CATALOG_NAME)
+        {
+            return Removed(format!("{target}: {}", said.message()));
+        }
         let said = error.as_db_error().map(|said| said.message().to_owned());
         let said = said.unwrap_or_else(|| {
             std::error::Error::source(&error)
                 .map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
         });
-        anyhow::anyhow!("{target}: {said}; check the URL, that the server runs, and PGPASSWORD")
+        Unreachable(format!("{target}: {said}; check the URL, that the server runs, and PGPASSWORD"))
     })?;
     tokio::spawn(connection);
     client
         .batch_execute(
             "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '5s'",
         )
-        .await
-        .with_context(|| format!("{target}"))?;
+        .await?;
     Ok(client)
 }
 

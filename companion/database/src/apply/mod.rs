@@ -1,0 +1,282 @@
+//! A plan that was approved becomes indexes: built beside the running application, watched, and kept or taken back.
+//!
+//! Against: a build that waits for a lock and makes everybody else wait behind it (`lock_timeout`); one that waits for an old transaction
+//! (looked for first); a build that fails or is killed and leaves an invalid index, which costs writes and serves nothing (a ledger is written
+//! before the build; what is invalid is dropped, now or by whoever comes next); a full disk (looked at first, and nothing more
+//! is built after one); an index that makes statements slower (measured, and dropped within a minute); two who apply at once (a lock).
+//!
+//! What it does not do: it never drops an index that is not in its ledger; it builds no constraint; on partitioned tables it builds nothing.
+//! Between a crash and the next `apply` or `rollback` an invalid index may stand there: nobody is left to drop it.
+
+mod build;
+mod ledger;
+mod preflight;
+mod script;
+mod session;
+mod watch;
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio_postgres::Client;
+
+pub use ledger::{Entry, live};
+pub use preflight::{Preflight, preflight};
+pub use script::{Build, Script};
+
+use crate::Error;
+use crate::catalog;
+use crate::workload::Query;
+use build::{Builder, Failure};
+use watch::Watch;
+
+/// Why nothing, or nothing more, is applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The file is no plan.
+    #[error("the plan: {0}")]
+    Plan(String),
+    /// Another digest was approved.
+    #[error("the plan {found} is not what was approved ({approved}); look at it again, then approve {found}")]
+    Approval {
+        /// Of the plan.
+        found: String,
+        /// What was said.
+        approved: String,
+    },
+    /// The server only reads.
+    #[error("the server is a standby and only reads; connect to the primary")]
+    Standby,
+    /// Tables or indexes are not those that the plan was made for.
+    #[error(
+        "the schema has changed since the plan was made: a table, column or index is another; make a new plan with `database advise`"
+    )]
+    Changed,
+    /// A table is somebody else's.
+    #[error(
+        "the role may not build indexes on {0}: it must own the table (or be a member of its owner) and have CREATE on its schema"
+    )]
+    Privilege(String),
+    /// There can be no ledger.
+    #[error(
+        "the role may not make the ledger: GRANT CREATE ON DATABASE to it, or make the schema portcullis_advisor and grant it USAGE and CREATE there"
+    )]
+    Ledger,
+    /// The disk would be full.
+    #[error(
+        "{free} are free on the server's disk and building needs {needed}; make room, or take indexes out of the plan"
+    )]
+    Room {
+        /// What is free.
+        free: String,
+        /// What is needed.
+        needed: String,
+    },
+    /// Somebody else is at it.
+    #[error(
+        "another apply or rollback holds this database (server process {0}); wait for it, or end it with pg_terminate_backend({0})"
+    )]
+    Busy(i32),
+    /// The server refused, or was lost.
+    #[error(transparent)]
+    Server(#[from] Error),
+}
+
+/// How a plan is applied.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A build that waits longer for a lock gives up, lets others pass, and tries again.
+    pub lock_timeout: Duration,
+    /// How often a build is tried.
+    pub attempts: u32,
+    /// How long in all is waited for old transactions, other builds and a server that restarts.
+    pub patience: Duration,
+    /// How long an index is watched after it was built.
+    pub observe: Duration,
+    /// Bytes free on the server's disk, where it is elsewhere.
+    pub free: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            lock_timeout: seconds(2),
+            attempts: 4,
+            patience: seconds(60),
+            observe: seconds(20),
+            free: None,
+        }
+    }
+}
+
+/// What became of an index.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    /// The index.
+    pub index: String,
+    /// `kept`, `dropped`, `failed`, `left`: an invalid index that could not be dropped.
+    pub outcome: &'static str,
+    /// Why.
+    pub reason: String,
+    /// Bytes.
+    pub bytes: Option<i64>,
+}
+
+/// What became of a plan.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    /// The plan's digest.
+    pub plan: String,
+    /// Every index that was touched.
+    pub indexes: Vec<Outcome>,
+    /// What was not looked at, or could not be.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    fn tell(&mut self, index: &str, outcome: &'static str, reason: impl Into<String>, bytes: Option<i64>) {
+        self.indexes.push(Outcome { index: index.to_owned(), outcome, reason: reason.into(), bytes });
+    }
+
+    /// How many ended so.
+    #[must_use]
+    pub fn count(&self, outcome: &str) -> usize {
+        self.indexes.iter().filter(|one| one.outcome == outcome).count()
+    }
+}
+
+/// Progress: a line.
+pub type Tell<'p> = &'p mut dyn FnMut(&str);
+
+/// Applies an approved plan: builds, watches, keeps or drops. `samples` are statements by which gain and harm are measured; those that write
+/// are not run. Where pg_stat_statements counts, the statements that others run are watched too.
+///
+/// # Errors
+/// [`ApplyError`] when nothing was begun, or the server was lost for good. What befalls single indexes stands in the report.
+pub async fn apply<C>(
+    connect: &C,
+    script: &Script,
+    approved: &str,
+    samples: Vec<Query>,
+    options: &Options,
+    tell: Tell<'_>,
+) -> Result<Report, ApplyError>
+where
+    C: AsyncFn() -> Result<Client, Error>,
+{
+    let digest = script.digest();
+    if digest != approved {
+        return Err(ApplyError::Approval { found: digest, approved: approved.to_owned() });
+    }
+    let mut builder = Builder::start(connect, options, &digest).await?;
+    let mut report = Report { plan: digest.clone(), ..Report::default() };
+    let catalog = catalog::load(builder.client()).await?;
+    let before = preflight(builder.client(), &catalog, script, options.free).await?;
+    if before.free.is_none() {
+        report
+            .notes
+            .push("room on the server's disk is not known and was not checked; say it with --free".into());
+    }
+    ledger::prepare(builder.client()).await?;
+    recover(&mut builder, &mut report).await?;
+    let standing = live(builder.client()).await?;
+    let mut watch = Watch::start(builder.sibling().await?, &catalog, samples).await?;
+    report.notes.extend(watch.notes());
+    for build in &script.builds {
+        if standing.iter().any(|entry| entry.index() == build.index()) {
+            report.tell(&build.index(), "kept", "it is there already", None);
+            continue;
+        }
+        tell(&format!("building {}", build.index()));
+        let built = {
+            let building = builder.build(build);
+            tokio::pin!(building);
+            loop {
+                tokio::select! {
+                    built = &mut building => break built,
+                    () = tokio::time::sleep(watch::PERIOD) => watch.tick(&mut report).await?,
+                }
+            }
+        };
+        match built {
+            Ok((id, bytes)) => watch.built(build, id, bytes, &mut report).await?,
+            Err(Failure { reason, left, stop }) => {
+                report.tell(&build.index(), if left { "left" } else { "failed" }, reason, None);
+                if stop {
+                    report.notes.push("nothing more was built after that".into());
+                    break;
+                }
+            }
+        }
+    }
+    tell("watching");
+    let end = tokio::time::Instant::now() + options.observe;
+    while watch.watches() && tokio::time::Instant::now() < end {
+        tokio::time::sleep(watch::PERIOD.min(options.observe)).await;
+        watch.tick(&mut report).await?;
+    }
+    watch.end(&mut report).await?;
+    Ok(report)
+}
+
+/// Takes back what an apply built: the indexes of one plan, or all in the ledger; and what a crash has left.
+///
+/// # Errors
+/// [`ApplyError`] when the server cannot be asked.
+pub async fn rollback<C>(connect: &C, plan: Option<&str>, options: &Options) -> Result<Report, ApplyError>
+where
+    C: AsyncFn() -> Result<Client, Error>,
+{
+    let mut report = Report { plan: plan.unwrap_or("all").to_owned(), ..Report::default() };
+    let mut builder = Builder::start(connect, options, "").await?;
+    if catalog::load(builder.client()).await?.standby {
+        return Err(ApplyError::Standby);
+    }
+    recover(&mut builder, &mut report).await?;
+    for entry in live(builder.client()).await? {
+        if plan.is_some_and(|plan| plan != entry.plan) {
+            continue;
+        }
+        drop_entry(&mut builder, &entry, "taken back", &mut report).await?;
+    }
+    Ok(report)
+}
+
+/// What an earlier run left half done: invalid indexes go, valid ones stay.
+async fn recover<C>(builder: &mut Builder<'_, C>, report: &mut Report) -> Result<(), ApplyError>
+where
+    C: AsyncFn() -> Result<Client, Error>,
+{
+    for entry in live(builder.client()).await? {
+        let valid = builder.state(&entry.schema, &entry.name).await?;
+        match (entry.state.as_str(), valid) {
+            (_, None) => ledger::note(builder.client(), entry.id, "failed", Some("it is not there")).await?,
+            ("kept" | "observing" | "building", Some(true)) => {
+                ledger::note(builder.client(), entry.id, "kept", None).await?;
+            }
+            _ => drop_entry(builder, &entry, "an earlier run did not end", report).await?,
+        }
+    }
+    Ok(())
+}
+
+async fn drop_entry<C>(
+    builder: &mut Builder<'_, C>,
+    entry: &Entry,
+    reason: &str,
+    report: &mut Report,
+) -> Result<(), ApplyError>
+where
+    C: AsyncFn() -> Result<Client, Error>,
+{
+    ledger::note(builder.client(), entry.id, "dropping", Some(reason)).await?;
+    match builder.remove(&entry.index()).await {
+        Ok(()) => {
+            ledger::note(builder.client(), entry.id, "dropped", Some(reason)).await?;
+            report.tell(&entry.index(), "dropped", reason, entry.bytes);
+        }
+        Err(error) => report.tell(&entry.index(), "left", error.to_string(), entry.bytes),
+    }
+    Ok(())
+}

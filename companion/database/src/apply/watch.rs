@@ -1,0 +1,387 @@
+//! Whether an index does what it was built for, once it is there.
+//!
+//! Given statements are timed before and after, read-only and rolled back. What others run is watched in pg_stat_statements: a statement on
+//! the index's table whose mean time since the build is well above its mean before counts against an index that is being used.
+//! What it cannot tell: why a statement became slower. When in doubt the index goes; the ledger says so.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use super::session::Session;
+use super::{Build, Report, ledger};
+use crate::Error;
+use crate::catalog::Catalog;
+use crate::planner::explain;
+use crate::proof::{Stopwatch, slower};
+use crate::sql::analyze;
+use crate::workload::Query;
+
+/// How often is looked.
+pub(super) const PERIOD: Duration = Duration::from_secs(2);
+/// A statement that was called less often says nothing.
+const CALLS: i64 = 5;
+/// Slower by so many times and so many milliseconds is harm.
+const HARM_SHARE: f64 = 1.5;
+const HARM_MILLISECONDS: f64 = 5.0;
+/// Runs of a given statement; the fastest counts. One that takes long is not run again.
+const RUNS: usize = 3;
+const LONG_SECONDS: f64 = 1.0;
+const STATEMENT_SECONDS: u32 = 30;
+
+/// A statement by which is measured.
+struct Sample {
+    query: Query,
+    /// The tables that it reads, as SQL has them.
+    tables: BTreeSet<String>,
+    /// Seconds before, and as they were last seen; none where it cannot be run.
+    before: Option<f64>,
+    after: Option<f64>,
+}
+
+/// Calls of a statement, and milliseconds in all.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    calls: i64,
+    milliseconds: f64,
+}
+
+/// An index that was built and is being watched.
+struct Standing {
+    build: Build,
+    id: i64,
+    bytes: i64,
+    /// What had been counted when it was built.
+    since: HashMap<i64, Count>,
+    /// Why it must go, where it could not be dropped yet.
+    condemned: Option<String>,
+}
+
+pub(super) struct Watch<'c, C> {
+    session: Session<'c, C>,
+    stopwatch: Stopwatch,
+    catalog: &'c Catalog,
+    samples: Vec<Sample>,
+    standing: Vec<Standing>,
+    /// What was counted before the first build.
+    history: HashMap<i64, Count>,
+    counted: bool,
+    /// Tables that counted statements read.
+    tables: HashMap<i64, BTreeSet<String>>,
+}
+
+impl<'c, C> Watch<'c, C>
+where
+    C: AsyncFn() -> Result<Client, Error>,
+{
+    pub async fn start(
+        session: Session<'c, C>,
+        catalog: &'c Catalog,
+        queries: Vec<Query>,
+    ) -> Result<Self, Error> {
+        let stopwatch = Stopwatch::of(session.client()).await?;
+        let texts: Vec<&str> = queries.iter().map(|query| query.text.as_str()).collect();
+        let analyses = analyze(catalog, &texts);
+        let mut watch = Self {
+            session,
+            stopwatch,
+            catalog,
+            samples: Vec::new(),
+            standing: Vec::new(),
+            history: HashMap::new(),
+            counted: catalog.statements,
+            tables: HashMap::new(),
+        };
+        for (query, analysis) in queries.into_iter().zip(analyses) {
+            let Ok(analysis) = analysis else { continue };
+            let tables = analysis.accesses.iter().map(|access| access.table.sql()).collect();
+            let before = if analysis.writes { None } else { watch.time(&query).await? };
+            watch.samples.push(Sample { query, tables, before, after: before });
+        }
+        watch.history = match watch.counts().await {
+            Ok(history) => history,
+            Err(error) if watch.session.client().is_closed() => return Err(error),
+            Err(_) => HashMap::new(),
+        };
+        watch.counted &= !watch.history.is_empty();
+        Ok(watch)
+    }
+
+    async fn revive(&mut self) -> Result<(), Error> {
+        if self.session.revive().await? {
+            self.stopwatch = Stopwatch::of(self.session.client()).await?;
+        }
+        Ok(())
+    }
+
+    /// What cannot be watched.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.samples.is_empty() {
+            notes.push("no statements were given (--workload), so no gain is measured".to_owned());
+        }
+        if !self.counted {
+            notes
+                .push("pg_stat_statements counts nothing here, so what others run is not watched".to_owned());
+        }
+        notes
+    }
+
+    /// Whether there is anything to wait for.
+    pub fn watches(&self) -> bool {
+        let condemned = self.standing.iter().any(|one| one.condemned.is_some());
+        condemned || (self.counted && !self.standing.is_empty())
+    }
+
+    /// An index is there: the given statements on its table are timed.
+    pub async fn built(
+        &mut self,
+        build: &Build,
+        id: i64,
+        bytes: i64,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        self.revive().await?;
+        let since = if self.counted { self.counts().await? } else { HashMap::new() };
+        let build = build.clone();
+        let mut harm = None;
+        for number in 0..self.samples.len() {
+            let Some((query, before)) = self
+                .samples
+                .get(number)
+                .filter(|one| one.tables.contains(&build.on()))
+                .and_then(|one| Some((one.query.clone(), one.before?)))
+            else {
+                continue;
+            };
+            let mut after = self.time(&query).await?;
+            // Once may be a coincidence.
+            if after.is_some_and(|after| slower(before, after)) {
+                after = self.time(&query).await?.zip(after).map(|(second, first)| second.min(first));
+            }
+            if let Some(after) = after.filter(|after| slower(before, *after)) {
+                let (before, after) = (before * 1e3, after * 1e3);
+                harm = Some(format!(
+                    "measured: {} takes {after:.1} ms with it, {before:.1} ms without",
+                    query.name
+                ));
+                break;
+            }
+            if let Some(sample) = self.samples.get_mut(number) {
+                sample.after = after.or(sample.after);
+            }
+        }
+        self.standing.push(Standing { build, id, bytes, since, condemned: harm });
+        self.execute(report).await
+    }
+
+    /// Looks at what others run, and drops what harms them.
+    pub async fn tick(&mut self, report: &mut Report) -> Result<(), Error> {
+        self.revive().await?;
+        if self.counted && !self.standing.is_empty() {
+            let now = self.counts().await?;
+            for number in 0..self.standing.len() {
+                let harm = self.harm(number, &now).await?;
+                if let Some(standing) = self.standing.get_mut(number).filter(|one| one.condemned.is_none()) {
+                    standing.condemned = harm;
+                }
+            }
+        }
+        self.execute(report).await
+    }
+
+    /// What is left is kept, unless statements were given and no plan uses it.
+    pub async fn end(mut self, report: &mut Report) -> Result<(), Error> {
+        self.revive().await?;
+        let mut plans = Vec::new();
+        for sample in &self.samples {
+            plans.extend(self.plan(&sample.query).await?);
+        }
+        for number in 0..self.standing.len() {
+            let Some(standing) = self.standing.get(number) else { continue };
+            let used = plans.iter().any(|line| line.contains(&standing.build.name));
+            let idle = !self.samples.is_empty() && !used && self.scans(&standing.build).await? == 0;
+            if let Some(standing) =
+                self.standing.get_mut(number).filter(|one| idle && one.condemned.is_none())
+            {
+                standing.condemned =
+                    Some("no gain: no given statement's plan uses it, and nothing has read it".into());
+            }
+        }
+        self.execute(report).await?;
+        for standing in &self.standing {
+            let index = standing.build.index();
+            match &standing.condemned {
+                Some(reason) => report.tell(
+                    &index,
+                    "left",
+                    format!("{reason}; it could not be dropped yet: run `database rollback`"),
+                    Some(standing.bytes),
+                ),
+                None => {
+                    let reason = self.gain(&standing.build);
+                    ledger::note(self.session.client(), standing.id, "kept", Some(&reason)).await?;
+                    report.tell(&index, "kept", reason, Some(standing.bytes));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the statements on an index's table gained while it was there.
+    fn gain(&self, build: &Build) -> String {
+        let concerned = self.samples.iter().filter(|sample| sample.tables.contains(&build.on()));
+        let times = concerned.filter_map(|sample| Some((sample.query.weight, sample.before?, sample.after?)));
+        let (before, after) = times
+            .fold((0.0, 0.0), |(before, after), (weight, b, a)| (before + weight * b, after + weight * a));
+        if before > 0.0 {
+            format!(
+                "given statements on {} take {:.1} % of their time before",
+                build.on(),
+                100.0 * after / before
+            )
+        } else {
+            "nothing became slower".to_owned()
+        }
+    }
+
+    /// Drops what is condemned. What cannot be dropped now is tried again at the next look.
+    async fn execute(&mut self, report: &mut Report) -> Result<(), Error> {
+        let mut remaining = Vec::new();
+        for standing in std::mem::take(&mut self.standing) {
+            let Some(reason) = &standing.condemned else {
+                remaining.push(standing);
+                continue;
+            };
+            let client = self.session.client();
+            ledger::note(client, standing.id, "dropping", Some(reason)).await?;
+            let index = standing.build.index();
+            match client.batch_execute(&format!("DROP INDEX CONCURRENTLY IF EXISTS {index}")).await {
+                Ok(()) => {
+                    ledger::note(client, standing.id, "dropped", Some(reason)).await?;
+                    report.tell(&index, "dropped", reason.clone(), Some(standing.bytes));
+                }
+                Err(error) => {
+                    tracing::debug!(index, %error, "not dropped yet");
+                    remaining.push(standing);
+                }
+            }
+        }
+        self.standing = remaining;
+        Ok(())
+    }
+
+    /// Why an index must go, by what others ran since it was built.
+    async fn harm(&mut self, number: usize, now: &HashMap<i64, Count>) -> Result<Option<String>, Error> {
+        let Some(standing) = self.standing.get(number) else { return Ok(None) };
+        let mut slow = Vec::new();
+        for (query, count) in now {
+            let (Some(history), since) =
+                (self.history.get(query), standing.since.get(query).copied().unwrap_or_default())
+            else {
+                continue;
+            };
+            let calls = count.calls.saturating_sub(since.calls);
+            if history.calls < CALLS || calls < CALLS {
+                continue;
+            }
+            #[expect(clippy::cast_precision_loss, reason = "calls")]
+            let (before, after) = (
+                history.milliseconds / history.calls as f64,
+                (count.milliseconds - since.milliseconds) / calls as f64,
+            );
+            if after > before * HARM_SHARE && after - before > HARM_MILLISECONDS {
+                slow.push((*query, before, after));
+            }
+        }
+        let build = standing.build.clone();
+        for (query, before, after) in slow {
+            if self.reads(query, &build.on()).await? && self.scans(&build).await? > 0 {
+                return Ok(Some(format!(
+                    "pg_stat_statements: statement {query} takes {after:.1} ms since it was built, {before:.1} ms before"
+                )));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn reads(&mut self, query: i64, table: &str) -> Result<bool, Error> {
+        if !self.tables.contains_key(&query) {
+            let text = "SELECT query FROM pg_stat_statements WHERE queryid = $1 LIMIT 1";
+            let row = self.session.client().query_opt(text, &[&query]).await?;
+            let text: Option<String> = row.map(|row| row.try_get(0)).transpose()?;
+            let analysis = analyze(self.catalog, &[text.as_deref().unwrap_or_default()]).pop();
+            let accesses =
+                analysis.and_then(Result::ok).map(|analysis| analysis.accesses).unwrap_or_default();
+            self.tables.insert(query, accesses.iter().map(|access| access.table.sql()).collect());
+        }
+        Ok(self.tables.get(&query).is_some_and(|tables| tables.contains(table)))
+    }
+
+    async fn scans(&self, build: &Build) -> Result<i64, Error> {
+        let scans =
+            "SELECT coalesce(max(idx_scan), 0) FROM pg_stat_user_indexes WHERE indexrelid = to_regclass($1)";
+        Ok(self.session.client().query_one(scans, &[&build.index()]).await?.try_get(0)?)
+    }
+
+    async fn counts(&self) -> Result<HashMap<i64, Count>, Error> {
+        if !self.counted {
+            return Ok(HashMap::new());
+        }
+        let counts = "SELECT queryid, sum(calls)::int8, sum(total_exec_time)::float8 FROM pg_stat_statements s \
+                      WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND queryid IS NOT NULL GROUP BY 1";
+        let mut all = HashMap::new();
+        for row in self.session.client().query(counts, &[]).await? {
+            all.insert(row.try_get(0)?, Count { calls: row.try_get(1)?, milliseconds: row.try_get(2)? });
+        }
+        Ok(all)
+    }
+
+    /// The fastest of some runs, read-only and rolled back; `None` when it cannot be run so.
+    async fn time(&self, query: &Query) -> Result<Option<f64>, Error> {
+        if query.parameters > 0 {
+            return Ok(None);
+        }
+        let client = self.session.client();
+        let mut fastest: Option<f64> = None;
+        for _ in 0..RUNS {
+            client
+                .batch_execute(&format!(
+                    "BEGIN READ ONLY; SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'"
+                ))
+                .await?;
+            let start = self.stopwatch.read();
+            let done = client.simple_query(&query.text).await;
+            let seconds = self.stopwatch.since(start);
+            if let Err(error) = &done
+                && error.is_closed()
+            {
+                return Ok(None);
+            }
+            client.batch_execute("ROLLBACK").await?;
+            if done.is_err() {
+                return Ok(None);
+            }
+            fastest = Some(fastest.map_or(seconds, |best| best.min(seconds)));
+            if seconds > LONG_SECONDS {
+                break;
+            }
+        }
+        Ok(fastest)
+    }
+
+    async fn plan(&self, query: &Query) -> Result<Vec<String>, Error> {
+        let statement = explain(query, self.catalog.version, "FORMAT TEXT");
+        let client = self.session.client();
+        let Ok(messages) = client.simple_query(&statement).await else {
+            client.batch_execute("DEALLOCATE ALL").await?;
+            return Ok(Vec::new());
+        };
+        let lines = messages.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        });
+        Ok(lines.collect())
+    }
+}
