@@ -10,7 +10,7 @@ BUILT = $(or $(CARGO_TARGET_DIR),target)/release/xtask
 BUILT_XTASK = $(if $(wildcard $(BUILT)),$(BUILT),$(XTASK))
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down token check test soak e2e bench corpus fuzz wasm build tools lint docs fmt clean-run cargo
+.PHONY: help run run-edge up down token check test soak e2e bench bench-edge corpus fuzz wasm npm bundle build tools lint docs fmt clean-run cargo
 .NOTPARALLEL:
 
 help: ## Print this
@@ -25,6 +25,9 @@ run: build ## Start everything in the foreground and print what to try; Ctrl-C s
 
 up: build ## The same in the background; returns when it is ready
 	@$(XTASK) up
+
+run-edge: cargo ## Run the example worker of plugins/edge in workerd and print what to try; Ctrl-C stops it
+	@$(XTASK) run-edge
 
 down: cargo ## Stop what `make up` started
 	@$(BUILT_XTASK) down
@@ -57,6 +60,9 @@ bench-database: cargo ## Advise on a workload, build it, measure: WORKLOAD=folde
 	@WORKLOAD='$(WORKLOAD)' BUDGET='$(BUDGET)' URL='$(URL)' SKIP='$(SKIP)' PROVE='$(PROVE)' \
 	  cargo run --quiet --release --example bench
 
+bench-edge: cargo ## Measure what the npm package takes of a request in workerd, beside plain JavaScript
+	@$(XTASK) bench-edge
+
 endurance: wasm ## Send REQUESTS (1,000,000), and those of KEYS (10,000,000) users, through a module: its memory must not grow
 	@REQUESTS=$(or $(REQUESTS),1000000) KEYS=$(or $(KEYS),10000000) cargo test --release --workspace --test wasm -- --nocapture \
 	  cost::memory_does_not_grow_with_requests cost::memory_does_not_grow_with_keys cost::a_worker_is_ready
@@ -70,6 +76,12 @@ fuzz: cargo ## Look for inputs that break a property: SECONDS=60 for each target
 
 wasm: cargo ## Build the modules into dist/ and print their sizes
 	@$(XTASK) wasm
+
+npm: cargo ## Build the npm package for JavaScript edges into dist/npm
+	@$(XTASK) npm
+
+bundle: cargo ## Write all that is published into dist/: modules, npm package, image layout, manifests; IMAGE=registry/name
+	@$(XTASK) bundle
 
 build: tools ## Build the companion and the module that `make run` needs
 	@echo "building; from nothing this takes some minutes"

@@ -142,9 +142,30 @@ impl Layout {
         built(program, "OpenBao", "make test")
     }
 
+    /// A registry for images, which tests start for themselves: what the variable `REGISTRY_SERVER` names, else what was
+    /// installed here.
+    ///
+    /// # Errors
+    /// When there is none; says how to get it.
+    pub fn registry(&self) -> Result<PathBuf> {
+        let own = std::env::var_os("REGISTRY_SERVER").filter(|value| !value.is_empty()).map(PathBuf::from);
+        let unpacked = self.tools().join("debian/usr/bin/docker-registry");
+        built(own.unwrap_or(unpacked), "a registry", "make test")
+    }
+
     /// Where [`crate::commands::install`] leaves Envoy.
     pub fn installed_envoy(&self) -> PathBuf {
         self.tools().join(format!("envoy-{ENVOY_VERSION}"))
+    }
+
+    /// The npm package.
+    pub fn npm_package(&self) -> PathBuf {
+        self.dist().join("npm")
+    }
+
+    /// What npm installed for building and testing that package.
+    pub fn node_packages(&self) -> PathBuf {
+        self.tools().join("edge/node_modules")
     }
 
     /// Envoy: what the variable `ENVOY` names, else what was installed here.

@@ -13,6 +13,7 @@ pub use audit::{AuditArgs, AuditCommand, Opening};
 pub use databases::{Allowed, DatabasesArgs};
 pub use export::ExportArgs;
 pub use keys::{KeysArgs, KeysCommand, Tenants};
+pub use push::{PushArgs, Shape};
 
 use crate::commands::database;
 use crate::http::access::Network;
@@ -24,8 +25,10 @@ mod audit;
 mod databases;
 mod export;
 mod keys;
+mod push;
 
 use audit::AUDIT_HELP;
+use push::PUSH_HELP;
 
 const START_HELP: &str = "\
 Start here:
@@ -150,6 +153,9 @@ pub enum Command {
     /// Read, prove and verify the audit trail
     #[command(after_help = AUDIT_HELP)]
     Audit(AuditArgs),
+    /// Push the module as an OCI image to a registry, from where meshes fetch it
+    #[command(after_help = PUSH_HELP)]
+    Push(PushArgs),
     /// Print the release
     Version,
 }

@@ -7,7 +7,9 @@ use super::status::Status;
 pub struct Profile {
     missing: &'static [&'static str],
     denied: &'static [&'static str],
+    forbidden: &'static [&'static str],
     string_properties: bool,
+    zero_creates: bool,
     ignores_pause: bool,
 }
 
@@ -35,6 +37,28 @@ const OPTIONAL: &[&str] = &[
     "proxy_get_log_level",
 ];
 
+/// What edges forbid that are made for short, stateless work: a module that calls it is stopped.
+const FORBIDDEN: &[&str] = &[
+    "proxy_set_tick_period_milliseconds",
+    "proxy_define_metric",
+    "proxy_increment_metric",
+    "proxy_record_metric",
+    "proxy_get_metric",
+    "proxy_get_shared_data",
+    "proxy_set_shared_data",
+    "proxy_register_shared_queue",
+    "proxy_resolve_shared_queue",
+    "proxy_enqueue_shared_queue",
+    "proxy_dequeue_shared_queue",
+    "proxy_http_call",
+    "proxy_grpc_call",
+    "proxy_grpc_stream",
+    "proxy_grpc_send",
+    "proxy_grpc_cancel",
+    "proxy_grpc_close",
+    "proxy_call_foreign_function",
+];
+
 impl Profile {
     /// Everything that Envoy offers, except gRPC.
     #[must_use]
@@ -48,16 +72,17 @@ impl Profile {
         Self { missing: OPTIONAL, ..Self::default() }
     }
 
-    /// A CDN's edge: restricted, and `Pause` counts for nothing.
+    /// A CDN's edge: timers, metrics, shared data, queues and calls are forbidden, and `Pause` counts for nothing.
     #[must_use]
     pub fn edge() -> Self {
-        Self { ignores_pause: true, ..Self::restricted() }
+        Self { forbidden: FORBIDDEN, ignores_pause: true, ..Self::default() }
     }
 
-    /// `ngx_wasm_module`: properties are strings, numbers included.
+    /// `ngx_wasm_module`: properties are strings, numbers included; version 0 of shared data means "must not exist", and
+    /// any other that it exists.
     #[must_use]
     pub fn nginx() -> Self {
-        Self { string_properties: true, ..Self::default() }
+        Self { string_properties: true, zero_creates: true, ..Self::default() }
     }
 
     /// Envoy whose capability restrictions deny these calls: they answer InternalFailure.
@@ -71,6 +96,14 @@ impl Profile {
             return Some(Status::Unimplemented);
         }
         self.denied.contains(&call).then_some(Status::InternalFailure)
+    }
+
+    pub(crate) fn forbids(&self, call: &str) -> bool {
+        self.forbidden.contains(&call)
+    }
+
+    pub(crate) fn zero_creates(&self) -> bool {
+        self.zero_creates
     }
 
     pub(crate) fn string_properties(&self) -> bool {

@@ -32,10 +32,26 @@ impl SharedData {
         {
             return Err(Status::CasMismatch);
         }
+        self.put(key, value);
+        Ok(())
+    }
+
+    /// Stores as `ngx_wasm_module` does: the version must be that of the stored value, and 0 when nothing is stored.
+    ///
+    /// # Errors
+    /// [`Status::CasMismatch`] when it is not.
+    pub fn store_exactly(&mut self, key: &[u8], value: &[u8], version: u32) -> Result<(), Status> {
+        if self.entries.get(key).map_or(0, |(_, current)| *current) != version {
+            return Err(Status::CasMismatch);
+        }
+        self.put(key, value);
+        Ok(())
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) {
         // Versions are common to all keys and start at 1.
         self.next_version = self.next_version.wrapping_add(1).max(1);
         self.entries.insert(key.to_vec(), (value.to_vec(), self.next_version));
-        Ok(())
     }
 
     /// All keys.
@@ -102,6 +118,17 @@ mod tests {
         assert_eq!(data.store(b"k", b"4", 0), Ok(()), "0 stores in any case");
         assert_eq!(data.load(b"k").map(|(value, _)| value), Ok(&b"4"[..]));
         assert_eq!((data.keys().len(), data.bytes()), (1, 2));
+    }
+
+    #[test]
+    fn versions_as_in_nginx() {
+        let mut data = SharedData::default();
+        assert_eq!(data.store_exactly(b"k", b"1", 77), Err(Status::CasMismatch), "nothing has version 77");
+        assert_eq!(data.store_exactly(b"k", b"1", 0), Ok(()));
+        assert_eq!(data.store_exactly(b"k", b"2", 0), Err(Status::CasMismatch), "it exists");
+        let (_, first) = data.load(b"k").unwrap();
+        assert_eq!(data.store_exactly(b"k", b"2", first), Ok(()));
+        assert_eq!(data.load(b"k").map(|(value, _)| value), Ok(&b"2"[..]));
     }
 
     #[test]

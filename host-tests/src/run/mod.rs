@@ -61,7 +61,8 @@ pub fn replay(case: &Case, host: &mut dyn CaseHost) -> Result<Vec<Observed>, Str
 }
 
 /// The request as the module gets to see it: headers, and the body's pieces.
-fn edge_request(request: &RequestWire, source: &str) -> (HeaderMap, Vec<Vec<u8>>) {
+#[must_use]
+pub fn edge_request(request: &RequestWire, source: &str) -> (HeaderMap, Vec<Vec<u8>>) {
     let wire = request.wire();
     let mut headers = HeaderMap::new()
         .with(":authority", &request.host)
@@ -90,7 +91,8 @@ fn edge_request(request: &RequestWire, source: &str) -> (HeaderMap, Vec<Vec<u8>>
 }
 
 /// The application's answer as the module gets to see it.
-fn upstream_answer(upstream: &UpstreamWire) -> HeaderMap {
+#[must_use]
+pub fn upstream_answer(upstream: &UpstreamWire) -> HeaderMap {
     let mut headers = HeaderMap::new().with(":status", upstream.status.to_string());
     for (name, value) in upstream.wire_headers() {
         headers.add(name, value);

@@ -69,8 +69,20 @@ impl Wasm {
     /// # Errors
     /// When it traps or refuses the configuration.
     pub fn start(module: &Module, configuration: &[u8], facts: &case::Facts) -> Result<Self, HostError> {
+        Self::start_on(options(), module, configuration, facts)
+    }
+
+    /// The same on a host that is set up in another way.
+    ///
+    /// # Errors
+    /// When it traps or refuses the configuration.
+    pub fn start_on(
+        mut options: Options,
+        module: &Module,
+        configuration: &[u8],
+        facts: &case::Facts,
+    ) -> Result<Self, HostError> {
         let process = Process::new(1);
-        let mut options = options();
         if !facts.holds_headers {
             options.environment.retain(|(name, _)| name != "PORTCULLIS_HOLD_HEADERS");
             options.holds_headers = false;

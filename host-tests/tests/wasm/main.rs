@@ -8,8 +8,10 @@
 )]
 
 mod bad_input;
+mod bundle;
 mod cost;
 mod delivery;
+mod edge;
 mod flow;
 mod fuzz;
 mod hostile;
@@ -18,6 +20,7 @@ mod linear;
 mod primitives;
 mod profiles;
 mod replay;
+mod restricted;
 mod strict;
 mod support;
 mod workers;

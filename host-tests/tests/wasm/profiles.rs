@@ -6,7 +6,7 @@ use portcullis_host_tests::{
 };
 use serde_json::{Value, json};
 
-use super::support::{exchange, log, portcullis, status, status_of, worker, worker_with};
+use super::support::{exchange, log, portcullis, restricted, status, status_of, worker, worker_with};
 
 fn on(profile: Profile) -> Options {
     Options { profile, ..run::options() }
@@ -22,9 +22,9 @@ fn login() -> Request {
 
 #[test]
 fn a_host_with_nothing_optional_still_gets_decisions() {
-    for profile in [Profile::restricted(), Profile::edge()] {
+    for (profile, module) in [(Profile::restricted(), portcullis()), (Profile::edge(), restricted())] {
         let process = Process::new(1);
-        let mut vm = worker_with(&process, &on(profile), &json!({}));
+        let mut vm = Vm::serve(module, &process, &on(profile), b"{}").unwrap();
         let outcome = exchange(&mut vm, &Request::new("GET", "/"));
         assert_eq!(status(&outcome), Some(200));
         assert_eq!(outcome.downstream.headers.unwrap().first("x-frame-options"), Some(&b"DENY"[..]));

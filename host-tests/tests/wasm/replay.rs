@@ -14,7 +14,7 @@ use xtask::layout::Layout;
 
 use super::support::{portcullis, sealing, single};
 
-fn files() -> Vec<CaseFile> {
+pub(super) fn files() -> Vec<CaseFile> {
     let files = case::all(Layout::of_this_checkout().root()).unwrap_or_else(|error| panic!("{error}"));
     assert!(!files.is_empty(), "there are no cases");
     files
@@ -173,7 +173,7 @@ fn same(case: &Case, mut native: Native, mut wasm: Wasm) -> Result<(), String> {
 }
 
 /// What is compared, in a form that can be shown.
-struct Comparable {
+pub(super) struct Comparable {
     status: Option<u16>,
     headers: Vec<(String, String)>,
     body: String,
@@ -184,7 +184,7 @@ struct Comparable {
 }
 
 impl Comparable {
-    fn differences(&self, wasm: &Self) -> Vec<String> {
+    pub(super) fn differences(&self, wasm: &Self) -> Vec<String> {
         let mut found = Vec::new();
         let mut compare = |what: &str, native: String, wasm: String| {
             if native != wasm {
@@ -204,7 +204,7 @@ impl Comparable {
 }
 
 /// Without what is drawn at random, and what only a delivery adds.
-fn comparable(seen: &Observed) -> Comparable {
+pub(super) fn comparable(seen: &Observed) -> Comparable {
     let id = seen.headers.first("x-request-id").map(|id| String::from_utf8_lossy(id).into_owned());
     let id = id.filter(|id| !id.is_empty()).unwrap_or_else(|| "\0".to_owned());
     let nonce = Regex::new("[A-Za-z0-9+/]{22}==").unwrap();

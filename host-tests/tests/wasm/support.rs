@@ -32,6 +32,17 @@ pub fn panicking() -> &'static Module {
     })
 }
 
+/// The module for hosts that forbid what is optional.
+pub fn restricted() -> &'static Module {
+    static MODULE: OnceLock<Module> = OnceLock::new();
+    MODULE.get_or_init(|| load(&restricted_file()))
+}
+
+/// Its file.
+pub fn restricted_file() -> std::path::PathBuf {
+    Layout::of_this_checkout().policy_module("restricted").unwrap_or_else(|error| panic!("{error}"))
+}
+
 /// The module with one policy.
 pub fn single(policy: &str) -> Module {
     load(&Layout::of_this_checkout().policy_module(policy).unwrap_or_else(|error| panic!("{error}")))

@@ -34,7 +34,9 @@ pub fn all(layout: &Layout) -> Result<()> {
 /// # Errors
 /// As each of them.
 pub fn for_tests(layout: &Layout) -> Result<()> {
-    for install in [all, test_packages, postgres, hypopg, redis, scanners, manifests, browser] {
+    for install in
+        [all, test_packages, postgres, hypopg, redis, registry, scanners, manifests, edge_runtimes, browser]
+    {
         install(layout)?;
     }
     Ok(())
@@ -113,6 +115,14 @@ pub fn manifests(layout: &Layout) -> Result<()> {
     npm_ci(layout, &layout.root().join("tests/manifests"), &layout.tools().join("manifests"))
 }
 
+/// The JavaScript runtimes in which the npm package is tested, into `.tools/edge`, in the versions that `plugins/edge/tests` pins.
+///
+/// # Errors
+/// When PyPI or npm's registry cannot be reached.
+pub fn edge_runtimes(layout: &Layout) -> Result<()> {
+    npm_ci(layout, &layout.root().join("plugins/edge/tests"), &layout.tools().join("edge"))
+}
+
 /// Installs what `from/package-lock.json` pins into `folder`; nothing of it is run.
 fn npm_ci(layout: &Layout, from: &Path, folder: &Path) -> Result<()> {
     let (lock, installed) = (from.join("package-lock.json"), folder.join("package-lock.json"));
@@ -185,18 +195,26 @@ fn pip_install(venv: &Path, package: &str, or: &str) -> Result<()> {
 /// # Errors
 /// When it is missing and cannot be installed.
 pub fn wasm_target(layout: &Layout) -> Result<()> {
+    rust_target(layout, WASM_TARGET)
+}
+
+/// A target of the Rust toolchain.
+///
+/// # Errors
+/// When it is missing and cannot be installed.
+pub fn rust_target(layout: &Layout, target: &str) -> Result<()> {
     let rustc = Command::new("rustc").args(["--print", "sysroot"]).current_dir(layout.root()).output();
     let sysroot = rustc.context("rustc does not run: install Rust from https://rustup.rs")?.stdout;
     let library =
-        PathBuf::from(String::from_utf8(sysroot)?.trim()).join("lib/rustlib").join(WASM_TARGET).join("lib");
+        PathBuf::from(String::from_utf8(sysroot)?.trim()).join("lib/rustlib").join(target).join("lib");
     if library.is_dir() {
         return Ok(());
     }
-    println!("installing the Rust target {WASM_TARGET}");
+    println!("installing the Rust target {target}");
     succeed(
-        Command::new("rustup").args(["target", "add", WASM_TARGET]).current_dir(layout.root()),
+        Command::new("rustup").args(["target", "add", target]).current_dir(layout.root()),
         &format!(
-            "the Rust target {WASM_TARGET} is needed: check the network and run `rustup target add {WASM_TARGET}` \
+            "the Rust target {target} is needed: check the network and run `rustup target add {target}` \
              (without rustup, install Rust from https://rustup.rs)"
         ),
     )
@@ -276,6 +294,19 @@ pub fn redis(layout: &Layout) -> Result<()> {
     }
     let without = ["perl", "systemd", "sysvinit", "lsb-base", "elogind"];
     debian::unpack(layout, "redis-server", &without, &layout.tools().join("debian"))
+}
+
+/// A registry for images, which tests start for themselves. Not needed to run.
+///
+/// # Errors
+/// When it is not there and cannot be had from Debian's archive.
+pub fn registry(layout: &Layout) -> Result<()> {
+    if layout.registry().is_ok() {
+        return Ok(());
+    }
+    let without = ["adduser", "passwd", "perl", "debconf", "init-system", "sysvinit", "lsb-base", "systemd"];
+    debian::unpack(layout, "docker-registry", &without, &layout.tools().join("debian"))?;
+    layout.registry().map(drop)
 }
 
 /// Chromium without windows, which tests start for themselves: some 270 MB, in a folder of its own, because servers copy theirs.

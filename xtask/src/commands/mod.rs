@@ -1,8 +1,10 @@
 //! The subcommands, as the Makefile calls them.
 
 pub mod bench;
+pub mod bundle;
 pub mod debian;
 pub mod docs;
+pub mod edge;
 pub mod fuzz;
 pub mod install;
 pub mod stack;
@@ -61,6 +63,14 @@ enum Command {
     Install(InstallArgs),
     /// Build the modules into dist/
     Wasm(WasmArgs),
+    /// Build the npm package for JavaScript edges into dist/npm
+    Npm,
+    /// Run the example worker of plugins/edge in workerd, until Ctrl-C
+    RunEdge,
+    /// Measure what the npm package takes of a request in workerd
+    BenchEdge,
+    /// Write all that is published into dist/: modules, npm package, image layout, manifests, bill of materials, sums
+    Bundle(BundleArgs),
     /// Install and build what the tests need, run all of them, and count them
     Test,
     /// Measure what Portcullis adds to a request
@@ -163,6 +173,13 @@ struct WasmArgs {
 }
 
 #[derive(Debug, Args)]
+struct BundleArgs {
+    /// The name under which the image will be pushed, without a tag
+    #[arg(long, env = "IMAGE", default_value = "registry.example.com/portcullis/portcullis")]
+    image: String,
+}
+
+#[derive(Debug, Args)]
 struct BenchArgs {
     /// Handed on to the benchmark: see `make bench ARGS=--help`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -203,6 +220,10 @@ impl Cli {
             Command::Install(args) if args.wasm_target_only => install::wasm_target(&layout),
             Command::Install(args) if args.for_tests => install::for_tests(&layout),
             Command::Install(_) => install::all(&layout),
+            Command::Npm => edge::build(&layout),
+            Command::RunEdge => edge::example(&layout),
+            Command::BenchEdge => edge::bench(&layout),
+            Command::Bundle(args) => bundle::run(&layout, &args.image),
             Command::Wasm(args) => {
                 let which = wasm::Which::new(args.whole_only, args.for_tests);
                 wasm::build(&layout, which).and_then(|()| match which {

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::{cargo, install, succeed, wasm};
+use super::{cargo, edge, install, succeed, wasm};
 use crate::{clock::Deadline, layout::Layout};
 
 /// Everything. The last line is the count; answers whether all passed.
@@ -21,6 +21,7 @@ pub fn all(layout: &Layout) -> Result<bool> {
     install::for_tests(layout)?;
     step(&watch, "building the modules");
     wasm::build(layout, wasm::Which::ForTests)?;
+    edge::build(layout)?;
     step(&watch, "building programs and tests");
     super::vendor::charts(layout)?;
     // In one go and with the profile that users run: dependencies are compiled once.

@@ -1,5 +1,5 @@
 //! Builds the modules into `dist/`: one with the whole chain, one per policy from the same code, and for tests one that
-//! can be made to panic.
+//! can be made to panic. From the whole one comes another for hosts that forbid what is optional.
 //!
 //! They differ in cargo features alone. Cargo keeps one result per crate and profile; so building them one after the
 //! other makes it link each of them every time. What they are built from is remembered here instead, and what has not
@@ -74,6 +74,9 @@ const SEALS: Module = Module {
     built: BUILT,
     features: &["--features", "seal"],
 };
+/// The whole chain for hosts that refuse modules which ask for timers, metrics, shared data or calls: those calls answer
+/// "unimplemented" within the module, as such a host's would.
+const RESTRICTED: &str = "portcullis-restricted.wasm";
 const PANICS: Module = Module {
     file: "test/portcullis-panic.wasm",
     package: PACKAGE,
@@ -129,15 +132,27 @@ impl Which {
 pub fn build(layout: &Layout, which: Which) -> Result<()> {
     super::install::wasm_target(layout)?;
     let sources = Sources::read(layout)?;
+    build_modules(layout, which, &sources)?;
+    if which != Which::Whole {
+        let target = layout.dist().join(RESTRICTED);
+        sources.unless_built(layout, &[], &target, || restrict(layout, &target))?;
+        println!("{:>9} bytes  {}", size(&target)?, shown(layout, &target));
+    }
+    Ok(())
+}
+
+/// The files that are released, by name.
+pub(super) fn released() -> Vec<&'static str> {
+    let modules = Which::Released.modules().into_iter().map(|module| module.file);
+    let mut files: Vec<_> = modules.chain([RESTRICTED]).collect();
+    files.sort_unstable();
+    files
+}
+
+fn build_modules(layout: &Layout, which: Which, sources: &Sources) -> Result<()> {
     for module in which.modules() {
         let target = layout.dist().join(module.file);
-        let mark = layout.target().join("dist-marks").join(module.file.replace('/', "-"));
-        let wanted = sources.with(&module, &target);
-        if fs::read_to_string(&mark).ok() != Some(wanted) || !target.is_file() {
-            build_one(layout, &module, &target)?;
-            // The mark holds what was built, the file's own content included: a file that somebody changed is built anew.
-            write(&mark, sources.with(&module, &target).as_bytes())?;
-        }
+        sources.unless_built(layout, module.features, &target, || build_one(layout, &module, &target))?;
         println!("{:>9} bytes  {}", size(&target)?, shown(layout, &target));
     }
     Ok(())
@@ -173,16 +188,47 @@ fn build_one(layout: &Layout, module: &Module, target: &Path) -> Result<()> {
         module.package,
     ]);
     command.args(module.features);
+    without_paths(layout, &mut command);
     super::succeed(&mut command, &format!("{} is not built: see above", module.file))?;
     let built = layout.target().join(WASM_TARGET).join("wasm").join(module.built);
-    let built = if [WHOLE, SEALS].contains(module) { optimized(layout, &built)? } else { built };
+    // What is tested alone need not be small.
+    let built = if module.file.starts_with("test/") {
+        built
+    } else {
+        let smaller = built.with_extension("smaller.wasm");
+        optimize(layout, &built, &smaller)?;
+        smaller
+    };
     let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
     // What has not changed keeps its time, for those who watch it.
     if fs::read(target).ok().as_ref() == Some(&bytes) { Ok(()) } else { write(target, &bytes) }
 }
 
-/// The module, made smaller by Binaryen. Debian's is too old to be trusted with what Rust makes.
-fn optimized(layout: &Layout, built: &Path) -> Result<PathBuf> {
+/// Makes the compiler name sources by where they lie in this checkout and in cargo's home: the texts of panics would else tell
+/// the folders of the machine, and the same sources would give other bytes elsewhere.
+pub(super) fn without_paths(layout: &Layout, command: &mut Command) {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    let own = std::env::var("RUSTFLAGS").unwrap_or_default();
+    let mut flags: Vec<String> = own.split_whitespace().map(str::to_owned).collect();
+    flags.extend(home.map(|home| format!("--remap-path-prefix={}=/cargo", home.display())));
+    flags.push(format!("--remap-path-prefix={}=/portcullis", layout.root().display()));
+    // Parts are separated by a character that no path holds.
+    command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+}
+
+/// The whole module, with what is optional answered within.
+fn restrict(layout: &Layout, target: &Path) -> Result<()> {
+    println!("building {}", shown(layout, target));
+    let whole = layout.module()?;
+    let mut link = cargo(layout);
+    link.args(["run", "--quiet", "--release", "--bin", "portcullis-link", "--", "restrict"]);
+    super::succeed(link.arg(whole).arg(target), &format!("{RESTRICTED} is not made: see above"))?;
+    optimize(layout, target, target)
+}
+
+/// Makes a module smaller, by Binaryen. Debian's is too old to be trusted with what Rust makes.
+pub(super) fn optimize(layout: &Layout, built: &Path, smaller: &Path) -> Result<()> {
     /// What Rust's target uses of WebAssembly.
     const FEATURES: [&str; 6] = [
         "--enable-bulk-memory",
@@ -192,15 +238,15 @@ fn optimized(layout: &Layout, built: &Path) -> Result<PathBuf> {
         "--enable-reference-types",
         "--enable-sign-ext",
     ];
-    let (optimizer, smaller) = (super::install::optimizer(layout)?, built.with_extension("smaller.wasm"));
+    let optimizer = super::install::optimizer(layout)?;
     let mut command = Command::new(super::install::node(layout)?);
-    command.arg(optimizer).arg("-Oz").args(FEATURES).arg(built).arg("-o").arg(&smaller);
-    super::succeed(&mut command, "the module could not be made smaller: see above")?;
-    Ok(smaller)
+    command.arg(optimizer).args(["-Oz", "--strip-debug", "--strip-producers"]).args(FEATURES);
+    command.arg(built).arg("-o").arg(smaller);
+    super::succeed(&mut command, "the module could not be made smaller: see above")
 }
 
 /// Writes a file, all or nothing: a proxy may be reading it.
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let said = || format!("cannot write {}", path.display());
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).with_context(said)?;
@@ -219,10 +265,10 @@ fn shown(layout: &Layout, path: &Path) -> String {
 }
 
 /// Everything that modules are built from, as one number.
-struct Sources(u64);
+pub(super) struct Sources(u64);
 
 impl Sources {
-    fn read(layout: &Layout) -> Result<Self> {
+    pub(super) fn read(layout: &Layout) -> Result<Self> {
         let root = layout.root();
         let mut files: Vec<PathBuf> =
             ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", ".cargo/config.toml"]
@@ -243,9 +289,27 @@ impl Sources {
         Ok(Self(hasher.finish()))
     }
 
-    fn with(&self, module: &Module, target: &Path) -> String {
+    /// Builds a file of `dist/`, unless what it is made of and the file itself are what they were.
+    pub(super) fn unless_built(
+        &self,
+        layout: &Layout,
+        features: &[&str],
+        target: &Path,
+        build: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let name = target.strip_prefix(layout.dist()).unwrap_or(target).to_string_lossy().replace('/', "-");
+        let mark = layout.target().join("dist-marks").join(name);
+        if fs::read_to_string(&mark).ok() == Some(self.with(features, target)) && target.is_file() {
+            return Ok(());
+        }
+        build()?;
+        // The mark holds what was built, the file's own content included: a file that somebody changed is built anew.
+        write(&mark, self.with(features, target).as_bytes())
+    }
+
+    fn with(&self, features: &[&str], target: &Path) -> String {
         let mut hasher = DefaultHasher::new();
-        (self.0, module.features, fs::read(target).ok()).hash(&mut hasher);
+        (self.0, features, fs::read(target).ok()).hash(&mut hasher);
         format!("{:016x}\n", hasher.finish())
     }
 }
@@ -274,10 +338,10 @@ mod tests {
         write(&source, b"one").unwrap();
         let layout = Layout::at(folder.path());
         let target = folder.path().join("x.wasm");
-        let mark = || Sources::read(&layout).unwrap().with(&WHOLE, &target);
+        let mark = || Sources::read(&layout).unwrap().with(WHOLE.features, &target);
         let first = mark();
         assert_eq!(first, mark());
-        assert_ne!(first, Sources::read(&layout).unwrap().with(&PANICS, &target));
+        assert_ne!(first, Sources::read(&layout).unwrap().with(PANICS.features, &target));
         write(&source, b"two").unwrap();
         let second = mark();
         assert_ne!(first, second);

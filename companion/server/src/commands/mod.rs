@@ -7,6 +7,7 @@ pub mod database;
 pub mod inspect;
 pub mod keys;
 pub mod migrate;
+pub mod push;
 pub mod serve;
 pub mod tenant;
 pub mod token;
@@ -30,6 +31,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Migrate(args) => migrate::run(&args),
         Command::Backup(args) => backup::backup(&args),
         Command::Restore(args) => backup::restore(&args),
+        Command::Push(args) => push::run(&args),
         Command::Audit(args) => return audit::run(&args),
         Command::Version => print(&format!("portcullis {}", env!("CARGO_PKG_VERSION"))),
     };

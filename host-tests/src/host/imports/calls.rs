@@ -81,7 +81,11 @@ fn link_shared(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             let (key, value) = (guest.bytes(key, key_size)?, guest.bytes(value, value_size)?);
             let process = guest.process();
             process.another_thread();
-            process.with_shared(|shared| shared.store(&key, &value, version))?;
+            let zero_creates = guest.state().options.profile.zero_creates();
+            process.with_shared(|shared| match zero_creates {
+                true => shared.store_exactly(&key, &value, version),
+                false => shared.store(&key, &value, version),
+            })?;
             Ok(())
         }
         proxy_register_shared_queue(guest, name: u32, name_size: u32, queue: u32) {

@@ -27,6 +27,9 @@ fn host_call(
     name: &'static str,
     work: impl FnOnce(&mut Guest<'_, '_>) -> Done,
 ) -> wasmtime::Result<u32> {
+    if caller.data().options.profile.forbids(name) {
+        return Err(wasmtime::Error::msg(format!("{name}: this host forbids it")));
+    }
     let mut guest = match Guest::enter(caller, name) {
         Ok(guest) => guest,
         Err(status) => return Ok(status as u32),

@@ -1,0 +1,35 @@
+//! Random bits, from the platform's generator, a pool at a time: a call costs more than the bits.
+//!
+//! Nothing is drawn before the first request: at Cloudflare a module may not draw while it is loaded.
+
+use std::cell::RefCell;
+
+use wasm_bindgen::prelude::*;
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_namespace = crypto, js_name = getRandomValues, catch)]
+    fn fill(bytes: &mut [u8]) -> Result<JsValue, JsValue>;
+}
+
+/// Bytes of a pool.
+const POOL: usize = 1024;
+
+/// A pool.
+#[derive(Default)]
+pub struct Entropy(RefCell<Vec<u8>>);
+
+impl Entropy {
+    /// Fresh bits. A platform that refuses them gives zeros: names are then not unique, and no key is made of them.
+    pub fn draw(&self) -> u64 {
+        let mut pool = self.0.borrow_mut();
+        if pool.len() < 8 {
+            let mut fresh = vec![0; POOL];
+            drop(fill(&mut fresh));
+            *pool = fresh;
+        }
+        let rest = pool.len().saturating_sub(8);
+        let eight = pool.split_off(rest);
+        eight.as_slice().try_into().map(u64::from_le_bytes).unwrap_or_default()
+    }
+}

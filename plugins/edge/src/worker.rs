@@ -1,0 +1,164 @@
+//! What one isolate keeps: the chain, its slots, its counters and its records.
+
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
+
+use portcullis_chain::Chain;
+use portcullis_policy::{LocalSlots, Metric, Moment, SharedState, limits};
+use serde_json::{Map, Value};
+
+use crate::entropy::Entropy;
+#[cfg(feature = "audit")]
+use crate::records::Records;
+
+/// What the adapter counts by itself.
+pub const UNSAFE_VALUES: Metric = Metric {
+    name: "portcullis_unsafe_header_values_total",
+    help: "Header values with CR, LF or NUL that were not set.",
+};
+/// Records for which there is no sink.
+pub const UNDELIVERED: Metric = Metric {
+    name: "portcullis_audit_undelivered_total",
+    help: "Audit records that nobody takes: no sink is configured.",
+};
+/// What a response counts and another isolate outran.
+pub const STORE_CONFLICTS: Metric = Metric {
+    name: "portcullis_store_conflicts_total",
+    help: "Events after the request whose counts were lost, because the store was away or another isolate stored first.",
+};
+
+/// An isolate's worker.
+pub struct Worker {
+    /// The compiled configuration.
+    pub chain: Chain,
+    /// Slots lie in a store outside.
+    pub stored: bool,
+    warnings: String,
+    environment: Rc<Value>,
+    #[cfg_attr(not(feature = "audit"), allow(dead_code, reason = "there are no records"))]
+    audited: bool,
+    slots: RefCell<Option<LocalSlots>>,
+    entropy: Entropy,
+    counters: RefCell<BTreeMap<&'static str, u64>>,
+    named: RefCell<BTreeMap<Rc<str>, u64>>,
+    #[cfg(feature = "audit")]
+    records: RefCell<Option<Records>>,
+}
+
+impl Worker {
+    /// Compiles a configuration; the problems, a line each.
+    pub fn new(configuration: &[u8], environment: &str, stored: bool, audited: bool) -> Result<Self, String> {
+        let environment: Value = match environment {
+            "" => Value::Null,
+            text => serde_json::from_str(text).map_err(|error| format!("environment: {error}"))?,
+        };
+        let (chain, warnings) = Chain::from_json(configuration).map_err(|errors| errors.to_string())?;
+        let mut counters: BTreeMap<&'static str, u64> =
+            portcullis_chain::metrics().into_iter().map(|metric| (metric.name, 0)).collect();
+        for metric in [UNSAFE_VALUES, UNDELIVERED, STORE_CONFLICTS] {
+            counters.insert(metric.name, 0);
+        }
+        Ok(Self {
+            chain,
+            stored,
+            warnings: warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+            environment: Rc::new(environment),
+            audited,
+            slots: RefCell::default(),
+            entropy: Entropy::default(),
+            counters: RefCell::new(counters),
+            named: RefCell::default(),
+            #[cfg(feature = "audit")]
+            records: RefCell::default(),
+        })
+    }
+
+    /// What is odd about the configuration, a line each.
+    pub fn warnings(&self) -> &str {
+        &self.warnings
+    }
+
+    /// Where secrets stand.
+    pub const fn environment(&self) -> &Rc<Value> {
+        &self.environment
+    }
+
+    /// All counters, a JSON object.
+    pub fn metrics(&self) -> String {
+        #[cfg(feature = "audit")]
+        self.tally();
+        let counters = self.counters.borrow();
+        let named = self.named.borrow();
+        let plain = counters.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value)));
+        let named = named.iter().map(|(name, value)| (name.to_string(), Value::from(*value)));
+        Value::Object(plain.chain(named).collect::<Map<_, _>>()).to_string()
+    }
+
+    /// Counts.
+    pub fn count(&self, metric: &Metric, by: u64) {
+        let mut counters = self.counters.borrow_mut();
+        let counter = counters.entry(metric.name).or_default();
+        *counter = counter.saturating_add(by);
+    }
+
+    /// Counts under a name of the configuration's; no more names than [`limits::NAMED_COUNTERS`].
+    pub fn count_named(&self, name: Rc<str>, by: u64) {
+        let mut named = self.named.borrow_mut();
+        if named.len() < limits::NAMED_COUNTERS || named.contains_key(&name) {
+            let counter = named.entry(name).or_default();
+            *counter = counter.saturating_add(by);
+        }
+    }
+
+    /// The moment of an event, from JavaScript's milliseconds.
+    pub fn moment(&self, now: f64, wall: f64) -> Moment {
+        Moment {
+            now: Duration::from_nanos((now * 1e6) as u64),
+            wall_ns: (wall * 1e6) as u64,
+            random: [self.entropy.draw(), self.entropy.draw()],
+        }
+    }
+
+    /// Lends the isolate's own slots.
+    pub fn with_slots(&self, work: impl FnOnce(&mut dyn SharedState)) {
+        let mut slots = self.slots.borrow_mut();
+        work(slots.get_or_insert_with(|| LocalSlots::new(self.entropy.draw())));
+    }
+}
+
+/// Audit records.
+#[cfg(feature = "audit")]
+impl Worker {
+    /// A finished record.
+    pub fn record(&self, text: &[u8], moment: Moment) {
+        let Some(audit) = self.chain.audit().filter(|_| self.audited) else {
+            self.count(&UNDELIVERED, 1);
+            return;
+        };
+        let mut records = self.records.borrow_mut();
+        records.get_or_insert_with(|| Records::new(audit.limits(), self.entropy.draw())).push(text, moment);
+    }
+
+    /// The records that are to leave now.
+    pub fn batch(&self, moment: Moment) -> Option<Vec<u8>> {
+        self.records.borrow_mut().as_mut()?.batch(moment)
+    }
+
+    /// What became of them.
+    pub fn delivered(&self, status: u16, body: &[u8], moment: Moment) {
+        if let Some(records) = self.records.borrow_mut().as_mut() {
+            records.delivered(status, body, moment);
+        }
+    }
+
+    /// Records that wait.
+    pub fn waiting(&self) -> u64 {
+        self.records.borrow().as_ref().map_or(0, Records::waiting)
+    }
+
+    fn tally(&self) {
+        let mut records = self.records.borrow_mut();
+        for (metric, by) in records.as_mut().into_iter().flat_map(Records::tally) {
+            self.count(metric, by);
+        }
+    }
+}

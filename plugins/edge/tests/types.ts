@@ -1,0 +1,16 @@
+// Compiled, never run: that the types fit what users write.
+import { Hono } from "hono";
+import { MemoryStore, Portcullis, withPortcullis, type Options } from "@portcullis/edge";
+import { withPortcullis as light } from "@portcullis/edge/light";
+import { portcullis } from "@portcullis/edge/hono";
+
+const options: Options = { store: new MemoryStore(), audit: { url: "https://companion.test", token: "t" }, environment: { KEY: "k" } };
+type Env = { NAME: string };
+export default {
+  fetch: withPortcullis((request: Request, env: Env) => new Response(env.NAME + request.url), { headers: { profile: "web" } }, options),
+};
+export const guarded: (request: Request) => Promise<Response> = light(() => new Response(), "{}");
+export const counted: Record<string, number> = new Portcullis().metrics();
+new Hono().use(portcullis({}, options));
+// @ts-expect-error a store must load and store
+withPortcullis(() => new Response(), {}, { store: {} });
