@@ -13,7 +13,7 @@
 //! | response headers | all headers; the clock; one per header that is set or removed |
 //! | log | the clock; for a stream of which nothing else was seen, also its headers, status, details and duration |
 //!
-//! Where neither headers, access, limits nor audit run, nobody hears of the response: then the rest is one header that is set.
+//! Where no policy hears of responses (sanitize alone does not), the rest is one header that is set.
 //! The client's address is asked for where a policy reads it, or where nothing else names the user.
 //! Each further fact that the configuration asks for (a claim, a filter's mark, a route's name) is one more property.
 //! Counters and records go out on ticks, every 500 ms, or when a batch is full.
