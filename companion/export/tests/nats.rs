@@ -1,6 +1,11 @@
 //! JetStream on a real NATS server.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::type_complexity,
+    reason = "tests wait, and remember what they saw"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

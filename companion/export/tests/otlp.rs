@@ -1,6 +1,11 @@
 //! OTLP against a server; what arrives there is also decoded by the published schema, in Python.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::type_complexity,
+    reason = "tests wait, and remember what they saw"
+)]
 
 use std::io::Write;
 use std::process::{Command, Stdio};
