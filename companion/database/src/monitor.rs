@@ -5,6 +5,7 @@
 //! in between (counts that fell begin anew), thousands of statements (the [`MOST`] that took most time are looked at).
 //! Not against: statements that the server itself forgets between two looks (`pg_stat_statements.max`).
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -150,8 +151,8 @@ impl Windows {
         }
         self.past.retain(|key, _| now.statements.contains_key(key));
         self.last = Some(now);
-        seen.slow.sort_by(|a, b| b.took.cmp(&a.took));
-        seen.slower.sort_by(|a, b| b.now.cmp(&a.now));
+        seen.slow.sort_by_key(|slow| Reverse(slow.took));
+        seen.slower.sort_by_key(|slower| Reverse(slower.now));
         seen
     }
 
