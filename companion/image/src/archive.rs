@@ -17,6 +17,8 @@ pub(crate) fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
         let mut header = tar::Header::new_ustar();
         header.set_size(u64::try_from(content.len()).unwrap_or(u64::MAX));
         header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
         header.set_entry_type(tar::EntryType::Regular);
         // Into a Vec, which never fails; names are our own and short.
         let written = builder.append_data(&mut header, name, *content);

@@ -335,6 +335,7 @@ mod tests {
     fn a_change_of_source_features_or_result_is_seen() {
         let folder = tempfile::tempdir().unwrap();
         let source = folder.path().join("plugins/x/src/lib.rs");
+        write(&folder.path().join("host-tests/primitives/src/lib.rs"), b"").unwrap();
         write(&source, b"one").unwrap();
         let layout = Layout::at(folder.path());
         let target = folder.path().join("x.wasm");

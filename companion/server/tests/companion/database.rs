@@ -123,7 +123,7 @@ fn settings_and_slow_statements_are_told() {
         &url,
         &[
             "CREATE EXTENSION pg_stat_statements",
-            "SELECT count(*) FROM visits, pg_sleep(0.05) WHERE note = 'secret'",
+            "SELECT count(*), pg_sleep(0.05) FROM visits WHERE note = 'secret'",
         ],
     );
     let told: Value = serde_json::from_str(&succeeds(&output(here, &slow))).unwrap();

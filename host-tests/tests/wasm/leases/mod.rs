@@ -20,7 +20,7 @@ use portcullis_limits::{
 };
 use serde_json::{Value, json};
 
-use super::support::{log, status_of, worker, worker_with};
+use super::support::{log, portcullis, restricted, status_of, worker, worker_with};
 
 /// The companion: its clock is the tests'.
 struct Companion {
@@ -413,10 +413,10 @@ fn a_request_whose_body_can_be_kept_no_longer_does_not_wait() {
 
 #[test]
 fn a_host_that_cannot_call_limits_each_process_and_says_so_once() {
-    for profile in [Profile::restricted(), Profile::edge()] {
+    for (module, profile) in [(portcullis(), Profile::restricted()), (restricted(), Profile::edge())] {
         let process = Process::new(1);
         let options = Options { profile, ..run::options() };
-        let mut vm = worker_with(&process, &options, &hourly(3));
+        let mut vm = Vm::serve(module, &process, &options, hourly(3).to_string().as_bytes()).unwrap();
         let ask = || Request::new("GET", "/").with("x-tenant-id", "acme");
         let statuses: Vec<_> = (0..5).filter_map(|_| status_of(&mut vm, &ask())).collect();
         assert_eq!(statuses, [200, 200, 200, 429, 429]);

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 
 fn keyring() -> Keyring {
-    let root = RootKey::new(&[7; 32]).unwrap();
+    let root = RootKey::new(b"0123456789abcdef0123456789abcdef").unwrap();
     let keyring =
         Keyring::new(Arc::new(RootKeys::new(root, Vec::new())), Arc::new(MemoryStore::default()), 10);
     keyring.generate_tenant_key(acme().as_tenant(), 0, &mut SysRng).unwrap();
