@@ -12,11 +12,12 @@ use crate::api::{self, Api, Parts};
 use crate::clock::{Clock, Timestamp};
 use crate::databases::Databases;
 use crate::export::{self, Export};
+use crate::functions::Functions;
 use crate::http::listener::{ListenError, Listener, Terms, serve, tcp};
 use crate::http::tls::{TlsError, TlsFiles};
 use crate::ingest::{self, Ingest};
 use crate::keys::{self, Keys};
-use crate::limits::{self, Limits};
+use crate::limits::{self, Checks, Limits};
 use crate::metrics::Metrics;
 use crate::monitoring::machine::Machine;
 use crate::policies::Policies;
@@ -85,6 +86,7 @@ pub struct Companion {
     trail: Trail,
     keys: Keys,
     databases: Databases,
+    functions: Functions,
     end: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
     /// Ends after all others: it projects what they appended last.
@@ -136,6 +138,15 @@ impl Companion {
             clock.clone(),
         )
         .map_err(CompanionError::Databases)?;
+        let checks = Arc::new(Checks::new(Arc::clone(&limits), trail.clone(), clock.clone()));
+        let functions = Functions::new(
+            Arc::clone(&storage),
+            keys.clone(),
+            Arc::clone(&checks),
+            trail.clone(),
+            databases.clone(),
+            clock.clone(),
+        );
         let sessions = Sessions::new(Arc::clone(&storage), policies.clone());
         let (end, ended) = watch::channel(false);
         let (end_of_trail, trail_ended) = watch::channel(false);
@@ -157,6 +168,7 @@ impl Companion {
             databases: databases.clone(),
             machine: Machine::new(&settings.data_dir),
             limits: Arc::clone(&limits),
+            checks,
             tls: api_tls,
             tokens: settings.tokens,
             protections: settings.protections,
@@ -205,6 +217,7 @@ impl Companion {
             trail,
             keys,
             databases,
+            functions,
             end,
             tasks,
             projection,
@@ -234,6 +247,12 @@ impl Companion {
     #[must_use]
     pub fn databases(&self) -> Databases {
         self.databases.clone()
+    }
+
+    /// What a program that runs it within itself may call.
+    #[must_use]
+    pub fn functions(&self) -> &Functions {
+        &self.functions
     }
 
     /// Stops listening, finishes what is being answered, closes the trail, and the store when it has what the trail has.

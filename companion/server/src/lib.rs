@@ -2,7 +2,7 @@
 //!
 //! Two listeners with nothing in common but the store: [`ingest`] for modules, [`api`] for people and
 //! programs. [`storage`] is the seam to the database. [`companion`] puts the parts together; the binary adds
-//! the command line ([`cli`], [`commands`]).
+//! the command line ([`cli`], [`commands`]). A program may run it within itself, and call [`functions`].
 
 pub mod api;
 pub mod cli;
@@ -12,6 +12,7 @@ pub mod companion;
 pub mod databases;
 pub mod event;
 pub mod export;
+pub mod functions;
 pub mod hardening;
 pub mod http;
 pub mod ingest;

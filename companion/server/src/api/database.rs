@@ -177,11 +177,11 @@ pub async fn performance(
     let state = api.databases.state(&tenant).await.map_err(|error| api.keys_problem(&error))?;
     let slow = api.query(api.databases.slow_count(&tenant, since)).await?;
     let last = api.query(api.databases.last_optimization(&tenant)).await?;
-    let pool = state.pool;
+    let (query_count, pool) = (state.query_count(), state.pool);
     Ok(envelope::json(&Performance {
         tenant_id: tenant.to_string(),
         performance_metrics: Figures {
-            query_count: state.calls.unwrap_or(pool.statements),
+            query_count,
             slow_queries: slow,
             connection_usage: pool.usage(),
             pool_size: pool.size,

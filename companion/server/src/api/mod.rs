@@ -47,7 +47,7 @@ use crate::http::access::{AllowList, Guesses};
 use crate::http::envelope::{self, Envelope};
 use crate::http::problem::Problem;
 use crate::keys::{Keys, KeysError};
-use crate::limits::{Limits, grpc};
+use crate::limits::{Checks, Limits, grpc};
 use crate::metrics::Metrics;
 use crate::monitoring::machine::Machine;
 use crate::policies::Policies;
@@ -99,8 +99,10 @@ pub struct Parts {
     pub databases: Databases,
     /// Asked how it fares.
     pub machine: Machine,
-    /// Asked by checks.
+    /// Tells its counts.
     pub limits: Arc<Limits>,
+    /// Counts actions for programs.
+    pub checks: Arc<Checks>,
     /// Whether it speaks TLS: then cookies are for TLS alone.
     pub tls: bool,
     /// Verifies tokens.

@@ -109,6 +109,14 @@ pub struct State {
     pub calls: Option<u64>,
 }
 
+impl State {
+    /// Statements: those that the server has counted, else those that went through the pool.
+    #[must_use]
+    pub fn query_count(&self) -> u64 {
+        self.calls.unwrap_or(self.pool.statements)
+    }
+}
+
 impl Databases {
     /// Over the tenants of a store, and what must run beside them: [`Background::run`].
     ///

@@ -1,9 +1,10 @@
 //! Rate limits for all proxies: leases for modules, checks for programs, Envoy's own service; one truth for all.
 //!
-//! [`leases`] and [`policies`] are asked by modules on the ingest listener, [`Limits::spend`] by the API, [`grpc`] by Envoys
+//! [`leases`] and [`policies`] are asked by modules on the ingest listener, [`checks`] by programs, [`grpc`] by Envoys
 //! without our module. The counting is done by `portcullis-limits`, whose pages tell the promise and the bounds; [`store`]
 //! chooses where.
 
+pub mod checks;
 pub mod generation;
 pub mod grpc;
 pub mod leases;
@@ -22,6 +23,7 @@ use portcullis_limits::step::Spent;
 use portcullis_limits::wire::{Checked, Grant};
 
 use crate::metrics::Counter;
+pub use checks::{CheckError, Checks};
 pub use policies::{Policies, Policy};
 pub use rates::{LocalShare, Rates, Rule};
 pub use store::{OpenError, Store};

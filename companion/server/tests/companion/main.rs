@@ -13,6 +13,7 @@ mod edge;
 mod events;
 mod export;
 mod ext_authz;
+mod functions;
 mod grpc;
 mod ingest;
 mod inspect;
