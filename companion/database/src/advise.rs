@@ -55,6 +55,8 @@ pub struct Prepared {
     pub skipped: Vec<Skipped>,
     /// Sizes as they were foreseen.
     pub foreseen: Vec<f64>,
+    /// How much of an entry each adds for a row that is written.
+    pub entries: Vec<f64>,
 }
 
 /// Progress: what is done, how far, of how much.
@@ -112,7 +114,7 @@ pub async fn prepare(
         space.begin(planner, &mut |done, of| progress("asking the planner, statement", done, of)).await?;
     space.upkeep = upkeep(catalog, &space, &atoms, &entries);
     let foreseen = space.sizes.clone();
-    Ok(Prepared { space, atoms, skipped, foreseen })
+    Ok(Prepared { space, atoms, skipped, foreseen, entries })
 }
 
 /// Statements that the server plans, with the candidates on their tables.

@@ -71,6 +71,11 @@ pub struct Advice {
     pub saves: f64,
     /// Why.
     pub reasons: Vec<String>,
+    /// What kind of index it is: `btree`, and `partial`, `expression`, `covering`, or `brin`.
+    pub kinds: Vec<&'static str>,
+    /// By how much a row that is written to its table becomes dearer, as a share: the entries that are added, of those that
+    /// are made already with the row itself. An estimate.
+    pub write_tax: f64,
 }
 
 /// An index that measurement rejected.
@@ -101,7 +106,7 @@ pub struct Effect {
 
 impl Plan {
     pub(crate) fn new(catalog: &Catalog, prepared: Prepared, found: Found, budget: f64) -> Self {
-        let Prepared { space, atoms, skipped, foreseen } = prepared;
+        let Prepared { space, atoms, skipped, foreseen, entries } = prepared;
         let timings = found.proof.as_ref().map(|proof| proof.timings.clone()).unwrap_or_default();
         let names: BTreeMap<usize, String> = found
             .choice
@@ -133,6 +138,9 @@ impl Plan {
                 bytes: found.proof.as_ref().and_then(|proof| proof.bytes.get(index).copied()),
                 saves: saved(&statements, name) / before.max(1e-9),
                 reasons: statements.iter().filter(|one| one.uses.contains(name)).map(reason).collect(),
+                kinds: candidate.kinds(),
+                write_tax: entries.get(*index).copied().unwrap_or(0.0)
+                    / (1.0 + candidate.table.indexes.iter().map(|_| 1.0).sum::<f64>()),
                 name: name.clone(),
             });
         }

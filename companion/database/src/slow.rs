@@ -1,11 +1,13 @@
 //! Slow queries, as pg_stat_statements has counted them: without literals, with what their plans do.
 
+use std::fmt::Write;
+
 use serde::Serialize;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::Error;
 use crate::planner::explain;
-use crate::workload::Query;
+use crate::workload::{Query, token};
 
 /// Characters of a statement that are told.
 const MOST_TEXT: i32 = 2000;
@@ -49,8 +51,7 @@ ORDER BY sum(total_exec_time) DESC LIMIT $2";
 /// # Errors
 /// When pg_stat_statements cannot be read.
 pub async fn slow(client: &Client, milliseconds: f64, limit: i64) -> Result<Vec<Slow>, Error> {
-    let version = client.query_one("SELECT current_setting('server_version_num')::int4", &[]).await?;
-    let version = u32::try_from(version.try_get::<_, i32>(0)?).unwrap_or(0);
+    let version = version(client).await?;
     let mut all = Vec::new();
     for row in client.query(SLOW, &[&milliseconds, &limit, &MOST_TEXT]).await? {
         all.push(Slow {
@@ -69,6 +70,37 @@ pub async fn slow(client: &Client, milliseconds: f64, limit: i64) -> Result<Vec<
         one.plan = plan(client, &one.statement, version).await?;
     }
     Ok(all)
+}
+
+/// The steps of the plan of a statement whose literals are `?` or `$1`; nothing where it cannot be planned without them.
+///
+/// # Errors
+/// When the connection is lost.
+pub async fn summary(client: &Client, statement: &str) -> Result<Vec<String>, Error> {
+    plan(client, &numbered(statement), version(client).await?).await
+}
+
+async fn version(client: &Client) -> Result<u32, Error> {
+    let version = client.query_one("SELECT current_setting('server_version_num')::int4", &[]).await?;
+    Ok(u32::try_from(version.try_get::<_, i32>(0)?).unwrap_or(0))
+}
+
+/// Each `?` becomes a parameter of its own, after those that there are.
+fn numbered(statement: &str) -> String {
+    let mut next = Query::new("", statement, 1.0).parameters;
+    let (mut text, mut rest) = (String::new(), statement);
+    while !rest.is_empty() {
+        let (piece, after) = rest.split_at_checked(token(rest)).unwrap_or((rest, ""));
+        rest = after;
+        if piece == "?" {
+            next = next.saturating_add(1);
+            // Writing into a String cannot fail.
+            let _ = write!(text, "${next}");
+        } else {
+            text.push_str(piece);
+        }
+    }
+    text
 }
 
 /// The steps of a statement's generic plan; nothing where it cannot be planned so.
@@ -109,6 +141,13 @@ fn step(line: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_a_literal_becomes_a_parameter() {
+        let text = "SELECT \"a?\" FROM t WHERE b = $2 AND c = ? AND d IN (?, $1)";
+        assert_eq!(numbered(text), "SELECT \"a?\" FROM t WHERE b = $2 AND c = $3 AND d IN ($4, $1)");
+        assert_eq!(numbered("'?"), "'?");
+    }
 
     #[test]
     fn steps_are_told_from_conditions() {

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use portcullis_database::apply::{ApplyError, Options, Report, Script, apply, live, rollback};
+use portcullis_database::apply::{ApplyError, Options, Progress, Report, Script, apply, live, rollback};
 use portcullis_database::workload::Query;
 use portcullis_database::{Error, catalog};
 use tokio_postgres::error::SqlState;
@@ -269,7 +269,7 @@ async fn round(database: &Database, fault: Fault, number: usize) {
     };
     let connect = async || database.connect(settings).await;
     let digest = script.digest();
-    let quiet = &mut |_: &str| ();
+    let quiet = &mut |_: Progress<'_>| ();
     let application = apply(&connect, &script, &digest, Vec::new(), &options, quiet);
     let disturb = async {
         match fault {

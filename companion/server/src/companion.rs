@@ -132,7 +132,7 @@ impl Companion {
 
         let (databases, beside_databases) = Databases::new(
             settings.databases,
-            keys.clone(),
+            (keys.clone(), policies.clone()),
             Arc::clone(&storage),
             trail.clone(),
             clock.clone(),

@@ -27,6 +27,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::clock::{Clock, Timestamp};
+use crate::databases::apply::Asked;
 use crate::databases::jobs::{Outcome, TooMany};
 use crate::databases::{Databases, SlowStatement};
 use crate::event::{Event, EventType, Numbering, Severity};
@@ -227,7 +228,8 @@ impl Functions {
             self.keys.set_database_url(tenant, database_url, self.clock.now()).await?;
             self.databases.refresh(tenant).await?;
         }
-        let mut progress = self.databases.optimize(vec![tenant.clone()], "embedded")?.finished().await;
+        let asked = Asked { by: "the program".to_owned(), correlation_id: "embedded".to_owned() };
+        let mut progress = self.databases.optimize(vec![tenant.clone()], &asked)?.finished().await;
         Ok(progress.done.remove(tenant.as_str()).unwrap_or_default())
     }
 

@@ -217,6 +217,7 @@ fn databases(args: &ServeArgs) -> databases::Options {
         },
         sqlite: own.database_sqlite_folder.clone().filter(|folder| !folder.as_os_str().is_empty()),
         watch: own.database_watch.clamp(Duration::from_secs(1), Duration::from_secs(3600)),
+        observe: own.database_observe.min(Duration::from_secs(86_400)),
         ..databases::Options::default()
     };
     for place in &own.database_targets_allow {

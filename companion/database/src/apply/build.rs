@@ -1,5 +1,6 @@
 //! One index at a time: built, checked, and what a failure leaves removed.
 
+use std::borrow::Borrow;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -12,14 +13,14 @@ use super::{ApplyError, Build, Options, ledger};
 use crate::Error;
 
 /// One apply or rollback in a database at a time: the key of its advisory lock.
-const LOCK: i64 = 0x706f_7274_6375_6c6c;
+pub(super) const LOCK: i64 = 0x706f_7274_6375_6c6c;
 /// How long a lock is waited for that a connection which was just lost may still hold.
 const RELEASE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// Builds and removes indexes, on a connection of its own that holds the lock.
-pub(super) struct Builder<'c, C> {
-    session: Session<'c, C>,
+pub(super) struct Builder<'c, C, K> {
+    session: Session<'c, C, K>,
     options: &'c Options,
     plan: &'c str,
 }
@@ -39,9 +40,10 @@ impl From<Error> for Failure {
     }
 }
 
-impl<'c, C> Builder<'c, C>
+impl<'c, C, K> Builder<'c, C, K>
 where
-    C: AsyncFn() -> Result<Client, Error>,
+    C: AsyncFn() -> Result<K, Error>,
+    K: Borrow<Client>,
 {
     pub async fn start(connect: &'c C, options: &'c Options, plan: &'c str) -> Result<Self, ApplyError> {
         // The server notices that we are gone even while it waits or sorts (PostgreSQL 14+), and ends the build.
@@ -61,7 +63,7 @@ where
     }
 
     /// Another session with the same settings, without the lock.
-    pub async fn sibling(&self) -> Result<Session<'c, C>, Error> {
+    pub async fn sibling(&self) -> Result<Session<'c, C, K>, Error> {
         self.session.sibling().await
     }
 
@@ -76,7 +78,7 @@ where
             }
             if Instant::now() >= end {
                 let holder = "SELECT coalesce((SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted \
-                              AND classid::bigint = $1 >> 32 AND objid::bigint = $1 & 4294967295 LIMIT 1), 0)";
+                              AND classid::bigint = $1::bigint >> 32 AND objid::bigint = $1::bigint & 4294967295 LIMIT 1), 0)";
                 let row = client.query_one(holder, &[&LOCK]).await.map_err(Error::from)?;
                 return Err(ApplyError::Busy(row.try_get(0).map_err(Error::from)?));
             }
@@ -114,12 +116,16 @@ where
         let mut reason = String::new();
         let mut stop = false;
         for attempt in 0..self.options.attempts.max(1) {
+            if let Some(withdrawn) = self.options.withdrawn() {
+                (reason, stop) = (withdrawn, true);
+                break;
+            }
             if attempt > 0 {
                 sleep(PAUSE * 2_u32.saturating_pow(attempt)).await;
                 self.revive().await?;
             }
             if let Some(obstacle) = self.obstacle().await? {
-                reason = obstacle;
+                (reason, stop) = (obstacle, self.options.withdrawn().is_some());
                 break;
             }
             let done = match self.client().batch_execute(&build.statement).await {
@@ -130,7 +136,7 @@ where
                 Ok(Some(bytes)) => return Ok((id, bytes)),
                 Ok(None) => "the server built it and calls it invalid".clone_into(&mut reason),
                 Err(error) => {
-                    reason = error.to_string();
+                    reason = self.options.withdrawn().unwrap_or_else(|| error.to_string());
                     stop = no_use(&error);
                 }
             }
@@ -172,6 +178,9 @@ where
         loop {
             let old = old_transactions(self.client()).await?;
             let others = builds(self.client()).await?;
+            if let Some(withdrawn) = self.options.withdrawn() {
+                return Ok(Some(withdrawn));
+            }
             if old.is_empty() && others == 0 {
                 return Ok(None);
             }

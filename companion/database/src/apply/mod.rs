@@ -9,17 +9,22 @@
 //! Between a crash and the next `apply` or `rollback` an invalid index may stand there: nobody is left to drop it.
 
 mod build;
+mod effect;
 mod ledger;
 mod preflight;
 mod script;
 mod session;
 mod watch;
 
+use std::borrow::Borrow;
+use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::sync::watch as channel;
 use tokio_postgres::Client;
 
+pub use effect::Measured;
 pub use ledger::{Entry, live};
 pub use preflight::{Preflight, preflight};
 pub use script::{Build, Script};
@@ -95,7 +100,36 @@ pub struct Options {
     pub observe: Duration,
     /// Bytes free on the server's disk, where it is elsewhere.
     pub free: Option<u64>,
+    /// Says why it must end, when it must: then what this application has built is taken back.
+    pub withdrawal: Option<channel::Receiver<Option<String>>>,
 }
+
+impl Options {
+    /// Why it must end, if it must.
+    fn withdrawn(&self) -> Option<String> {
+        self.withdrawal.as_ref().and_then(|withdrawal| withdrawal.borrow().clone())
+    }
+
+    /// Waits; shorter when it is withdrawn meanwhile, and shorter once it is.
+    async fn pause(&self, time: Duration) {
+        match self.withdrawal.clone() {
+            Some(mut withdrawal) if withdrawal.borrow().is_none() => {
+                // Whoever could withdraw it may be gone; then it is waited all the same.
+                let withdrawn = async {
+                    if withdrawal.wait_for(Option::is_some).await.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                };
+                let _ = tokio::time::timeout(time, withdrawn).await;
+            }
+            Some(_) => tokio::time::sleep(time.min(RETRY)).await,
+            None => tokio::time::sleep(time).await,
+        }
+    }
+}
+
+/// How soon something is tried again that was withdrawn.
+const RETRY: Duration = Duration::from_millis(300);
 
 impl Default for Options {
     fn default() -> Self {
@@ -106,6 +140,7 @@ impl Default for Options {
             patience: seconds(60),
             observe: seconds(20),
             free: None,
+            withdrawal: None,
         }
     }
 }
@@ -121,6 +156,8 @@ pub struct Outcome {
     pub reason: String,
     /// Bytes.
     pub bytes: Option<i64>,
+    /// What the statements of others on its table took before and after, where they were counted.
+    pub measured: Option<Measured>,
 }
 
 /// What became of a plan.
@@ -132,11 +169,19 @@ pub struct Report {
     pub indexes: Vec<Outcome>,
     /// What was not looked at, or could not be.
     pub notes: Vec<String>,
+    /// Why it was withdrawn, if it was.
+    pub withdrawn: Option<String>,
 }
 
 impl Report {
     fn tell(&mut self, index: &str, outcome: &'static str, reason: impl Into<String>, bytes: Option<i64>) {
-        self.indexes.push(Outcome { index: index.to_owned(), outcome, reason: reason.into(), bytes });
+        self.indexes.push(Outcome {
+            index: index.to_owned(),
+            outcome,
+            reason: reason.into(),
+            bytes,
+            measured: None,
+        });
     }
 
     /// How many ended so.
@@ -146,15 +191,33 @@ impl Report {
     }
 }
 
-/// Progress: a line.
-pub type Tell<'p> = &'p mut dyn FnMut(&str);
+/// How far an application is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress<'a> {
+    /// This index is being built.
+    Building(&'a str),
+    /// So many stand, and are watched: all that could be built.
+    Watching(usize),
+}
+
+impl fmt::Display for Progress<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Building(index) => write!(f, "building {index}"),
+            Self::Watching(standing) => write!(f, "watching {standing}"),
+        }
+    }
+}
+
+/// Who is told of it.
+pub type Tell<'p> = &'p mut dyn FnMut(Progress<'_>);
 
 /// Applies an approved plan: builds, watches, keeps or drops. `samples` are statements by which gain and harm are measured; those that write
 /// are not run. Where pg_stat_statements counts, the statements that others run are watched too.
 ///
 /// # Errors
 /// [`ApplyError`] when nothing was begun, or the server was lost for good. What befalls single indexes stands in the report.
-pub async fn apply<C>(
+pub async fn apply<C, K>(
     connect: &C,
     script: &Script,
     approved: &str,
@@ -163,7 +226,8 @@ pub async fn apply<C>(
     tell: Tell<'_>,
 ) -> Result<Report, ApplyError>
 where
-    C: AsyncFn() -> Result<Client, Error>,
+    C: AsyncFn() -> Result<K, Error>,
+    K: Borrow<Client>,
 {
     let digest = script.digest();
     if digest != approved {
@@ -184,18 +248,24 @@ where
     let mut watch = Watch::start(builder.sibling().await?, &catalog, samples).await?;
     report.notes.extend(watch.notes());
     for build in &script.builds {
+        if options.withdrawn().is_some() {
+            break;
+        }
         if standing.iter().any(|entry| entry.index() == build.index()) {
             report.tell(&build.index(), "kept", "it is there already", None);
             continue;
         }
-        tell(&format!("building {}", build.index()));
+        tell(Progress::Building(&build.index()));
         let built = {
             let building = builder.build(build);
             tokio::pin!(building);
             loop {
                 tokio::select! {
                     built = &mut building => break built,
-                    () = tokio::time::sleep(watch::PERIOD) => watch.tick(&mut report).await?,
+                    () = options.pause(watch::PERIOD) => match options.withdrawn() {
+                        Some(_) => watch.cancel_build().await?,
+                        None => watch.tick(&mut report).await?,
+                    },
                 }
             }
         };
@@ -210,11 +280,21 @@ where
             }
         }
     }
-    tell("watching");
+    tell(Progress::Watching(watch.standing().saturating_add(report.count("kept"))));
     let end = tokio::time::Instant::now() + options.observe;
-    while watch.watches() && tokio::time::Instant::now() < end {
-        tokio::time::sleep(watch::PERIOD.min(options.observe)).await;
+    while options.withdrawn().is_none() && watch.watches() && tokio::time::Instant::now() < end {
+        options.pause(watch::PERIOD.min(options.observe)).await;
         watch.tick(&mut report).await?;
+    }
+    report.withdrawn = options.withdrawn();
+    if let Some(reason) = report.withdrawn.clone() {
+        let end = tokio::time::Instant::now() + options.patience;
+        watch.withdraw(&reason);
+        watch.tick(&mut report).await?;
+        while watch.watches_condemned() && tokio::time::Instant::now() < end {
+            tokio::time::sleep(RETRY).await;
+            watch.tick(&mut report).await?;
+        }
     }
     watch.end(&mut report).await?;
     Ok(report)
@@ -224,9 +304,10 @@ where
 ///
 /// # Errors
 /// [`ApplyError`] when the server cannot be asked.
-pub async fn rollback<C>(connect: &C, plan: Option<&str>, options: &Options) -> Result<Report, ApplyError>
+pub async fn rollback<C, K>(connect: &C, plan: Option<&str>, options: &Options) -> Result<Report, ApplyError>
 where
-    C: AsyncFn() -> Result<Client, Error>,
+    C: AsyncFn() -> Result<K, Error>,
+    K: Borrow<Client>,
 {
     let mut report = Report { plan: plan.unwrap_or("all").to_owned(), ..Report::default() };
     let mut builder = Builder::start(connect, options, "").await?;
@@ -244,9 +325,10 @@ where
 }
 
 /// What an earlier run left half done: invalid indexes go, valid ones stay.
-async fn recover<C>(builder: &mut Builder<'_, C>, report: &mut Report) -> Result<(), ApplyError>
+async fn recover<C, K>(builder: &mut Builder<'_, C, K>, report: &mut Report) -> Result<(), ApplyError>
 where
-    C: AsyncFn() -> Result<Client, Error>,
+    C: AsyncFn() -> Result<K, Error>,
+    K: Borrow<Client>,
 {
     for entry in live(builder.client()).await? {
         let valid = builder.state(&entry.schema, &entry.name).await?;
@@ -261,14 +343,15 @@ where
     Ok(())
 }
 
-async fn drop_entry<C>(
-    builder: &mut Builder<'_, C>,
+async fn drop_entry<C, K>(
+    builder: &mut Builder<'_, C, K>,
     entry: &Entry,
     reason: &str,
     report: &mut Report,
 ) -> Result<(), ApplyError>
 where
-    C: AsyncFn() -> Result<Client, Error>,
+    C: AsyncFn() -> Result<K, Error>,
+    K: Borrow<Client>,
 {
     ledger::note(builder.client(), entry.id, "dropping", Some(reason)).await?;
     match builder.remove(&entry.index()).await {

@@ -1,5 +1,6 @@
 //! A connection that is made again when it is lost.
 
+use std::borrow::Borrow;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -7,22 +8,24 @@ use tokio_postgres::Client;
 
 use crate::Error;
 
-pub(super) struct Session<'c, C> {
+/// A connection `K` as `C` makes it: a client by itself, or one that a pool has parted with.
+pub(super) struct Session<'c, C, K> {
     connect: &'c C,
-    client: Client,
+    connection: K,
     patience: Duration,
     /// Run on each new connection.
     settings: String,
 }
 
-impl<'c, C> Session<'c, C>
+impl<'c, C, K> Session<'c, C, K>
 where
-    C: AsyncFn() -> Result<Client, Error>,
+    C: AsyncFn() -> Result<K, Error>,
+    K: Borrow<Client>,
 {
     pub async fn open(connect: &'c C, patience: Duration, settings: String) -> Result<Self, Error> {
-        let client = connect().await?;
-        client.batch_execute(&settings).await?;
-        Ok(Self { connect, client, patience, settings })
+        let connection = connect().await?;
+        connection.borrow().batch_execute(&settings).await?;
+        Ok(Self { connect, connection, patience, settings })
     }
 
     /// Another one like it.
@@ -31,20 +34,20 @@ where
     }
 
     pub fn client(&self) -> &Client {
-        &self.client
+        self.connection.borrow()
     }
 
     /// Connects again where the connection was lost; a server that restarts is waited for. Answers whether it did.
     pub async fn revive(&mut self) -> Result<bool, Error> {
-        if !self.client.is_closed() {
+        if !self.client().is_closed() {
             return Ok(false);
         }
         let end = Instant::now() + self.patience;
         loop {
             let error = match (self.connect)().await {
-                Ok(client) => match client.batch_execute(&self.settings).await {
+                Ok(connection) => match connection.borrow().batch_execute(&self.settings).await {
                     Ok(()) => {
-                        self.client = client;
+                        self.connection = connection;
                         return Ok(true);
                     }
                     Err(error) => Error::from(error),

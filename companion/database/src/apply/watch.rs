@@ -4,11 +4,14 @@
 //! the index's table whose mean time since the build is well above its mean before counts against an index that is being used.
 //! What it cannot tell: why a statement became slower. When in doubt the index goes; the ledger says so.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 
+use super::build::LOCK;
+use super::effect::{Count, Measured, Window};
 use super::session::Session;
 use super::{Build, Report, ledger};
 use crate::Error;
@@ -40,13 +43,6 @@ struct Sample {
     after: Option<f64>,
 }
 
-/// Calls of a statement, and milliseconds in all.
-#[derive(Clone, Copy, Default)]
-struct Count {
-    calls: i64,
-    milliseconds: f64,
-}
-
 /// An index that was built and is being watched.
 struct Standing {
     build: Build,
@@ -58,8 +54,8 @@ struct Standing {
     condemned: Option<String>,
 }
 
-pub(super) struct Watch<'c, C> {
-    session: Session<'c, C>,
+pub(super) struct Watch<'c, C, K> {
+    session: Session<'c, C, K>,
     stopwatch: Stopwatch,
     catalog: &'c Catalog,
     samples: Vec<Sample>,
@@ -71,12 +67,13 @@ pub(super) struct Watch<'c, C> {
     tables: HashMap<i64, BTreeSet<String>>,
 }
 
-impl<'c, C> Watch<'c, C>
+impl<'c, C, K> Watch<'c, C, K>
 where
-    C: AsyncFn() -> Result<Client, Error>,
+    C: AsyncFn() -> Result<K, Error>,
+    K: Borrow<Client>,
 {
     pub async fn start(
-        session: Session<'c, C>,
+        session: Session<'c, C, K>,
         catalog: &'c Catalog,
         queries: Vec<Query>,
     ) -> Result<Self, Error> {
@@ -130,8 +127,35 @@ where
 
     /// Whether there is anything to wait for.
     pub fn watches(&self) -> bool {
-        let condemned = self.standing.iter().any(|one| one.condemned.is_some());
-        condemned || (self.counted && !self.standing.is_empty())
+        self.watches_condemned() || (self.counted && !self.standing.is_empty())
+    }
+
+    /// How many were built and stand.
+    pub fn standing(&self) -> usize {
+        self.standing.len()
+    }
+
+    /// Whether something must go and is there still.
+    pub fn watches_condemned(&self) -> bool {
+        self.standing.iter().any(|one| one.condemned.is_some())
+    }
+
+    /// Everything that was built goes.
+    pub fn withdraw(&mut self, reason: &str) {
+        for standing in &mut self.standing {
+            standing.condemned.get_or_insert_with(|| reason.to_owned());
+        }
+    }
+
+    /// Ends the build that goes on: that of the session which holds the lock.
+    pub async fn cancel_build(&mut self) -> Result<(), Error> {
+        self.revive().await?;
+        let cancel = "SELECT pg_cancel_backend(a.pid) FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
+                      WHERE l.locktype = 'advisory' AND l.granted AND l.classid::bigint = $1::bigint >> 32 \
+                      AND l.objid::bigint = $1::bigint & 4294967295 AND a.datname = current_database() \
+                      AND a.state = 'active' AND a.query ILIKE 'create index%'";
+        self.session.client().query(cancel, &[&LOCK]).await?;
+        Ok(())
     }
 
     /// An index is there: the given statements on its table are timed.
@@ -210,7 +234,8 @@ where
             }
         }
         self.execute(report).await?;
-        for standing in &self.standing {
+        let now = self.counts().await?;
+        for standing in std::mem::take(&mut self.standing) {
             let index = standing.build.index();
             match &standing.condemned {
                 Some(reason) => report.tell(
@@ -220,9 +245,16 @@ where
                     Some(standing.bytes),
                 ),
                 None => {
-                    let reason = self.gain(&standing.build);
+                    let measured = self.measured(&standing, &now).await?;
+                    let reason = match &measured {
+                        Some(measured) if self.samples.is_empty() => measured.to_string(),
+                        _ => self.gain(&standing.build),
+                    };
                     ledger::note(self.session.client(), standing.id, "kept", Some(&reason)).await?;
                     report.tell(&index, "kept", reason, Some(standing.bytes));
+                    if let Some(told) = report.indexes.last_mut() {
+                        told.measured = measured;
+                    }
                 }
             }
         }
@@ -282,15 +314,11 @@ where
             else {
                 continue;
             };
-            let calls = count.calls.saturating_sub(since.calls);
-            if history.calls < CALLS || calls < CALLS {
+            let window = count.since(&since);
+            if history.calls < CALLS || window.calls < CALLS {
                 continue;
             }
-            #[expect(clippy::cast_precision_loss, reason = "calls")]
-            let (before, after) = (
-                history.milliseconds / history.calls as f64,
-                (count.milliseconds - since.milliseconds) / calls as f64,
-            );
+            let (before, after) = (history.mean(), window.mean());
             if after > before * HARM_SHARE && after - before > HARM_MILLISECONDS {
                 slow.push((*query, before, after));
             }
@@ -304,6 +332,28 @@ where
             }
         }
         Ok(None)
+    }
+
+    /// What the statements on the index's table took before and after, by what others ran.
+    async fn measured(
+        &mut self,
+        standing: &Standing,
+        now: &HashMap<i64, Count>,
+    ) -> Result<Option<Measured>, Error> {
+        let mut windows = Vec::new();
+        for (query, count) in now {
+            let since = standing.since.get(query).copied().unwrap_or_default();
+            let (Some(before), after) = (self.history.get(query).copied(), count.since(&since)) else {
+                continue;
+            };
+            if before.calls >= CALLS
+                && after.calls >= CALLS
+                && self.reads(*query, &standing.build.on()).await?
+            {
+                windows.push(Window { before, after });
+            }
+        }
+        Ok(Measured::of(&windows))
     }
 
     async fn reads(&mut self, query: i64, table: &str) -> Result<bool, Error> {
@@ -329,11 +379,14 @@ where
         if !self.counted {
             return Ok(HashMap::new());
         }
-        let counts = "SELECT queryid, sum(calls)::int8, sum(total_exec_time)::float8 FROM pg_stat_statements s \
+        let counts = "SELECT queryid, sum(calls)::int8, sum(total_exec_time)::float8, \
+                      sum(calls * (stddev_exec_time ^ 2 + mean_exec_time ^ 2))::float8 FROM pg_stat_statements s \
                       WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND queryid IS NOT NULL GROUP BY 1";
         let mut all = HashMap::new();
         for row in self.session.client().query(counts, &[]).await? {
-            all.insert(row.try_get(0)?, Count { calls: row.try_get(1)?, milliseconds: row.try_get(2)? });
+            let count =
+                Count { calls: row.try_get(1)?, milliseconds: row.try_get(2)?, squares: row.try_get(3)? };
+            all.insert(row.try_get(0)?, count);
         }
         Ok(all)
     }

@@ -124,6 +124,18 @@ impl Candidate {
         format!("CREATE INDEX {concurrently}{} ON {}", quoted(name), self.definition())
     }
 
+    /// What kind of index it is.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<&'static str> {
+        let method = if matches!(self.method, Method::Brin { .. }) { "brin" } else { "btree" };
+        let more = [
+            (!self.predicate.is_empty(), "partial"),
+            (self.has_expression(), "expression"),
+            (!self.include.is_empty(), "covering"),
+        ];
+        [method].into_iter().chain(more.into_iter().filter_map(|(is, kind)| is.then_some(kind))).collect()
+    }
+
     /// All columns it reads, those of the predicate apart.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
         self.keys.iter().flat_map(|key| key.key.columns()).chain(self.include.iter().map(String::as_str))

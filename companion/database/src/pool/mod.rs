@@ -13,6 +13,7 @@
 //! Limits: [`Shape`]; [`gate::MAX_WAITING`] waiting of one tenant; a connection is made within [`CONNECT`], proven within [`PROVE`].
 
 mod connection;
+mod dedicated;
 pub mod gate;
 mod lease;
 pub mod sizing;
@@ -32,7 +33,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub use connection::ConnectError;
 use connection::Connector;
-use gate::{Gate, Refused};
+pub use dedicated::Dedicated;
+use gate::{Gate, Refused, Slot};
 pub use lease::{Lease, QueryError};
 use sizing::Sizing;
 pub use sqlite::SqliteError;
@@ -95,6 +97,9 @@ pub enum PoolError {
     /// The server cannot be reached or does not let us in.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// It is a file.
+    #[error("this tenant's database is a file of SQLite; this is for servers of PostgreSQL")]
+    NoServer,
     /// The tenant was removed meanwhile.
     #[error("this tenant's database was removed meanwhile")]
     Closed,
@@ -295,11 +300,22 @@ impl Pools {
     /// # Errors
     /// [`PoolError`], after [`Shape::wait`] at most and the time to connect.
     pub async fn lend(&self, tenant: &str, correlation_id: Option<&str>) -> Result<Lease, PoolError> {
+        let (entry, slot, object) = self.connection(tenant).await?;
+        Ok(Lease::new(object, slot, entry, self.clone(), correlation_id))
+    }
+
+    /// A connection of a tenant, and its place.
+    async fn connection(
+        &self,
+        tenant: &str,
+    ) -> Result<(Arc<Entry>, Slot, managed::Object<Connector>), PoolError> {
         let entry = self.entry(tenant).ok_or(PoolError::NoDatabase)?;
         let shape = self.shape();
         let asked = Stopwatch::start();
         let slot = self.0.gate.enter(&entry.tenant, shape.most(), shape.wait).await;
         let slot = slot.map_err(|refused| match refused {
+            // Who waited is told at once.
+            _ if self.entry(tenant).is_none() => PoolError::Closed,
             Refused::Timeout => {
                 entry.counts.timeouts.fetch_add(1, Ordering::Relaxed);
                 PoolError::Timeout(shape.wait)
@@ -322,7 +338,7 @@ impl Pools {
         let waited = u64::try_from(asked.elapsed().as_micros()).unwrap_or(u64::MAX);
         entry.counts.loans.fetch_add(1, Ordering::Relaxed);
         entry.counts.waited_us.fetch_add(waited, Ordering::Relaxed);
-        Ok(Lease::new(object, slot, entry, self.clone(), correlation_id))
+        Ok((entry, slot, object))
     }
 
     /// A tenant's figures.

@@ -62,9 +62,7 @@ impl Copy {
 
     /// What its plan says, a line a step.
     pub fn plan(&self, text: &str) -> Result<Vec<String>, SqliteError> {
-        let mut statement = self.connection.prepare(&format!("EXPLAIN QUERY PLAN {text}"))?;
-        let lines = statement.query_map([], |row| row.get(3))?.collect::<Result<Vec<String>, _>>()?;
-        Ok(lines)
+        Ok(super::summary(&self.connection, text)?)
     }
 
     /// Names of all indexes.

@@ -13,6 +13,15 @@ use serde::Serialize;
 
 pub use advise::{Advice, Index, advise};
 
+/// What a statement's plan does, a step each; nothing is run. A value that is not given is null.
+///
+/// # Errors
+/// SQLite cannot read it.
+pub fn summary(connection: &Connection, statement: &str) -> rusqlite::Result<Vec<String>> {
+    let mut explained = connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}"))?;
+    explained.query_map([], |row| row.get(3))?.collect()
+}
+
 /// What goes wrong with an SQLite database.
 #[derive(Debug, thiserror::Error)]
 pub enum SqliteError {

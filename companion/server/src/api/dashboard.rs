@@ -49,7 +49,13 @@ impl Page {
     fn new() -> Self {
         // Of uPlot (MIT), vendored at build; empty in a build without it.
         let charts = include_str!(concat!(env!("OUT_DIR"), "/charts.js"));
-        let app = include_str!("../../dashboard/app.js");
+        let app = [
+            include_str!("../../dashboard/base.js"),
+            include_str!("../../dashboard/plans.js"),
+            include_str!("../../dashboard/limits.js"),
+            include_str!("../../dashboard/app.js"),
+        ]
+        .concat();
         let style = [
             include_str!(concat!(env!("OUT_DIR"), "/charts.css")),
             include_str!("../../dashboard/style.css"),
@@ -60,7 +66,7 @@ impl Page {
             "default-src 'none'; script-src {} {}; style-src {}; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
              frame-ancestors 'none'",
             hash(charts),
-            hash(app),
+            hash(&app),
             hash(&style)
         );
         let html = format!(

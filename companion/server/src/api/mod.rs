@@ -13,6 +13,7 @@ mod database;
 mod encryption;
 mod events;
 mod keys;
+mod limits;
 mod monitoring;
 mod openapi;
 mod overview;
@@ -220,6 +221,8 @@ pub fn router(api: Api) -> Router {
         .route("/api/security/events/{tenant_id}/stream", get(stream::follow))
         .route("/api/security/metrics/{tenant_id}", get(security::metrics))
         .route("/api/security/rate-limit/check", post(rate_limit::check))
+        .route("/api/security/rate-limit/usage", get(limits::all))
+        .route("/api/security/rate-limit/usage/{tenant_id}", get(limits::of_tenant))
         .route("/api/security/policies/{tenant_id}", get(policies::read).put(policies::change))
         .route("/api/security/password/check", post(passwords::judge))
         .route("/api/security/encrypt", post(encryption::encrypt))
@@ -242,9 +245,13 @@ pub fn router(api: Api) -> Router {
         .route("/api/security/sessions/{tenant_id}/{session_id}", delete(sessions::revoke))
         .route("/api/database/performance/{tenant_id}", get(database::performance))
         .route("/api/database/slow-queries/{tenant_id}", get(database::slow_queries))
-        .route("/api/database/optimize/{tenant_id}", post(database::optimize))
-        .route("/api/database/optimize-all", post(database::optimize_all))
-        .route("/api/database/jobs/{job_id}", get(database::job))
+        .route("/api/database/optimize/{tenant_id}", post(database::optimize::optimize))
+        .route("/api/database/optimize-all", post(database::optimize::optimize_all))
+        .route("/api/database/jobs/{job_id}", get(database::optimize::job))
+        .route("/api/database/plans/{tenant_id}", get(database::plans::list))
+        .route("/api/database/plans/{tenant_id}/{plan_id}/approve", post(database::plans::approve))
+        .route("/api/database/plans/{tenant_id}/{plan_id}/apply", post(database::plans::apply))
+        .route("/api/database/plans/{tenant_id}/{plan_id}/rollback", post(database::plans::rollback))
         .route("/api/tenants", get(tenants::list))
         .route("/api/tenants/{tenant_id}", get(tenants::read).put(tenants::put).delete(tenants::remove))
         .route("/monitoring/version", get(monitoring::version))

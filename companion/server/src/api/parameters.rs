@@ -34,6 +34,17 @@ pub fn only(uri: &Uri, known: &str) -> Result<Option<String>, Problem> {
     Ok(pairs.pop().map(|(_, value)| value))
 }
 
+/// How many are asked for, 1 to [`MAX_PAGE`], where that is the only parameter.
+pub fn limit(uri: &Uri, default: u32) -> Result<u32, Problem> {
+    only(uri, "limit")?.map_or(Ok(default), |text| page(&text))
+}
+
+fn page(text: &str) -> Result<u32, Problem> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let limit = text.parse().ok().filter(|limit| digits && (1..=MAX_PAGE).contains(limit));
+    limit.ok_or_else(|| Problem::malformed("limit: must be a whole number from 1 to 1000"))
+}
+
 /// Reads the filter of an events query, and its cursor, which is not opened here.
 pub fn event_query(tenant: TenantId, uri: &Uri) -> Result<(EventQuery, Option<String>), Problem> {
     let pairs = pairs(uri)?;
@@ -57,13 +68,7 @@ pub fn event_query(tenant: TenantId, uri: &Uri) -> Result<(EventQuery, Option<St
         }
         seen.push(known);
         match known {
-            "limit" => {
-                query.limit = value
-                    .parse()
-                    .ok()
-                    .filter(|limit| (1..=MAX_PAGE).contains(limit))
-                    .ok_or_else(|| Problem::malformed("limit: must be a whole number from 1 to 1000"))?;
-            }
+            "limit" => query.limit = page(value)?,
             "event_type" => {
                 let event_type = EventType::new(value)
                     .ok_or_else(|| Problem::malformed("event_type: must be 1 to 100 of A-Z, 0-9 and _"))?;

@@ -1,7 +1,7 @@
 //! `/api/security/policies/{tenant_id}`: what a tenant has set for itself.
 //!
-//! A tenant's token reads all of it and changes `password` and `session`; `rate` is what the tenant is held to, so that
-//! only the admin scope changes it.
+//! A tenant's token reads all of it and changes `password` and `session`; `rate` is what the tenant is held to and `database` what is
+//! done without asking, so that only the admin scope changes these.
 
 use axum::Extension;
 use axum::body::Body;
@@ -23,6 +23,8 @@ use crate::policies::{ChangeError, SecurityPolicies, TenantPolicies};
 use crate::token::{Grant, Scope};
 
 const MAX_BODY_BYTES: usize = 16 * 1024;
+/// Sections that no tenant changes for itself.
+const OF_OPERATORS: [&str; 2] = ["rate", "database"];
 
 /// The policies of a tenant.
 #[derive(Serialize, JsonSchema)]
@@ -79,12 +81,10 @@ pub async fn change(
                 .ok_or_else(|| Problem::unprocessable("version: must be a whole number, as it was read"))?,
         ),
     };
-    if patch.contains_key("rate") && matches!(grant.scope, Scope::Tenant(_)) {
-        return Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            "forbidden",
-            "rate: only a token of the admin scope changes it; leave it out",
-        ));
+    let of_operators = OF_OPERATORS.into_iter().find(|section| patch.contains_key(*section));
+    if let (Some(section), Scope::Tenant(_)) = (of_operators, &grant.scope) {
+        let detail = format!("{section}: only a token of the admin scope changes it; leave it out");
+        return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail));
     }
     let sections: Vec<&str> = patch.keys().map(String::as_str).collect();
     let sections = crate::units::bounded(&sections.join(","), 100);

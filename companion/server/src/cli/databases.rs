@@ -50,4 +50,7 @@ pub struct DatabasesArgs {
     /// How often pg_stat_statements of tenants' databases is looked at, as 60s
     #[arg(long, env = "DATABASE_WATCH", default_value = "60s", value_parser = units::duration, value_name = "DURATION")]
     pub database_watch: Duration,
+    /// How long indexes that were built through the API are watched before they are kept, as 10m; one that harms goes at once
+    #[arg(long, env = "DATABASE_OBSERVE", default_value = "10m", value_parser = units::duration, value_name = "DURATION")]
+    pub database_observe: Duration,
 }

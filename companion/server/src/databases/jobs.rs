@@ -1,10 +1,10 @@
-//! Optimizations under way and done: who asks waits for a while, and asks again for what takes longer.
+//! What is done to databases, under way and done: who asks waits for a while, and asks again for what takes longer.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::secret::random_hex;
 
@@ -20,6 +20,8 @@ pub struct Outcome {
     pub problem: Option<String>,
     /// What was found: a plan of indexes, findings, or what SQLite was told.
     pub plan: Option<serde_json::Value>,
+    /// The digests of the plans that were proposed or acted on.
+    pub plans: Vec<String>,
 }
 
 /// How far a job is.
@@ -36,6 +38,8 @@ pub struct Progress {
 pub struct Job {
     /// 16 hexadecimal digits.
     pub id: String,
+    /// What is done.
+    what: Arc<str>,
     /// Whose databases.
     pub tenants: Arc<[String]>,
     progress: watch::Receiver<Progress>,
@@ -66,20 +70,13 @@ impl Job {
 
 /// Why no job was begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("64 optimizations are under way; wait for one of them")]
+#[error("64 jobs are under way; wait for one of them")]
 pub struct TooMany;
 
 /// The jobs.
+#[derive(Default)]
 pub struct Jobs {
     known: Mutex<VecDeque<Job>>,
-    /// One database at a time: looking for indexes is work for a server, and building them more so.
-    turn: Arc<Semaphore>,
-}
-
-impl Default for Jobs {
-    fn default() -> Self {
-        Self { known: Mutex::default(), turn: Arc::new(Semaphore::new(1)) }
-    }
 }
 
 impl Jobs {
@@ -89,17 +86,18 @@ impl Jobs {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).iter().find(|job| job.id == id).cloned()
     }
 
-    /// Begins a job that optimizes `tenants` one after the other. One that does just that already is joined.
+    /// Begins a job that does `work` with `tenants` one after the other. One that does just that already is joined: `what` names it.
     ///
     /// # Errors
     /// [`TooMany`].
-    pub fn begin<F, W>(&self, tenants: Vec<String>, optimize: F) -> Result<Job, TooMany>
+    pub fn begin<F, W>(&self, what: &str, tenants: Vec<String>, work: F) -> Result<Job, TooMany>
     where
         F: Fn(String) -> W + Send + Sync + 'static,
         W: Future<Output = Outcome> + Send + 'static,
     {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |job: &&Job| *job.tenants == *tenants && !job.progress.borrow().finished;
+        let same =
+            |job: &&Job| *job.what == *what && *job.tenants == *tenants && !job.progress.borrow().finished;
         if let Some(job) = known.iter().find(same) {
             return Ok(job.clone());
         }
@@ -109,13 +107,12 @@ impl Jobs {
         }
         let id = random_hex::<8>().map_err(|_| TooMany)?;
         let (tell, progress) = watch::channel(Progress::default());
-        let job = Job { id, tenants: tenants.into(), progress };
+        let job = Job { id, what: what.into(), tenants: tenants.into(), progress };
         known.push_back(job.clone());
-        let (turn, tenants) = (Arc::clone(&self.turn), Arc::clone(&job.tenants));
+        let tenants = Arc::clone(&job.tenants);
         tokio::spawn(async move {
             for tenant in tenants.iter() {
-                let Ok(_turn) = turn.acquire().await else { break };
-                let outcome = optimize(tenant.clone()).await;
+                let outcome = work(tenant.clone()).await;
                 tell.send_modify(|progress| {
                     progress.done.insert(tenant.clone(), outcome);
                 });
@@ -142,16 +139,21 @@ mod tests {
             }
         };
         let names = |number: usize| vec![format!("t{number}")];
-        let first = jobs.begin(names(0), wait.clone()).unwrap();
-        assert_eq!(jobs.begin(names(0), wait.clone()).unwrap().id, first.id);
+        let first = jobs.begin("wait", names(0), wait.clone()).unwrap();
+        assert_eq!(jobs.begin("wait", names(0), wait.clone()).unwrap().id, first.id);
         for number in 1..JOBS {
-            jobs.begin(names(number), wait.clone()).unwrap();
+            jobs.begin("wait", names(number), wait.clone()).unwrap();
         }
-        assert_eq!(jobs.begin(names(JOBS), wait.clone()).err(), Some(TooMany));
+        assert_eq!(jobs.begin("wait", names(JOBS), wait.clone()).err(), Some(TooMany));
         go.send_replace(true);
         let done = first.finished().await;
+        assert_ne!(
+            jobs.begin("other", names(1), wait.clone()).unwrap().id,
+            first.id,
+            "something else is no joining"
+        );
         assert!(done.finished && done.done["t0"].success);
-        let next = jobs.begin(names(0), wait).unwrap();
+        let next = jobs.begin("wait", names(0), wait).unwrap();
         assert_ne!(next.id, first.id, "what is finished is done anew");
         assert!(next.finished().await.finished);
     }

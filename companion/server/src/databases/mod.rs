@@ -4,12 +4,16 @@
 //! once for a tenant that somebody asks for: so that tenants come, go and move without a restart, whichever companion on the store was
 //! told. Where a database may be is [`pool::target`]'s affair.
 //!
-//! Limits: those of the pools; statements are looked at once in [`Options::watch`]; one optimization at a time, [`jobs::JOBS`] that
-//! are remembered.
+//! Limits: those of the pools; statements are looked at once in [`Options::watch`]; one database is looked through at a time, and
+//! [`jobs::JOBS`] jobs are remembered.
 
+pub mod apply;
+mod audit;
+mod explain;
 mod figures;
 pub mod jobs;
 mod optimize;
+pub mod plans;
 mod watch;
 
 use std::collections::HashMap;
@@ -19,12 +23,13 @@ use std::time::Duration;
 
 use portcullis_database::pool::target::Rules;
 use portcullis_database::pool::{Lease, PoolError, Pools, Shape, Statistics};
-use tokio::sync::{mpsc, watch as channel};
+use tokio::sync::{Semaphore, mpsc, watch as channel};
 
 use crate::clock::{Clock, monotonic};
 use crate::event::Numbering;
 use crate::http::access::Network;
 use crate::keys::{Keys, KeysError};
+use crate::policies::Policies;
 use crate::storage::postgres::system_tls;
 use crate::storage::{Statement, Storage, StorageError};
 use crate::tenant::TenantId;
@@ -54,6 +59,10 @@ pub struct Options {
     pub sqlite: Option<PathBuf>,
     /// How often `pg_stat_statements` is looked at.
     pub watch: Duration,
+    /// How long indexes are watched once they are built.
+    pub observe: Duration,
+    /// How long who asks waits for an answer; what takes longer goes on as a job.
+    pub patience: Duration,
 }
 
 impl Default for Options {
@@ -65,6 +74,8 @@ impl Default for Options {
             sockets: Vec::new(),
             sqlite: None,
             watch: Duration::from_secs(60),
+            observe: Duration::from_secs(600),
+            patience: Duration::from_secs(30),
         }
     }
 }
@@ -90,6 +101,10 @@ struct Inner {
     numbering: Numbering,
     known: Mutex<HashMap<String, Known>>,
     jobs: Jobs,
+    policies: Policies,
+    turn: Semaphore,
+    running: apply::Running,
+    ended: channel::Sender<bool>,
 }
 
 /// The tenants' databases. Cheap to clone.
@@ -124,7 +139,7 @@ impl Databases {
     /// The system's certificates cannot be read.
     pub fn new(
         options: Options,
-        keys: Keys,
+        (keys, policies): (Keys, Policies),
         storage: Arc<dyn Storage>,
         trail: Trail,
         clock: Clock,
@@ -146,6 +161,10 @@ impl Databases {
             numbering: Numbering::default(),
             known: Mutex::default(),
             jobs: Jobs::default(),
+            policies,
+            turn: Semaphore::new(1),
+            running: apply::Running::default(),
+            ended: channel::Sender::new(false),
         };
         let databases = Self(Arc::new(inner));
         Ok((databases.clone(), Background { databases, slow }))
@@ -163,7 +182,13 @@ impl Databases {
         &self.0.pools
     }
 
-    /// The optimizations.
+    /// How long who asks waits for an answer.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.0.options.patience
+    }
+
+    /// What is under way.
     #[must_use]
     pub fn jobs(&self) -> &Jobs {
         &self.0.jobs
@@ -253,10 +278,14 @@ impl Databases {
 
     /// Opens a pool for what stands in the store, if it is not the one that is open.
     async fn settle(&self, tenant: &TenantId, sealed: String) -> Result<(), KeysError> {
-        if self.known(tenant.as_str(), |known| known.sealed == sealed) == Some(true) {
+        let known = self.known(tenant.as_str(), |known| known.sealed == sealed);
+        if known == Some(true) {
             return Ok(());
         }
         let Some(url) = self.0.keys.database_url(tenant).await? else { return Ok(()) };
+        if known.is_some() {
+            self.withdraw(tenant.as_str(), "the address of the tenant's database was changed");
+        }
         let opened = self.0.pools.put(tenant.as_str(), &url);
         let problem = opened.as_ref().err().map(|error| format!("database_url: {error}"));
         match &problem {
@@ -282,6 +311,7 @@ impl Databases {
     }
 
     fn forget(&self, tenant: &str) {
+        self.withdraw(tenant, "the tenant, or its database, was removed");
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner).remove(tenant);
         if self.0.pools.remove(tenant) {
             tracing::info!(category = "application", tenant, "a tenant's database is known no longer");
@@ -328,6 +358,7 @@ impl Background {
             _ = all => {}
             _ = end.wait_for(|end| *end) => {}
         }
+        databases.0.ended.send_replace(true);
         for tenant in databases.pools().tenants() {
             databases.pools().remove(&tenant);
         }
@@ -335,9 +366,17 @@ impl Background {
 }
 
 async fn follow(databases: &Databases) {
+    let mut resumed = !databases.enabled();
     loop {
-        if let Err(error) = databases.follow().await {
-            tracing::warn!(category = "application", %error, "the tenants' databases were not looked through");
+        match databases.follow().await {
+            Ok(()) if !resumed => {
+                resumed = true;
+                databases.resume().await;
+            }
+            Ok(()) => {}
+            Err(error) => {
+                tracing::warn!(category = "application", %error, "the tenants' databases were not looked through");
+            }
         }
         tokio::time::sleep(FOLLOW_PAUSE).await;
     }

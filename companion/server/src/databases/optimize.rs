@@ -1,8 +1,8 @@
 //! Looks a tenant's database through and says what it lacks.
 //!
 //! Of PostgreSQL: missing foreign-key, duplicate, redundant, unused and invalid indexes, and where the server counts statements a plan of
-//! indexes for what it has counted, within a budget. The plan is advice: nothing is built. Of SQLite: `PRAGMA optimize`, which
-//! gathers what its planner lacks.
+//! indexes for what it has counted, within a budget. Of SQLite: `PRAGMA optimize`, which
+//! gathers what its planner lacks. What the tenant's policy permits of a plan is applied; the rest waits for an approval.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,12 +11,14 @@ use portcullis_database::advise::{self, Prove};
 use portcullis_database::pool::Lease;
 use portcullis_database::pool::target::Kind;
 use portcullis_database::{catalog, findings, workload};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio_postgres::Client;
 
 use super::Databases;
+use super::apply::Asked;
 use super::jobs::{Job, Outcome, TooMany};
-use crate::event::{Event, EventType, Severity};
+use super::plans::{self, Plan, State, Step, permit};
+use crate::event::Severity;
 use crate::storage::{Statement, StorageError};
 use crate::tenant::TenantId;
 
@@ -29,20 +31,20 @@ const BUDGET_SHARE: f64 = 0.2;
 const BUDGET_LEAST: f64 = 16.0 * 1024.0 * 1024.0;
 
 impl Databases {
-    /// Begins to optimize the databases of `tenants`, asked for by the request of `correlation_id`.
+    /// Begins to optimize the databases of `tenants`.
     ///
     /// # Errors
     /// [`TooMany`].
-    pub fn optimize(&self, tenants: Vec<TenantId>, correlation_id: &str) -> Result<Job, TooMany> {
+    pub fn optimize(&self, tenants: Vec<TenantId>, asked: &Asked) -> Result<Job, TooMany> {
         let names: Vec<String> = tenants.iter().map(TenantId::to_string).collect();
         let by_name: BTreeMap<String, TenantId> = names.iter().cloned().zip(tenants).collect();
-        let (databases, correlation_id) = (self.clone(), correlation_id.to_owned());
-        self.0.jobs.begin(names, move |name| {
-            let (databases, correlation_id) = (databases.clone(), correlation_id.clone());
+        let (databases, asked) = (self.clone(), asked.clone());
+        self.0.jobs.begin("optimize", names, move |name| {
+            let (databases, asked) = (databases.clone(), asked.clone());
             let tenant = by_name.get(&name).cloned();
             async move {
                 match tenant {
-                    Some(tenant) => databases.optimize_one(&tenant, &correlation_id).await,
+                    Some(tenant) => databases.optimize_one(&tenant, &asked).await,
                     None => Outcome::default(),
                 }
             }
@@ -64,61 +66,115 @@ impl Databases {
         Ok(rows.first().map(|row| row.time_or_null(0)).transpose()?.flatten())
     }
 
-    async fn optimize_one(&self, tenant: &TenantId, correlation_id: &str) -> Outcome {
-        let failed = |problem: String| Outcome { problem: Some(problem), ..Outcome::default() };
+    async fn optimize_one(&self, tenant: &TenantId, asked: &Asked) -> Outcome {
+        let outcome = self
+            .look_and_apply(tenant, asked)
+            .await
+            .unwrap_or_else(|problem| Outcome { problem: Some(problem), ..Outcome::default() });
+        let (name, severity) = match outcome.success {
+            true => (OPTIMIZED, Severity::Info),
+            false => ("DATABASE_OPTIMIZATION_FAILED", Severity::Error),
+        };
+        let details = json!({"correlation_id": asked.correlation_id, "by": asked.by, "problem": outcome.problem,
+            "plans": outcome.plans});
+        self.tell(tenant, name, severity, details).await;
+        outcome
+    }
+
+    async fn look_and_apply(&self, tenant: &TenantId, asked: &Asked) -> Result<Outcome, String> {
         if !self.enabled() {
-            return failed(
-                "DATABASE_OPTIMIZATION_ENABLED is false; set it to true and start again".to_owned(),
-            );
+            return Err("DATABASE_OPTIMIZATION_ENABLED is false; set it to true and start again".to_owned());
         }
         let look = async {
-            let lease = self.lend(tenant, Some(correlation_id)).await.map_err(|error| error.to_string())?;
+            // One database at a time: looking for indexes is work for a server.
+            let _turn = self.0.turn.acquire().await.map_err(|error| error.to_string())?;
+            let lease =
+                self.lend(tenant, Some(&asked.correlation_id)).await.map_err(|error| error.to_string())?;
             match self.pools().kind(tenant.as_str()) {
                 Some(Kind::Sqlite) => sqlite(&lease).await,
                 _ => postgres(lease).await,
             }
         };
-        let outcome = match tokio::time::timeout(LONGEST, look).await {
-            Ok(Ok(plan)) => Outcome { success: true, problem: None, plan: Some(plan) },
-            Ok(Err(problem)) => failed(problem),
+        let found = match tokio::time::timeout(LONGEST, look).await {
+            Ok(found) => found?,
             Err(_) => {
-                failed("it took longer than ten minutes; advise by `portcullis database advise`".to_owned())
+                return Err(
+                    "it took longer than ten minutes; advise by `portcullis database advise`".to_owned()
+                );
             }
         };
-        self.report(tenant, correlation_id, &outcome).await;
-        outcome
+        let mut outcome = Outcome { success: true, plan: Some(found.told), ..Outcome::default() };
+        if found.steps.is_empty() {
+            return Ok(outcome);
+        }
+        let gone = |error: StorageError| match error {
+            StorageError::Conflict => {
+                "the tenant was removed while its database was looked through; nothing was applied".to_owned()
+            }
+            error => error.to_string(),
+        };
+        let policy = self.0.policies.of(tenant).await.map_err(|error| error.to_string())?.policies.database;
+        let moment = permit::Moment { hour: self.hour(), standing: self.standing(tenant).await? };
+        let (permitted, rest) = permit::divide(&policy, moment, found.steps);
+        let mut schema = found.schema;
+        if !permitted.is_empty() {
+            let plan = self.propose(tenant, &schema, permitted, &asked.by).await.map_err(gone)?;
+            let applied = self.apply_permitted(tenant, &plan, asked).await;
+            outcome.plans.push(plan.id);
+            (outcome.success, outcome.problem) = (applied.success, applied.problem);
+            if !rest.is_empty() {
+                // The rest is for the schema as it has become.
+                schema = self.schema(tenant).await?;
+            }
+        }
+        if !rest.is_empty() {
+            outcome.plans.push(self.propose(tenant, &schema, rest, &asked.by).await.map_err(gone)?.id);
+        }
+        Ok(outcome)
     }
 
-    /// Writes into the audit trail what was done. A trail that does not take it changes no answer; it is logged.
-    async fn report(&self, tenant: &TenantId, correlation_id: &str, outcome: &Outcome) {
-        let (name, severity) = match outcome.success {
-            true => (OPTIMIZED, Severity::Info),
-            false => ("DATABASE_OPTIMIZATION_FAILED", Severity::Error),
-        };
-        let (Some(key), Some(event_type)) = (self.0.numbering.next(), EventType::new(name)) else { return };
-        let details =
-            json!({"uid": key.to_string(), "correlation_id": correlation_id, "problem": outcome.problem});
-        let event = Event {
-            key,
-            tenant: tenant.clone(),
-            event_type,
-            severity,
-            user_id: None,
-            ip_address: None,
-            user_agent: None,
-            details: details.as_object().cloned().unwrap_or_else(Map::new),
-            at: self.0.clock.now(),
-            at_arrival: false,
-            rate_limit: None,
-            gap: None,
-        };
-        if let Err(error) = self.0.trail.append(vec![event]).await {
-            tracing::error!(category = "audit", %error, "an optimization was not written into the audit trail");
-        }
+    /// The hour of the day, UTC.
+    fn hour(&self) -> u32 {
+        u32::try_from(self.0.clock.now().as_second().div_euclid(3600).rem_euclid(24)).unwrap_or(0)
+    }
+
+    /// Bytes of indexes that were built through the companion and stand.
+    async fn standing(&self, tenant: &TenantId) -> Result<u64, String> {
+        let plans = self.plans(tenant).await.map_err(|error| error.to_string())?;
+        let stands = |plan: &&Plan| matches!(plan.state, State::Applying | State::Observing | State::Kept);
+        let steps = plans.iter().filter(stands).flat_map(|plan| &plan.document.steps);
+        let bytes = steps.filter(|step| !matches!(step.state.as_str(), "dropped" | "failed")).map(|step| {
+            step.built_bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(step.size_bytes)
+        });
+        Ok(bytes.fold(0, u64::saturating_add))
+    }
+
+    /// The fingerprint of a database's schema as it is.
+    async fn schema(&self, tenant: &TenantId) -> Result<String, String> {
+        let lease = self.lend(tenant, None).await.map_err(|error| error.to_string())?;
+        let client = lease.client().ok_or("not a server of PostgreSQL")?;
+        Ok(catalog::load(client).await.map_err(|error| error.to_string())?.fingerprint())
     }
 }
 
-async fn sqlite(lease: &Lease) -> Result<Value, String> {
+/// What was found in a database.
+struct Found {
+    /// For whoever asks.
+    told: Value,
+    /// Indexes to build,
+    steps: Vec<Step>,
+    /// for this schema.
+    schema: String,
+}
+
+impl Found {
+    /// Nothing to build.
+    fn only(told: Value) -> Self {
+        Self { told, steps: Vec::new(), schema: String::new() }
+    }
+}
+
+async fn sqlite(lease: &Lease) -> Result<Found, String> {
     // All tables, whether or not this connection has used them.
     const OPTIMIZE: &str = "PRAGMA optimize = 0x10002";
     let asked = lease.run(OPTIMIZE, |connection| {
@@ -127,11 +183,11 @@ async fn sqlite(lease: &Lease) -> Result<Value, String> {
         Ok(((), 0))
     });
     asked.await.map_err(|error| error.to_string())?;
-    Ok(json!({"applied": [OPTIMIZE]}))
+    Ok(Found::only(json!({"applied": [OPTIMIZE]})))
 }
 
 /// On a thread of its own: the search is work for a processor, and holds its state across waits.
-async fn postgres(lease: Lease) -> Result<Value, String> {
+async fn postgres(lease: Lease) -> Result<Found, String> {
     let runtime = tokio::runtime::Handle::current();
     let look = tokio::task::spawn_blocking(move || {
         let client = lease.client().ok_or("not a server of PostgreSQL")?;
@@ -140,7 +196,7 @@ async fn postgres(lease: Lease) -> Result<Value, String> {
     look.await.map_err(|error| error.to_string())?
 }
 
-async fn look_through(client: &Client) -> Result<Value, portcullis_database::Error> {
+async fn look_through(client: &Client) -> Result<Found, portcullis_database::Error> {
     // The server's own limit is for statements of others; this session's settings go when the connection comes back.
     client.batch_execute("SET statement_timeout = '120s'; SET lock_timeout = '2s'").await?;
     let catalog = catalog::load(client).await?;
@@ -154,11 +210,12 @@ async fn look_through(client: &Client) -> Result<Value, portcullis_database::Err
     };
     if statements.is_empty() {
         let why = counted.missing.unwrap_or("pg_stat_statements has counted nothing of this database yet");
-        return Ok(json!({"findings": found, "indexes": null, "without_indexes_because": why}));
+        return Ok(Found::only(json!({"findings": found, "indexes": null, "without_indexes_because": why})));
     }
     #[expect(clippy::cast_precision_loss, reason = "bytes of a disk")]
     let budget = (bytes as f64 * BUDGET_SHARE).max(BUDGET_LEAST);
     let options = advise::Options { budget, prove: Prove::Never };
     let plan = advise::advise(client, &catalog, statements, options, &mut |_, _, _| {}).await?;
-    serde_json::to_value(&plan).map_err(|_| portcullis_database::Error::Unexpected("the plan"))
+    let told = serde_json::to_value(&plan).map_err(|_| portcullis_database::Error::Unexpected("the plan"))?;
+    Ok(Found { told, steps: plans::steps(&plan), schema: plan.schema.clone() })
 }

@@ -5,6 +5,7 @@ use portcullis_database::pool::Slow;
 use portcullis_database::pool::target::Kind;
 
 use super::Databases;
+use super::explain::Plans;
 use crate::clock::Timestamp;
 use crate::storage::{Row, Statement, StorageError, Transaction};
 use crate::tenant::TenantId;
@@ -17,6 +18,8 @@ const MOST: usize = 100;
 /// Widths of columns, in characters.
 const MAX_TEXT: usize = 8192;
 const MAX_CONNECTION: usize = 50;
+/// What stands in the place of a connection for what a server has counted.
+const SERVER: &str = "pg_stat_statements";
 
 /// What was seen of a database's statements.
 #[derive(Default)]
@@ -43,6 +46,10 @@ pub struct SlowStatement {
     pub rows: Option<i64>,
     /// Through which connection: `postgres:PID`, `sqlite:N`, or `pg_stat_statements` for what the server has counted.
     pub connection: Option<String>,
+    /// What its plan does, from the top; empty where that is not known.
+    pub plan: Vec<String>,
+    /// Of one that has become slower: seconds of a call in its past.
+    pub usual_time: Option<f64>,
 }
 
 fn slow_statement(row: &Row) -> Result<SlowStatement, StorageError> {
@@ -53,6 +60,8 @@ fn slow_statement(row: &Row) -> Result<SlowStatement, StorageError> {
         fingerprint: row.text(3)?,
         rows: row.int_or_null(4)?,
         connection: row.text_or_null(5)?,
+        plan: serde_json::from_value(row.json(6)?).unwrap_or_default(),
+        usual_time: row.real_or_null(7)?,
     })
 }
 
@@ -64,6 +73,8 @@ struct Line<'a> {
     seconds: f64,
     rows: Option<u64>,
     connection: &'a str,
+    plan: Option<Vec<String>>,
+    usual: Option<f64>,
 }
 
 impl Databases {
@@ -77,8 +88,27 @@ impl Databases {
         limit: u32,
     ) -> Result<Vec<SlowStatement>, StorageError> {
         let newest = Statement::new(
-            "SELECT query_text, execution_time, created_at, query_hash, rows_affected, connection_id \
-             FROM database_performance_logs WHERE tenant_id = ?1 ORDER BY created_at DESC, id DESC LIMIT ?2",
+            "SELECT query_text, execution_time, created_at, query_hash, rows_affected, connection_id, query_plan, usual_time \
+             FROM database_performance_logs WHERE tenant_id = ?1 AND usual_time IS NULL \
+             ORDER BY created_at DESC, id DESC LIMIT ?2",
+        );
+        let rows = self.0.storage.read(newest.bind(tenant.as_str()).bind(limit)).await?;
+        rows.iter().map(slow_statement).collect()
+    }
+
+    /// Statements of a tenant that have become slower than they were, newest first.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn slower_queries(
+        &self,
+        tenant: &TenantId,
+        limit: u32,
+    ) -> Result<Vec<SlowStatement>, StorageError> {
+        let newest = Statement::new(
+            "SELECT query_text, execution_time, created_at, query_hash, rows_affected, connection_id, query_plan, usual_time \
+             FROM database_performance_logs WHERE tenant_id = ?1 AND usual_time IS NOT NULL \
+             ORDER BY created_at DESC, id DESC LIMIT ?2",
         );
         let rows = self.0.storage.read(newest.bind(tenant.as_str()).bind(limit)).await?;
         rows.iter().map(slow_statement).collect()
@@ -90,7 +120,8 @@ impl Databases {
     /// The store does not answer.
     pub async fn slow_count(&self, tenant: &TenantId, since: Timestamp) -> Result<u64, StorageError> {
         let counted = Statement::new(
-            "SELECT count(*) FROM database_performance_logs WHERE tenant_id = ?1 AND created_at >= ?2",
+            "SELECT count(*) FROM database_performance_logs \
+             WHERE tenant_id = ?1 AND created_at >= ?2 AND usual_time IS NULL",
         );
         let rows = self.0.storage.read(counted.bind(tenant.as_str()).bind(since)).await?;
         Ok(rows
@@ -116,15 +147,21 @@ impl Databases {
                 "slow query of a tenant's database"
             );
         }
-        let lines = slow.iter().map(|told| Line {
-            tenant: &told.tenant,
-            fingerprint: &told.statement.fingerprint,
-            text: &told.statement.text,
-            seconds: told.took.as_secs_f64(),
-            rows: told.rows,
-            connection: &told.connection,
-        });
-        self.write_down(lines.collect()).await;
+        let mut plans = Plans::default();
+        let mut lines = Vec::new();
+        for told in &slow {
+            lines.push(Line {
+                tenant: &told.tenant,
+                fingerprint: &told.statement.fingerprint,
+                text: &told.statement.text,
+                seconds: told.took.as_secs_f64(),
+                rows: told.rows,
+                connection: &told.connection,
+                plan: plans.of(self, &told.tenant, &told.statement).await,
+                usual: None,
+            });
+        }
+        self.write_down(lines).await;
     }
 
     /// Looks at every server's statements, one after the other.
@@ -143,7 +180,10 @@ impl Databases {
         let look = async {
             let lease = self.lend(tenant, None).await.map_err(|error| error.to_string())?;
             let client = lease.client().ok_or("not a server")?;
-            monitor::snapshot(client).await.map_err(|error| error.to_string())
+            let snapshot = monitor::snapshot(client).await.map_err(|error| error.to_string())?;
+            // Given back before plans are asked for.
+            drop(lease);
+            Ok(snapshot)
         };
         let found = match tokio::time::timeout(LOOK, look).await {
             Ok(found) => found,
@@ -187,15 +227,33 @@ impl Databases {
                 "a statement has become slower than it was"
             );
         }
-        let lines = seen.slow.iter().take(MOST).map(|slow| Line {
-            tenant: name,
-            fingerprint: &slow.statement.fingerprint,
-            text: &slow.statement.text,
-            seconds: slow.took.as_secs_f64(),
-            rows: Some(slow.rows),
-            connection: "pg_stat_statements",
-        });
-        self.write_down(lines.collect()).await;
+        let mut plans = Plans::default();
+        let mut lines = Vec::new();
+        for slow in seen.slow.iter().take(MOST) {
+            lines.push(Line {
+                tenant: name,
+                fingerprint: &slow.statement.fingerprint,
+                text: &slow.statement.text,
+                seconds: slow.took.as_secs_f64(),
+                rows: Some(slow.rows),
+                connection: SERVER,
+                plan: plans.of(self, name, &slow.statement).await,
+                usual: None,
+            });
+        }
+        for slower in seen.slower.iter().take(MOST) {
+            lines.push(Line {
+                tenant: name,
+                fingerprint: &slower.statement.fingerprint,
+                text: &slower.statement.text,
+                seconds: slower.now.as_secs_f64(),
+                rows: None,
+                connection: SERVER,
+                plan: plans.of(self, name, &slower.statement).await,
+                usual: Some(slower.before.as_secs_f64()),
+            });
+        }
+        self.write_down(lines).await;
     }
 
     async fn write_down(&self, lines: Vec<Line<'_>>) {
@@ -207,8 +265,8 @@ impl Databases {
             // Only as long as the tenant is there.
             let insert = Statement::new(
                 "INSERT INTO database_performance_logs \
-                 (tenant_id, query_hash, query_text, execution_time, rows_affected, connection_id, created_at) \
-                 SELECT tenant_id, ?2, ?3, ?4, ?5, ?6, ?7 FROM tenants WHERE tenant_id = ?1",
+                 (tenant_id, query_hash, query_text, execution_time, rows_affected, connection_id, created_at, query_plan, usual_time) \
+                 SELECT tenant_id, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 FROM tenants WHERE tenant_id = ?1",
             )
             .bind(line.tenant)
             .bind(line.fingerprint)
@@ -216,7 +274,9 @@ impl Databases {
             .bind(line.seconds)
             .bind(line.rows.map(|rows| i64::try_from(rows).unwrap_or(i64::MAX).min(i32::MAX.into())))
             .bind(bounded(line.connection, MAX_CONNECTION))
-            .bind(now);
+            .bind(now)
+            .bind(line.plan.as_ref().map(|plan| serde_json::Value::from(plan.clone())))
+            .bind(line.usual);
             transaction.then(insert)
         });
         if let Err(error) = self.0.storage.write(transaction).await {

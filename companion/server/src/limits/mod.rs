@@ -11,6 +11,7 @@ pub mod leases;
 pub mod policies;
 pub mod rates;
 pub mod store;
+pub mod usage;
 
 use std::fmt::Write as _;
 
@@ -22,11 +23,13 @@ use portcullis_limits::redis::RedisError;
 use portcullis_limits::step::Spent;
 use portcullis_limits::wire::{Checked, Grant};
 
+use crate::clock::monotonic;
 use crate::metrics::Counter;
 pub use checks::{CheckError, Checks};
 pub use policies::{Policies, Policy};
 pub use rates::{LocalShare, Rates, Rule};
 pub use store::{OpenError, Store};
+use usage::Usage;
 
 /// Why nothing could be counted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -84,6 +87,7 @@ pub struct Limits {
     allowed: Counter,
     limited: Counter,
     failed: Counter,
+    usage: Usage,
 }
 
 impl Limits {
@@ -91,7 +95,7 @@ impl Limits {
     #[must_use]
     pub fn new(store: Store, policies: Policies) -> Self {
         let (calls, allowed, limited, failed) = Default::default();
-        Self { store, policies, enforced: true, calls, allowed, limited, failed }
+        Self { store, policies, enforced: true, calls, allowed, limited, failed, usage: Usage::default() }
     }
 
     /// Whether anything is limited: if not, everything that is asked for is granted, and nothing is counted.
@@ -111,6 +115,9 @@ impl Limits {
         }
         let grants = self.store.lease(asks).await.inspect_err(|_| self.failed.add(1))?;
         self.calls.add(1);
+        let counted =
+            asks.iter().zip(&grants).map(|(asked, grant)| (asked.name, &asked.quota, grant.remaining));
+        self.usage.note(counted, monotonic());
         Ok(grants)
     }
 
@@ -129,6 +136,8 @@ impl Limits {
             return Ok((true, costs.iter().map(whole).collect()));
         }
         let (allowed, said) = self.store.spend(costs).await.inspect_err(|_| self.failed.add(1))?;
+        let counted = costs.iter().zip(&said).map(|(cost, spent)| (cost.name, &cost.quota, spent.remaining));
+        self.usage.note(counted, monotonic());
         if allowed {
             self.allowed.add(1)
         } else {
@@ -140,6 +149,12 @@ impl Limits {
     /// Ends what has expired; to be called about every second.
     pub async fn sweep(&self) {
         self.store.sweep().await;
+    }
+
+    /// How much of each limit is used.
+    #[must_use]
+    pub fn usage(&self) -> &Usage {
+        &self.usage
     }
 
     /// Where limits are counted.

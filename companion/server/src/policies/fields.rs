@@ -21,7 +21,7 @@ const fn number(least: u32, most: u32) -> Kind {
 type Field = (&'static str, Kind);
 
 /// A section's name, and its fields.
-const SECTIONS: [(&str, &[Field]); 3] = [
+const SECTIONS: [(&str, &[Field]); 4] = [
     (
         "rate",
         &[
@@ -49,6 +49,22 @@ const SECTIONS: [(&str, &[Field]); 3] = [
             ("session_timeout_minutes", number(1, 44_640)),
             ("max_concurrent_sessions", number(1, 1000)),
             ("inactive_timeout_minutes", number(1, 44_640)),
+        ],
+    ),
+    (
+        "database",
+        &[
+            ("auto_apply", FLAG),
+            ("allow_btree", FLAG),
+            ("allow_partial", FLAG),
+            ("allow_expression", FLAG),
+            ("allow_covering", FLAG),
+            ("allow_brin", FLAG),
+            ("max_index_megabytes", number(1, 16_000_000)),
+            ("budget_megabytes", number(0, 16_000_000)),
+            ("max_write_tax_percent", number(0, 1000)),
+            ("window_start_hour", number(0, 23)),
+            ("window_end_hour", number(0, 24)),
         ],
     ),
 ];

@@ -1,4 +1,4 @@
-//! The policies of each tenant: rates, passwords, sessions.
+//! The policies of each tenant: rates, passwords, sessions, and what may be done to its database.
 //!
 //! A tenant that changed nothing has the defaults ([`SecurityPolicies::default`], over them `RATE_LIMIT_*`). What it changed
 //! is kept alone, so that a new default reaches everybody who has none of their own. Each change of any tenant takes the
@@ -13,13 +13,12 @@
 //! Limits: the fields below and their ranges; a change that names anything else is refused whole.
 
 mod fields;
+mod sections;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::{Mutex, watch};
 
@@ -27,88 +26,7 @@ use crate::clock::{Timestamp, monotonic};
 use crate::storage::{Row, Statement, Storage, StorageError, Transaction};
 use crate::tenant::TenantId;
 pub use fields::{PatchError, patch_schema};
-
-/// All that a tenant may set.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct SecurityPolicies {
-    /// How often.
-    pub rate: RatePolicy,
-    /// What a password must be.
-    pub password: PasswordPolicy,
-    /// How long a session lasts.
-    pub session: SessionPolicy,
-}
-
-/// Requests a minute; 0 allows none.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct RatePolicy {
-    /// All calls, per tenant.
-    pub api_calls_per_minute: u32,
-    /// Logins, per tenant and user.
-    pub login_attempts_per_minute: u32,
-    /// Uploads, per tenant and user.
-    pub file_uploads_per_minute: u32,
-    /// Reports, per tenant and user.
-    pub report_generation_per_minute: u32,
-}
-
-/// What a password must be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct PasswordPolicy {
-    /// Characters at least.
-    pub min_length: u32,
-    /// An upper-case letter.
-    pub require_uppercase: bool,
-    /// A lower-case letter.
-    pub require_lowercase: bool,
-    /// A digit.
-    pub require_numbers: bool,
-    /// Something that is neither letter nor digit.
-    pub require_special_chars: bool,
-    /// Days until it must be changed; 0 is never.
-    pub max_age_days: u32,
-}
-
-/// How long a session lasts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct SessionPolicy {
-    /// Minutes from its beginning.
-    pub session_timeout_minutes: u32,
-    /// Sessions of one user at once; one more ends the oldest.
-    pub max_concurrent_sessions: u32,
-    /// Minutes without use.
-    pub inactive_timeout_minutes: u32,
-}
-
-impl Default for RatePolicy {
-    fn default() -> Self {
-        Self {
-            api_calls_per_minute: 100,
-            login_attempts_per_minute: 5,
-            file_uploads_per_minute: 20,
-            report_generation_per_minute: 10,
-        }
-    }
-}
-
-impl Default for PasswordPolicy {
-    fn default() -> Self {
-        Self {
-            min_length: 8,
-            require_uppercase: true,
-            require_lowercase: true,
-            require_numbers: true,
-            require_special_chars: true,
-            max_age_days: 90,
-        }
-    }
-}
-
-impl Default for SessionPolicy {
-    fn default() -> Self {
-        Self { session_timeout_minutes: 60, max_concurrent_sessions: 3, inactive_timeout_minutes: 30 }
-    }
-}
+pub use sections::{DatabasePolicy, PasswordPolicy, RatePolicy, SecurityPolicies, SessionPolicy};
 
 /// The policies of one tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -200,15 +200,24 @@ impl Row {
         self.int_or_null(index)?.ok_or_else(|| unexpected(index, "a whole number"))
     }
 
+    /// A number, if there is one.
+    ///
+    /// # Errors
+    /// The column holds something else.
+    pub fn real_or_null(&self, index: usize) -> Result<Option<f64>, StorageError> {
+        match self.column(index)? {
+            Value::Null => Ok(None),
+            Value::Real(number) => Ok(Some(*number)),
+            _ => Err(unexpected(index, "a number")),
+        }
+    }
+
     /// A number.
     ///
     /// # Errors
     /// The column holds something else.
     pub fn real(&self, index: usize) -> Result<f64, StorageError> {
-        match self.column(index)? {
-            Value::Real(number) => Ok(*number),
-            _ => Err(unexpected(index, "a number")),
-        }
+        self.real_or_null(index)?.ok_or_else(|| unexpected(index, "a number"))
     }
 
     /// A boolean.

@@ -74,15 +74,46 @@ try {
   await press("Enter", 13, "\r");
   await until("document.getElementById('tenant-title').textContent === 'acme' && document.querySelectorAll('#figures dd').length > 5");
   // Something arrives while it is looked at; it is text, whatever it says.
-  await until("document.querySelectorAll('#events tbody tr').length > 0");
-  saw.event = await see("document.querySelector('#events tbody tr').innerText");
+  const attack = "[...document.querySelectorAll('#events tbody tr')].find(row => row.innerText.includes('onerror'))";
+  await until(attack);
+  saw.event = await see(`${attack}.innerText`);
   saw.images = await see("document.images.length");
-  saw.slow = await see("[...document.querySelectorAll('#slow tbody td.code')].map(cell => cell.textContent)");
+  saw.slow = await see("[...document.querySelectorAll('#slow tbody code')].map(cell => cell.textContent)");
+  saw.slow_plan = await see("[...document.querySelectorAll('#slow tbody pre')].map(cell => cell.textContent)");
+  saw.slower = await see("[...document.querySelectorAll('#slower tbody tr')].map(row => [row.cells[0].textContent, row.cells[1].textContent, row.querySelector('code').textContent])");
+  await until("document.querySelectorAll('#limits tbody tr').length > 0");
+  saw.limits = await see("[...document.querySelectorAll('#limits tbody tr')].map(row => [row.cells[0].textContent, row.cells[1].textContent, row.cells[3].textContent])");
   await see("document.getElementById('optimize').focus()");
   await press("Enter", 13, "\r");
   await until("!document.getElementById('optimize').disabled && document.getElementById('optimize-state').textContent !== 'looking …' && document.getElementById('optimize-state').textContent");
   saw.optimized = await see("document.getElementById('optimize-state').textContent");
 
+  // A plan's way, by the keyboard: looked at, approved, applied, watched, kept.
+  const state = "document.querySelector('.plan .badge').textContent";
+  await until(`${state} === 'planned'`);
+  saw.plan = await see("[...document.querySelector('.plan tbody tr').cells].map(cell => cell.innerText)");
+  async function choose(label, until_state) {
+    await until(`[...document.querySelectorAll('.plan button')].some(button => button.textContent === '${label}' && !button.disabled)`);
+    await see(`[...document.querySelectorAll('.plan button')].find(button => button.textContent === '${label}').focus()`);
+    await press("Enter", 13, "\r");
+    await until(`${state} === '${until_state}'`);
+  }
+  await choose("Approve", "approved");
+  await choose("Apply", "kept");
+  saw.applied = await see("[...document.querySelectorAll('.timeline strong')].map(point => point.textContent)");
+  for (const scheme of ["light", "dark"]) {
+    await send("Emulation.setEmulatedMedia", { features: [{ name: "prefers-color-scheme", value: scheme }] });
+    await see("document.getElementById('plans').scrollIntoView()");
+    await picture(`plan_${scheme}`);
+  }
+  await send("Emulation.setDeviceMetricsOverride", { width: 390, height: 844, deviceScaleFactor: 2, mobile: true });
+  await see("document.getElementById('plans').scrollIntoView()");
+  await picture("plan_phone");
+  await send("Emulation.setDeviceMetricsOverride", { width: 1280, height: 900, deviceScaleFactor: 1, mobile: false });
+  await choose("Roll back", "rolled back");
+  saw.taken_back = await see("document.querySelector('.plan').classList[1]");
+
+  await see("scrollTo(0, 0)");
   for (const scheme of ["light", "dark"]) {
     await send("Emulation.setEmulatedMedia", { features: [{ name: "prefers-color-scheme", value: scheme }] });
     saw[scheme] = await see("getComputedStyle(document.body).backgroundColor");

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use xtask::browser::Browser;
 use xtask::layout::Layout;
 
-use crate::support::{Answer, Running, Store, on_each_store, record};
+use crate::databases::{give, unique};
+use crate::support::{Answer, Running, Store, on_each_store, record, tenant_database};
 
 impl Running {
     async fn sign_in(&self, token: &str, more: &str) -> Answer {
@@ -98,6 +99,23 @@ async fn the_page_is_open_and_runs_nothing_but_its_own_scripts(store: Store) {
     );
 }
 
+/// A tenant's database whose statements want an index.
+async fn shop(url: &str) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+        .batch_execute(
+            "CREATE EXTENSION pg_stat_statements; CREATE TABLE orders (id int PRIMARY KEY, client int NOT NULL, note text NOT NULL); \
+             INSERT INTO orders SELECT g, 1 + g % 100, md5(g::text) FROM generate_series(1, 20000) g; ANALYZE",
+        )
+        .await
+        .unwrap();
+    for number in 1..30 {
+        client.query("SELECT client FROM orders WHERE note = md5($1::int::text)", &[&number]).await.unwrap();
+    }
+    client
+}
+
 /// Ends with the test.
 struct Chromium(Child);
 
@@ -134,17 +152,31 @@ impl Chromium {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_a_real_browser() {
-    let running = Running::start(Store::Sqlite, false).await;
+    let _builds = crate::plans::BUILDS.lock().await;
+    let (url, sockets) = tenant_database(&unique("dashboard"));
+    let running = Running::started_with(Store::Sqlite, |settings| {
+        settings.demonstration = false;
+        settings.databases.sockets = vec![sockets];
+        settings.databases.observe = Duration::from_secs(2);
+    })
+    .await;
     for tenant in ["acme", "globex"] {
         running.add_tenant(tenant).await;
+    }
+    let client = shop(&url).await;
+    give(&running, "acme", &url).await;
+    let login = json!({"tenant": "acme", "user": "alice", "action": "login"});
+    for _ in 0..5 {
+        running.post("/api/security/rate-limit/check", &login, &running.admin()).await;
     }
     running
         .ingest(&[record("acme", 1, "ATTACK_BLOCKED", "WARNING"), record("globex", 2, "REQUEST", "INFO")])
         .await;
     running
         .execute(
-            "INSERT INTO database_performance_logs (tenant_id, query_hash, query_text, execution_time, created_at) \
-             VALUES ('acme', 'x', 'SELECT <b>?</b>', 1.5, '2026-03-01T12:00:00.000Z')",
+            "INSERT INTO database_performance_logs (tenant_id, query_hash, query_text, execution_time, query_plan, usual_time, created_at) \
+             VALUES ('acme', 'x', 'SELECT <b>?</b>', 1.5, '[\"Seq Scan on <b>\"]', NULL, '2026-03-01T12:00:00.000Z'), \
+             ('acme', 'y', 'SELECT slower', 0.5, NULL, 0.1, '2026-03-01T12:00:00.000Z')",
         )
         .await;
     let folder = tempfile::tempdir().unwrap();
@@ -157,12 +189,14 @@ async fn in_a_real_browser() {
         .args([&devtools, &format!("http://{}/", running.companion.api_address.unwrap()), &running.admin()])
         .arg(folder.path());
     let driving = tokio::task::spawn_blocking(move || script.output().unwrap());
-    // Attacks arrive for as long as somebody looks.
+    // Attacks and logins arrive for as long as somebody looks.
     let mut sequence = 10;
     while !driving.is_finished() {
         let mut attack = record("acme", sequence, "ATTACK_BLOCKED", "WARNING");
         attack["http_request"]["url"]["path"] = "/<img src=x onerror=alert(1)>".into();
         running.ingest(&[attack]).await;
+        // A login limit that is at its end stays there.
+        running.post("/api/security/rate-limit/check", &login, &running.admin()).await;
         sequence += 1;
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
@@ -177,12 +211,35 @@ async fn in_a_real_browser() {
     assert_eq!((&saw["cookie_seen_by_scripts"], &saw["images"]), (&"".into(), &0.into()));
     assert!(saw["event"].as_str().unwrap().contains("<img src=x onerror=alert(1)>"), "{saw}");
     assert_eq!(saw["slow"], json!(["SELECT <b>?</b>"]));
-    assert!(saw["optimized"].as_str().unwrap().contains("database_url"), "{saw}");
+    assert_eq!(
+        (&saw["slow_plan"], &saw["slower"]),
+        (&json!(["Seq Scan on <b>"]), &json!([["0.500", "0.100", "SELECT slower"]]))
+    );
+    assert_eq!(saw["limits"], json!([["acme", "login", "100 %"]]), "who is near the end of a limit is told");
+    assert!(saw["optimized"].as_str().unwrap().contains("1 indexes"), "{saw}");
+    // An index was approved and applied by the keyboard, on a real server, and taken back.
+    let step = saw["plan"].as_array().unwrap();
+    assert!(step[0].as_str().unwrap().contains("(note"), "{saw}");
+    assert!(
+        step[1].as_str().unwrap().contains('→') && step[2].as_str().unwrap().contains("MB foreseen"),
+        "{saw}"
+    );
+    assert!(
+        step[3].as_str().unwrap().starts_with('+') && step[4].as_str().unwrap().contains("planner"),
+        "{saw}"
+    );
+    assert_eq!(saw["applied"], json!(["planned", "approved", "applying", "applied", "observed", "kept"]));
+    assert_eq!(saw["taken_back"], "rolled_back");
+    let ledger =
+        client.query_one("SELECT state, bytes > 0 FROM portcullis_advisor.index_ledger", &[]).await.unwrap();
+    assert_eq!((ledger.get::<_, &str>(0), ledger.get::<_, bool>(1)), ("dropped", true), "it stood there");
+    let kept = running.events("acme", "?event_type=DATABASE_PLAN_KEPT").await;
+    assert_eq!(kept.len(), 1, "what was done is audited");
     assert_ne!(saw["light"], saw["dark"]);
     assert!(saw["phone_overflow"].as_i64().unwrap() <= 0, "{saw}");
     assert_eq!((&saw["without_csrf"], &saw["after"], &saw["left"]), (&403.into(), &401.into(), &0.into()));
     assert_eq!(saw["complaints"], json!([]));
-    for name in ["signin", "light", "dark", "phone"] {
+    for name in ["signin", "light", "dark", "phone", "plan_light", "plan_dark", "plan_phone"] {
         let picture = std::fs::read(folder.path().join(format!("{name}.png"))).unwrap();
         assert!(picture.len() > 5_000, "{name} shows something");
     }

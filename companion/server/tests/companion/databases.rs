@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Running, Store, eventually, json_request, on_each_store, send, tenant_database};
 
-fn unique(name: &str) -> String {
+pub fn unique(name: &str) -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     format!("{name}_{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
@@ -43,7 +43,7 @@ impl Places {
     }
 }
 
-async fn give(running: &Running, tenant: &str, url: &str) {
+pub async fn give(running: &Running, tenant: &str, url: &str) {
     let body = json!({"database_url": url}).to_string();
     let answer = running.send_json("PUT", &format!("/api/tenants/{tenant}"), &running.admin(), &body).await;
     assert!(matches!(answer.status, 200 | 201), "{}", answer.body);
@@ -108,6 +108,12 @@ async fn a_tenants_database_has_figures_slow_statements_and_advice(store: Store)
     assert!(slow["slow_queries"][0]["execution_time"].as_f64().unwrap() >= 0.15, "seconds");
     let texts = slow["slow_queries"].as_array().unwrap().iter().filter_map(|row| row["statement"].as_str());
     assert!(texts.filter(|text| text.starts_with("SELECT pg_sleep(")).count() >= 2, "{slow}");
+    let sleeping = slow["slow_queries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["connection"] == lease.connection().as_str());
+    assert_eq!(sleeping.unwrap()["plan"], json!(["Result"]), "what its plan does is told: {slow}");
     let one = running.get(&format!("{path}?limit=1"), Some(&running.of_tenant("acme"))).await.json();
     assert_eq!(one["count"], 1);
 
@@ -129,6 +135,47 @@ async fn a_tenants_database_has_figures_slow_statements_and_advice(store: Store)
     let after = performance(&running, "acme").await;
     assert_eq!(after["performance_metrics"]["last_optimization"], "2026-03-01T12:00:30.000Z");
     assert_eq!(running.events("acme", "?event_type=DATABASE_OPTIMIZED").await.len(), 1);
+}
+
+async fn a_statement_that_has_become_slower_is_told_with_its_plan(store: Store) {
+    let places = Places::new();
+    let running = places.start(store, true).await;
+    give(&running, "acme", &places.url).await;
+    let databases = running.companion.databases();
+    let acme = TenantId::new("acme").unwrap();
+    let lease = databases.lend(&acme, None).await.unwrap();
+    let client = lease.client().unwrap();
+    client
+        .batch_execute(
+            "CREATE EXTENSION pg_stat_statements; CREATE TABLE pace (seconds float8 NOT NULL); INSERT INTO pace VALUES (0.001)",
+        )
+        .await
+        .unwrap();
+    let statement = "SELECT count(*) FROM pace WHERE pg_sleep(seconds) IS NOT NULL";
+    databases.watch(&acme).await;
+    for _ in 0..60 {
+        client.query(statement, &[]).await.unwrap();
+    }
+    databases.watch(&acme).await;
+    // Its past is known now, and a little slower is nothing to tell.
+    client.batch_execute("UPDATE pace SET seconds = 0.05").await.unwrap();
+    client.query(statement, &[]).await.unwrap();
+    let told = async || {
+        running.get("/api/database/slow-queries/acme", Some(&running.of_tenant("acme"))).await.json()
+    };
+    eventually(async || {
+        client.query(statement, &[]).await.unwrap();
+        databases.watch(&acme).await;
+        !told().await["regressions"].as_array().unwrap().is_empty()
+    })
+    .await;
+    let answer = told().await;
+    let slower = &answer["regressions"][0];
+    assert!(slower["statement"].as_str().unwrap().contains("FROM pace"), "{answer}");
+    let (now, usual) = (slower["execution_time"].as_f64().unwrap(), slower["usual_time"].as_f64().unwrap());
+    assert!(now >= 0.05 && now >= 3.0 * usual, "{answer}");
+    assert!(slower["plan"].to_string().contains("Seq Scan on pace"), "{answer}");
+    assert_eq!(answer["count"], 0, "50 ms are not slow by themselves: {answer}");
 }
 
 async fn what_hinders_is_told_with_a_remedy(store: Store) {
@@ -229,6 +276,7 @@ async fn a_tenant_that_goes_takes_its_pool_and_its_statements_along(store: Store
 
 on_each_store![
     a_tenants_database_has_figures_slow_statements_and_advice,
+    a_statement_that_has_become_slower_is_told_with_its_plan,
     what_hinders_is_told_with_a_remedy,
     all_are_looked_through_and_progress_is_streamed,
     a_tenant_that_goes_takes_its_pool_and_its_statements_along,

@@ -25,7 +25,7 @@ async fn the_server_is_what_it_says(store: Store) {
     let never = ["--exclude-path", STREAM, "--exclude-name", REMOVE];
     let but: Vec<&str> =
         never.into_iter().chain(OPAQUE.into_iter().flat_map(|name| ["--exclude-name", name])).collect();
-    ask(&file, &url, &token, &but, "Tested: 38").await;
+    ask(&file, &url, &token, &but, "Tested: 44").await;
     let only: Vec<&str> = OPAQUE.into_iter().flat_map(|name| ["--include-name", name]).collect();
     ask(
         &file,

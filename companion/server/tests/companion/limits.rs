@@ -279,6 +279,51 @@ async fn a_journal_that_is_gone_is_noticed_by_the_database() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn limits_near_their_end_are_told_without_telling_whose() {
+    let running = Running::start(Store::Sqlite, false).await;
+    for tenant in ["acme", "globex"] {
+        running.add_tenant(tenant).await;
+    }
+    let (own, admin) = (running.of_tenant("acme"), running.admin());
+    for _ in 0..4 {
+        check(&running, "alice", "login", &own).await;
+    }
+    check(&running, "bob", "login", &own).await;
+    lease(&running, PROCESS, json!([ask("uploads", "user=carol", 1, 2)])).await;
+    let body = json!({"tenant": "globex", "user": "eve", "action": "login"});
+    running.post("/api/security/rate-limit/check", &body, &admin).await;
+    let near = async |path: &str, token: &str| {
+        let answer = running.get(&format!("/api/security/rate-limit/usage{path}"), Some(token)).await;
+        (answer.status, answer.json())
+    };
+    let told = |answer: &Value| -> Vec<Value> {
+        let limits = answer["limits"].as_array().unwrap();
+        limits
+            .iter()
+            .map(|one| json!([one["tenant_id"], one["rule"], one["used"], one["remaining"], one["burst"]]))
+            .collect()
+    };
+    let (status, all) = near("", &admin).await;
+    let expected = [
+        json!(["acme", "login", 0.8, 1, 5]),
+        json!(["acme", "uploads", 0.4, 3, 5]),
+        json!(["globex", "login", 0.2, 4, 5]),
+    ];
+    assert_eq!((status, rounded(&told(&all))), (200, expected.to_vec()), "{all}");
+    assert!(!all.to_string().contains("alice"), "{all}");
+    assert_eq!(rounded(&told(&near("/acme?limit=1", &own).await.1)), expected[..1]);
+    assert_eq!(near("", &own).await.0, 403);
+    assert_eq!(near("/globex", &own).await.0, 403);
+    assert_eq!((near("/nobody", &admin).await.0, near("?limit=0", &admin).await.0), (404, 400));
+}
+
+/// Shares to two places.
+fn rounded(lines: &[Value]) -> Vec<Value> {
+    let share = |line: &Value| (line[2].as_f64().unwrap() * 100.0).round() / 100.0;
+    lines.iter().map(|line| json!([line[0], line[1], share(line), line[3], line[4]])).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_security_everything_passes_but_nobody_who_is_not_known() {
     let running = Running::started_with(Store::Sqlite, |settings| {
         settings.protections.security = false;

@@ -24,6 +24,7 @@ mod logs;
 mod monitoring;
 mod outage;
 mod people;
+mod plans;
 mod policies;
 mod push;
 mod reports;

@@ -29,6 +29,9 @@ async fn every_tenant_starts_with_the_required_policies(store: Store) {
             "password": {"min_length": 8, "require_uppercase": true, "require_lowercase": true, "require_numbers": true,
                 "require_special_chars": true, "max_age_days": 90},
             "session": {"session_timeout_minutes": 60, "max_concurrent_sessions": 3, "inactive_timeout_minutes": 30},
+            "database": {"auto_apply": false, "allow_btree": true, "allow_partial": true, "allow_expression": true,
+                "allow_covering": true, "allow_brin": true, "max_index_megabytes": 1024, "budget_megabytes": 4096,
+                "max_write_tax_percent": 100, "window_start_hour": 0, "window_end_hour": 24},
             "version": 0, "timestamp": "2026-03-01T12:00:30.000Z"
         })
     );

@@ -134,7 +134,7 @@ pub(super) async fn apply(args: &ApplyArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(NOT_APPROVED));
     };
     let samples = args.workload.read()?.unwrap_or_default();
-    let tell = &mut |line: &str| {
+    let tell = &mut |line: apply::Progress<'_>| {
         if std::io::stderr().is_terminal() {
             eprintln!("{line}");
         }

@@ -1,14 +1,16 @@
 //! `/openapi.json`: the API's own description (OpenAPI 3.1). Schemas come from the types that are read and written, so that they
 //! cannot drift; a test asks every path for what it says (`tests/companion/description.rs`).
 
+mod operation;
+
 use axum::response::Response;
-use schemars::JsonSchema;
-use schemars::generate::SchemaSettings;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+
+use operation::{Description, Operation, query};
 
 use super::{
-    database, encryption, events, keys, monitoring, overview, passwords, performance, policies, rate_limit,
-    security, sessions, status, tenants,
+    database, encryption, events, keys, limits, monitoring, overview, passwords, performance, policies,
+    rate_limit, security, sessions, status, tenants,
 };
 use crate::http::envelope;
 use crate::http::problem::ProblemBody;
@@ -16,142 +18,6 @@ use crate::http::problem::ProblemBody;
 /// The description.
 pub async fn document() -> Response {
     envelope::json(&describe())
-}
-
-/// The operations, and the schemas that they name.
-struct Description {
-    schemas: schemars::SchemaGenerator,
-    paths: Map<String, Value>,
-}
-
-/// One operation, as it is put together.
-struct Operation<'a> {
-    description: &'a mut Description,
-    path: &'static str,
-    method: &'static str,
-    value: Map<String, Value>,
-    parameters: Vec<Value>,
-    responses: Map<String, Value>,
-}
-
-impl Description {
-    fn new() -> Self {
-        let mut settings = SchemaSettings::draft2020_12();
-        settings.definitions_path = "/components/schemas".into();
-        Self { schemas: settings.into_generator(), paths: Map::new() }
-    }
-
-    /// Begins an operation that asks for a token.
-    fn add(&mut self, method: &'static str, path: &'static str, summary: &str) -> Operation<'_> {
-        let parameters = [
-            ("{tenant_id}", tenant()),
-            ("{session_id}", session()),
-            ("{value_id}", value()),
-            ("{job_id}", job()),
-        ];
-        let parameters =
-            parameters.into_iter().filter(|(name, _)| path.contains(name)).map(|(_, value)| value).collect();
-        let value = Map::from_iter([("summary".to_owned(), summary.into())]);
-        let mut operation =
-            Operation { description: self, path, method, value, parameters, responses: Map::new() };
-        operation.problems(&["400", "401", "403", "414", "429", "503"]);
-        if path.contains('{') {
-            operation.problems(&["404"]);
-        }
-        operation
-    }
-}
-
-impl Operation<'_> {
-    fn problems(&mut self, statuses: &[&str]) {
-        for status in statuses {
-            self.responses.insert((*status).to_owned(), json!({"$ref": "#/components/responses/Problem"}));
-        }
-    }
-
-    /// Answers a JSON document.
-    fn answers<T: JsonSchema>(mut self, status: &str, description: &str) -> Self {
-        let schema = self.description.schemas.subschema_for::<T>();
-        self.responses.insert(
-            status.to_owned(),
-            json!({"description": description, "content": {"application/json": {"schema": schema}}}),
-        );
-        self
-    }
-
-    /// Answers something else.
-    fn answers_as(mut self, media_type: &str, description: &str) -> Self {
-        let content = Map::from_iter([(media_type.to_owned(), json!({}))]);
-        self.responses.insert("200".to_owned(), json!({"description": description, "content": content}));
-        self
-    }
-
-    /// Answers without a body.
-    fn answers_nothing(mut self, description: &str) -> Self {
-        self.responses.insert("204".to_owned(), json!({"description": description}));
-        self
-    }
-
-    /// Takes a JSON document.
-    fn takes<T: JsonSchema>(self) -> Self {
-        let schema = self.description.schemas.subschema_for::<T>();
-        self.takes_schema(schema.into())
-    }
-
-    fn takes_schema(mut self, schema: Value) -> Self {
-        self.problems(&["404", "408", "413", "415", "422"]);
-        let body = json!({"required": true, "content": {"application/json": {"schema": schema}}});
-        self.value.insert("requestBody".to_owned(), body);
-        self
-    }
-
-    fn parameter(mut self, parameter: Value) -> Self {
-        self.parameters.push(parameter);
-        self
-    }
-
-    /// Asks for no token.
-    fn open(mut self) -> Self {
-        self.value.insert("security".to_owned(), json!([]));
-        self
-    }
-
-    fn also(mut self, problems: &[&str]) -> Self {
-        self.problems(problems);
-        self
-    }
-
-    fn done(mut self) {
-        if !self.parameters.is_empty() {
-            self.value.insert("parameters".to_owned(), self.parameters.into());
-        }
-        self.value.insert("responses".to_owned(), self.responses.into());
-        let path = self.description.paths.entry(self.path).or_insert_with(|| json!({}));
-        if let Some(path) = path.as_object_mut() {
-            path.insert(self.method.to_owned(), self.value.into());
-        }
-    }
-}
-
-fn tenant() -> Value {
-    json!({"name": "tenant_id", "in": "path", "required": true,
-        "schema": {"type": "string", "pattern": "^[!-~]{1,50}$"}})
-}
-
-fn session() -> Value {
-    json!({"name": "session_id", "in": "path", "required": true, "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"}})
-}
-
-fn job() -> Value {
-    json!({"name": "job_id", "in": "path", "required": true, "schema": {"type": "string", "pattern": "^[0-9a-f]{16}$"}})
-}
-
-fn value() -> Value {
-    json!({"name": "value_id", "in": "path", "required": true, "schema": {"type": "integer", "minimum": 1, "format": "int64"}})
-}
-
-fn query(name: &str, required: bool, schema: &Value) -> Value {
-    json!({"name": name, "in": "query", "required": required, "schema": schema})
 }
 
 /// The filter of lists and streams of events.
@@ -179,6 +45,7 @@ fn describe() -> Value {
     describe_keys(&mut all);
     describe_sessions(&mut all);
     describe_databases(&mut all);
+    describe_plans(&mut all);
     describe_tenants(&mut all);
     describe_monitoring(&mut all);
     let problem = all.schemas.subschema_for::<ProblemBody>();
@@ -227,6 +94,15 @@ fn describe_security(all: &mut Description) {
     all.add("post", "/api/security/rate-limit/check", "Count one action of a user")
         .takes::<rate_limit::Question>()
         .answers::<rate_limit::Verdict>("200", "Whether it may happen; if so, it has been counted.")
+        .done();
+    let most = json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 50});
+    all.add("get", "/api/security/rate-limit/usage", "Limits near their end (admin)")
+        .parameter(query("limit", false, &most))
+        .answers::<limits::UsageBody>("200", "Those that are used most first.")
+        .done();
+    all.add("get", "/api/security/rate-limit/usage/{tenant_id}", "A tenant's limits near their end")
+        .parameter(query("limit", false, &most))
+        .answers::<limits::UsageBody>("200", "Those that are used most first.")
         .done();
     all.add("post", "/api/security/password/check", "Judge a password by a tenant's policy")
         .takes::<passwords::Candidate>()
@@ -328,20 +204,48 @@ fn describe_databases(all: &mut Description) {
         .answers::<database::SlowQueries>("200", "Newest first.")
         .done();
     all.add("post", "/api/database/optimize/{tenant_id}", "Look a tenant's database through")
-        .answers::<database::Optimized>("200", "What was found.")
-        .answers::<database::Optimized>("202", "It goes on as a job.")
+        .answers::<database::optimize::Optimized>("200", "What was found.")
+        .answers::<database::optimize::Optimized>("202", "It goes on as a job.")
         .done();
     all.add("post", "/api/database/optimize-all", "Look all tenants' databases through (admin)")
-        .answers::<database::OptimizedAll>(
+        .answers::<database::optimize::OptimizedAll>(
             "200",
             "What became of each; as text/event-stream one after the other.",
         )
-        .answers::<database::OptimizedAll>("202", "It goes on as a job.")
+        .answers::<database::optimize::OptimizedAll>("202", "It goes on as a job.")
         .done();
-    all.add("get", "/api/database/jobs/{job_id}", "How far an optimization is")
-        .answers::<database::OptimizedAll>("200", "It is done.")
-        .answers::<database::OptimizedAll>("202", "It goes on.")
+    all.add("get", "/api/database/jobs/{job_id}", "How far a job is")
+        .answers::<database::optimize::OptimizedAll>("200", "It is done.")
+        .answers::<database::optimize::OptimizedAll>("202", "It goes on.")
         .done();
+}
+
+fn describe_plans(all: &mut Description) {
+    all.add("get", "/api/database/plans/{tenant_id}", "A tenant's plans of indexes")
+        .answers::<database::plans::Plans>("200", "What happened to last comes first.")
+        .done();
+    all.add("post", "/api/database/plans/{tenant_id}/{plan_id}/approve", "Approve a plan (admin)")
+        .answers::<database::plans::Acted>("200", "It may be applied.")
+        .also(&["409"])
+        .done();
+    for (path, summary, done) in [
+        (
+            "/api/database/plans/{tenant_id}/{plan_id}/apply",
+            "Apply an approved plan (admin)",
+            "It is built, and watched.",
+        ),
+        (
+            "/api/database/plans/{tenant_id}/{plan_id}/rollback",
+            "Take a plan back (admin)",
+            "Nothing of it stands.",
+        ),
+    ] {
+        all.add("post", path, summary)
+            .answers::<database::plans::Acted>("200", done)
+            .answers::<database::plans::Acted>("202", "It goes on as a job.")
+            .also(&["409"])
+            .done();
+    }
 }
 
 fn describe_tenants(all: &mut Description) {

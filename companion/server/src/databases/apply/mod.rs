@@ -1,0 +1,203 @@
+//! Plans become indexes, and are taken back.
+//!
+//! One plan of a tenant at a time. What is built is watched for [`super::Options::observe`]; an index that makes statements slower goes within
+//! a minute of being seen to. Who wants a plan back that is being built or watched withdraws it; so does a tenant that goes, or
+//! whose database's address changes: then the build is cancelled and what was built is dropped, over the connections that are open still.
+//! A companion that ends leaves what stands to the ledger in the database: whoever starts next goes on with what the store calls unfinished.
+
+mod running;
+mod work;
+
+use tokio::sync::watch;
+
+use super::Databases;
+use super::jobs::{Job, Outcome, TooMany};
+use super::plans::{Plan, State};
+use crate::event::Severity;
+use crate::storage::StorageError;
+use crate::tenant::TenantId;
+
+use running::Phase;
+pub(super) use running::Running;
+
+/// Plans that are applied or taken back at once, of all tenants.
+const RUNNING: usize = 32;
+/// What is told of one that this companion did by itself.
+pub const COMPANION: &str = "the companion";
+
+/// Who wants something, for which request.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// A token, a policy, or [`COMPANION`].
+    pub by: String,
+    /// The request's.
+    pub correlation_id: String,
+}
+
+/// Why nothing is done to a plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// There is none of this name.
+    #[error("no such plan of this tenant; GET /api/database/plans/{{tenant_id}} lists them")]
+    Unknown,
+    /// It is not where it would have to be.
+    #[error("the plan is {}; {remedy}", found.as_str())]
+    State {
+        /// Where it is.
+        found: State,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// Another one of the tenant is at work.
+    #[error("plan {0} of this tenant is being applied, watched or taken back; wait for it, or take it back")]
+    Busy(String),
+    /// Too much at once.
+    #[error("32 plans are being applied or watched; wait for one of them")]
+    Crowded,
+    /// Too many jobs.
+    #[error(transparent)]
+    Jobs(#[from] TooMany),
+    /// The store.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl Databases {
+    /// Approves a plan.
+    ///
+    /// # Errors
+    /// [`PlanError`].
+    pub async fn approve(&self, tenant: &TenantId, id: &str, asked: &Asked) -> Result<Plan, PlanError> {
+        let mut plan = self.plan(tenant, id).await?.ok_or(PlanError::Unknown)?;
+        if plan.state != State::Planned {
+            let remedy = "only one that is planned is approved; optimize again to plan anew";
+            return Err(PlanError::State { found: plan.state, remedy });
+        }
+        self.advance(tenant, &mut plan, State::Approved, [State::Planned; 2], ("approved", &asked.by, None))
+            .await?;
+        self.told(tenant, &plan, "DATABASE_PLAN_APPROVED", Severity::Info, asked, None).await;
+        Ok(plan)
+    }
+
+    /// Begins to apply an approved plan. The job is done when it is built; it is watched beyond that.
+    ///
+    /// # Errors
+    /// [`PlanError`].
+    pub async fn begin_apply(&self, tenant: &TenantId, id: &str, asked: &Asked) -> Result<Job, PlanError> {
+        let mut plan = self.plan(tenant, id).await?.ok_or(PlanError::Unknown)?;
+        if plan.state != State::Approved {
+            let remedy = match plan.state {
+                State::Planned => "approve it first",
+                _ => "only one that is approved is applied; optimize again to plan anew",
+            };
+            return Err(PlanError::State { found: plan.state, remedy });
+        }
+        let phase = self.start(tenant, &mut plan, [State::Approved; 2], asked).await?;
+        let (databases, id) = (self.clone(), plan.id.clone());
+        let job = self.0.jobs.begin(&format!("apply {id}"), vec![tenant.to_string()], move |name| {
+            let (databases, id, phase) = (databases.clone(), id.clone(), phase.clone());
+            async move { databases.awaited(&name, &id, phase, Phase::Built).await }
+        });
+        Ok(job?)
+    }
+
+    /// Begins to take a plan back, whether it is being built, watched or kept.
+    ///
+    /// # Errors
+    /// [`PlanError`].
+    pub async fn begin_rollback(&self, tenant: &TenantId, id: &str, asked: &Asked) -> Result<Job, PlanError> {
+        let plan = self.plan(tenant, id).await?.ok_or(PlanError::Unknown)?;
+        if matches!(plan.state, State::Planned | State::Approved | State::RolledBack) {
+            let remedy = "nothing of it stands, so there is nothing to take back";
+            return Err(PlanError::State { found: plan.state, remedy });
+        }
+        let reason = format!("taken back by {}", asked.by);
+        let phase = match self.0.running.withdraw(tenant.as_str(), Some(id), &reason) {
+            Some(phase) => phase,
+            None => self.take_back(tenant, plan, asked)?,
+        };
+        let (databases, id) = (self.clone(), id.to_owned());
+        let job = self.0.jobs.begin(&format!("rollback {id}"), vec![tenant.to_string()], move |name| {
+            let (databases, id, phase) = (databases.clone(), id.clone(), phase.clone());
+            async move { databases.awaited(&name, &id, phase, Phase::Ended).await }
+        });
+        Ok(job?)
+    }
+
+    /// Ends whatever goes on with a tenant's database, and takes it back.
+    pub(super) fn withdraw(&self, tenant: &str, reason: &str) {
+        self.0.running.withdraw(tenant, None, reason);
+    }
+
+    /// Waits until a plan is so far; what came of it.
+    async fn awaited(
+        &self,
+        name: &str,
+        id: &str,
+        mut phase: watch::Receiver<Phase>,
+        wanted: Phase,
+    ) -> Outcome {
+        // Whoever tells of it is gone when it has ended.
+        let _ = phase.wait_for(|phase| *phase == wanted || *phase == Phase::Ended).await;
+        let found = match TenantId::new(name) {
+            Ok(tenant) => self.plan(&tenant, id).await,
+            Err(_) => Ok(None),
+        };
+        let (success, problem) = match found {
+            Ok(Some(plan)) => {
+                let fine = match wanted {
+                    Phase::Ended => plan.state == State::RolledBack,
+                    _ => matches!(plan.state, State::Observing | State::Kept),
+                };
+                let said = plan.document.timeline.last().and_then(|entry| entry.detail.clone());
+                (fine, said.filter(|_| !fine))
+            }
+            Ok(None) => {
+                (false, Some("the tenant was removed meanwhile; what had been built was taken back".into()))
+            }
+            Err(error) => (false, Some(error.to_string())),
+        };
+        Outcome { success, problem, plan: None, plans: vec![id.to_owned()] }
+    }
+
+    /// Applies a plan that the tenant's policy permits, and waits until it is built.
+    pub(super) async fn apply_permitted(&self, tenant: &TenantId, plan: &Plan, asked: &Asked) -> Outcome {
+        let by = Asked { by: "the tenant's policy (database.auto_apply)".to_owned(), ..asked.clone() };
+        let failed = |error: PlanError| Outcome { problem: Some(error.to_string()), ..Outcome::default() };
+        if plan.state == State::Planned
+            && let Err(error) = self.approve(tenant, &plan.id, &by).await
+        {
+            return failed(error);
+        }
+        match self.begin_apply(tenant, &plan.id, &by).await {
+            Ok(job) => job.finished().await.done.remove(tenant.as_str()).unwrap_or_default(),
+            Err(error) => failed(error),
+        }
+    }
+
+    /// Goes on with what was begun before this companion started. What another companion is at is left to that.
+    pub(super) async fn resume(&self) {
+        let unfinished = match self.unfinished().await {
+            Ok(unfinished) => unfinished,
+            Err(error) => {
+                tracing::warn!(category = "application", %error, "unfinished plans of indexes were not looked for");
+                return;
+            }
+        };
+        for (name, id) in unfinished {
+            let Ok(tenant) = TenantId::new(&name) else { continue };
+            let asked = Asked { by: COMPANION.to_owned(), correlation_id: String::new() };
+            let begun = match self.plan(&tenant, &id).await {
+                Ok(Some(mut plan)) => self
+                    .start(&tenant, &mut plan, [State::Applying, State::Observing], &asked)
+                    .await
+                    .map(drop),
+                Ok(None) => Ok(()),
+                Err(error) => Err(error.into()),
+            };
+            if let Err(error) = begun {
+                tracing::warn!(category = "application", tenant = name, plan = id, %error, "an unfinished plan of indexes waits");
+            }
+        }
+    }
+}
