@@ -10,10 +10,9 @@ use std::fmt;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::cipher;
 use crate::context::{Context, append_field};
 use crate::error::{Error, Result};
-use crate::secret::Key;
+use crate::prk::Prk;
 
 /// The index of a value in a tenant's column. It is no secret, and is stored beside the envelope.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,13 +20,13 @@ pub struct BlindIndex([u8; 32]);
 
 impl BlindIndex {
     /// Of `value`, in the table and column of `context`; row and purpose do not count.
-    pub(crate) fn new(key: &Key, context: &Context<'_>, value: &[u8]) -> Result<Self> {
+    pub(crate) fn new(prk: &Prk, context: &Context<'_>, value: &[u8]) -> Result<Self> {
         let mut place = Vec::with_capacity(128);
+        place.extend_from_slice(b"portcullis index v1");
         append_field(&mut place, "table", context.table)?;
         append_field(&mut place, "column", context.column)?;
-        let mut column = Key::zero();
-        cipher::derive(key, &[b"portcullis index v1", &place], column.expose_mut())?;
-        let mut mac = Hmac::<Sha256>::new_from_slice(column.expose()).map_err(|_| Error::Primitive)?;
+        let [column] = prk.expand([place.as_slice()]);
+        let mut mac = Hmac::<Sha256>::new_from_slice(column.as_slice()).map_err(|_| Error::Primitive)?;
         mac.update(value);
         Ok(Self(mac.finalize().into_bytes().into()))
     }
@@ -57,10 +56,11 @@ mod tests {
     use portcullis_policy::Tenant;
 
     use super::*;
+    use crate::secret::Key;
 
     #[test]
     fn equal_values_of_a_column_are_equal_and_others_are_not() {
-        let (tenant, key) = (Tenant::public(), Key::new(&[7; 32]));
+        let (tenant, key) = (Tenant::public(), Prk::new(&Key::new(&[7; 32])));
         let of = |table, column, row, value: &[u8]| {
             BlindIndex::new(&key, &Context { table, column, row, ..Context::of(&tenant) }, value).unwrap()
         };
@@ -72,7 +72,7 @@ mod tests {
         assert_ne!(
             index,
             BlindIndex::new(
-                &Key::new(&[8; 32]),
+                &Prk::new(&Key::new(&[8; 32])),
                 &Context { table: "users", column: "email", ..Context::of(&tenant) },
                 b"a@b.example"
             )

@@ -9,9 +9,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use zeroize::Zeroizing;
-
-use crate::secret::Key;
+use crate::prk::{Prk, States};
 
 const SHARDS: usize = 64;
 
@@ -31,7 +29,7 @@ pub(crate) const INDEX_VERSION: u32 = 0;
 
 struct Held {
     version: u32,
-    key: Zeroizing<[u8; 32]>,
+    key: States,
 }
 
 /// What is held of a tenant.
@@ -67,7 +65,7 @@ impl State {
 pub(crate) struct Hit {
     pub(crate) revision: u64,
     pub(crate) version: u32,
-    pub(crate) key: Key,
+    pub(crate) key: Prk,
 }
 
 #[derive(Default)]
@@ -124,7 +122,7 @@ impl Cache {
     }
 
     /// Takes a key in, unless the tenant's keys have changed since `epoch`.
-    pub(crate) fn insert(&self, tenant: &str, epoch: u64, state: State, (version, key): (u32, &Key)) {
+    pub(crate) fn insert(&self, tenant: &str, epoch: u64, state: State, (version, key): (u32, &Prk)) {
         let Some(shard) = self.shard(tenant) else { return };
         let mut shard = write(shard);
         if shard.epoch != epoch {
@@ -141,7 +139,7 @@ impl Cache {
         let kept = kept.iter().flat_map(|before| before.keys.iter()).filter(|held| held.version != version);
         let mut keys: Vec<Held> = Vec::with_capacity(kept.clone().count().saturating_add(1));
         keys.extend(kept.map(|held| Held { version: held.version, key: held.key.clone() }));
-        keys.push(Held { version, key: Zeroizing::new(*key.expose()) });
+        keys.push(Held { version, key: key.states().clone() });
         let State { revision, current, min_decrypt } = state;
         shard.enter(
             tenant,
@@ -185,7 +183,7 @@ impl Entry {
         let state = State { revision: self.revision, current: self.current, min_decrypt: self.min_decrypt };
         let version = state.version(want).ok()?;
         let held = self.keys.iter().find(|held| held.version == version)?;
-        Some(Hit { revision: self.revision, version, key: Key::new(&held.key) })
+        Some(Hit { revision: self.revision, version, key: Prk::from_states(&held.key) })
     }
 }
 
@@ -221,11 +219,12 @@ fn write(shard: &RwLock<Shard>) -> RwLockWriteGuard<'_, Shard> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::Key;
 
     const STATE: State = State { revision: 1, current: 1, min_decrypt: 1 };
 
-    fn key(byte: u8) -> Key {
-        Key::new(&[byte; 32])
+    fn key(byte: u8) -> Prk {
+        Prk::new(&Key::new(&[byte; 32]))
     }
 
     fn put(cache: &Cache, tenant: &str) {

@@ -6,15 +6,14 @@
 
 use aes_gcm::aead::AeadInOut;
 use aes_gcm::{Aes256Gcm, KeyInit, Nonce, Tag};
-use hkdf::Hkdf;
-use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::context::Context;
 use crate::envelope::{COMMITMENT_BYTES, Envelope, SALT_BYTES, TAG_BYTES};
 use crate::error::{Error, Result};
-use crate::secret::{Key, Plaintext};
+use crate::prk::Prk;
+use crate::secret::Plaintext;
 
 /// What a long-lived key is used for: no one-time key of one use is ever that of another.
 #[derive(Clone, Copy)]
@@ -45,22 +44,21 @@ impl Use {
 
 const LABEL_BYTES: usize = 22;
 const INFO_BYTES: usize = LABEL_BYTES + SALT_BYTES;
-type OneTimeKey = Zeroizing<[u8; 32]>;
 
 const NONCE: [u8; 12] = [0; 12];
 
 /// Turns `bytes`, which hold the envelope's first fields, into the whole envelope of `message`.
 pub(crate) fn seal(
-    (key, usage): (&Key, Use),
+    (prk, usage): (&Prk, Use),
     salt: &[u8; SALT_BYTES],
     mut bytes: Vec<u8>,
     context: Option<&Context<'_>>,
     message: &[u8],
 ) -> Result<Vec<u8>> {
-    let (one_time, commitment) = expand(key, usage, salt)?;
+    let [one_time, commitment] = expand(prk, usage, salt);
     let associated = associated(&bytes, context)?;
     bytes.extend_from_slice(salt);
-    bytes.extend_from_slice(&commitment);
+    bytes.extend_from_slice(commitment.as_slice());
     let body = bytes.len();
     bytes.extend_from_slice(message);
     let body = bytes.get_mut(body..).ok_or(Error::Primitive)?;
@@ -73,11 +71,11 @@ pub(crate) fn seal(
 
 /// Opens `envelope`, if it was sealed under `key` for `context`.
 pub(crate) fn open(
-    (key, usage): (&Key, Use),
+    (prk, usage): (&Prk, Use),
     envelope: &Envelope<'_>,
     context: Option<&Context<'_>>,
 ) -> Result<Plaintext> {
-    let (one_time, commitment) = expand(key, usage, envelope.salt)?;
+    let [one_time, commitment] = expand(prk, usage, envelope.salt);
     if !bool::from(commitment.ct_eq(envelope.commitment)) {
         return Err(Error::Refused);
     }
@@ -105,17 +103,8 @@ fn associated(head: &[u8], context: Option<&Context<'_>>) -> Result<Vec<u8>> {
 /// The bytes an envelope has beside its first fields and the message.
 pub(crate) const OVERHEAD: usize = SALT_BYTES + COMMITMENT_BYTES + TAG_BYTES;
 
-fn expand(key: &Key, usage: Use, salt: &[u8; SALT_BYTES]) -> Result<(OneTimeKey, [u8; COMMITMENT_BYTES])> {
-    let hkdf = Hkdf::<Sha256>::from_prk(key.expose()).map_err(|_| Error::Primitive)?;
-    let [key_info, commitment_info] = usage.info(salt);
-    let (mut one_time, mut commitment) = (Zeroizing::new([0_u8; 32]), [0_u8; COMMITMENT_BYTES]);
-    hkdf.expand(&key_info, one_time.as_mut_slice()).map_err(|_| Error::Primitive)?;
-    hkdf.expand(&commitment_info, &mut commitment).map_err(|_| Error::Primitive)?;
-    Ok((one_time, commitment))
-}
-
-/// HKDF-Expand with SHA-256 of a uniformly random key.
-pub(crate) fn derive(key: &Key, info: &[&[u8]], output: &mut [u8]) -> Result<()> {
-    let hkdf = Hkdf::<Sha256>::from_prk(key.expose()).map_err(|_| Error::Primitive)?;
-    hkdf.expand_multi_info(info, output).map_err(|_| Error::Primitive)
+/// The one-time key and the commitment.
+fn expand(prk: &Prk, usage: Use, salt: &[u8; SALT_BYTES]) -> [Zeroizing<[u8; 32]>; 2] {
+    let [key, commitment] = usage.info(salt);
+    prk.expand([key.as_slice(), commitment.as_slice()])
 }

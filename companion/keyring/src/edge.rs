@@ -7,18 +7,17 @@ use portcullis_hpke::{Place, SecretKey, TenantKey, envelope};
 use portcullis_policy::Tenant;
 
 use crate::cache::Want;
-use crate::cipher;
 use crate::error::{Error, Malformed, Result};
 use crate::keyring::Keyring;
-use crate::secret::{Key, Plaintext};
+use crate::prk::Prk;
+use crate::secret::Plaintext;
 
 /// What HKDF is told.
 const LABEL: &[u8] = b"portcullis edge v1 x25519";
 
-fn secret(key: &Key) -> Result<SecretKey> {
-    let mut material = Key::zero();
-    cipher::derive(key, &[LABEL], material.expose_mut())?;
-    Ok(SecretKey::derive(material.expose()))
+fn secret(prk: &Prk) -> SecretKey {
+    let [material] = prk.expand([LABEL]);
+    SecretKey::derive(material.as_slice())
 }
 
 impl Keyring {
@@ -28,7 +27,7 @@ impl Keyring {
     /// A tenant without keys; a root key or store that fails.
     pub fn public_key(&self, tenant: &Tenant) -> Result<TenantKey> {
         let (version, key) = self.key_now(tenant, Want::Current)?;
-        Ok(TenantKey { version, public: secret(&key)?.public() })
+        Ok(TenantKey { version, public: secret(&key).public() })
     }
 
     /// Opens the bytes of an envelope that was sealed at the edge for `place`.
@@ -41,7 +40,7 @@ impl Keyring {
             return Err(Error::Refused);
         }
         let (_, key) = self.key_now(place.tenant, Want::Version(envelope.key_version))?;
-        let opened = envelope::open(&secret(&key)?, &envelope, place).ok_or(Error::Refused)?;
+        let opened = envelope::open(&secret(&key), &envelope, place).ok_or(Error::Refused)?;
         Ok(Plaintext::new(opened.to_vec()))
     }
 }

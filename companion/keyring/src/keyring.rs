@@ -10,6 +10,7 @@ use crate::cache::{Cache, Hit, INDEX_VERSION, State, Want};
 use crate::context::Context;
 use crate::envelope::{Envelope, SALT_BYTES};
 use crate::error::{Error, Result};
+use crate::prk::Prk;
 use crate::root::{KeyName, KeyService};
 use crate::secret::{Key, Plaintext};
 use crate::session::{self, Session};
@@ -331,7 +332,7 @@ impl Keyring {
         self.cache.keys()
     }
 
-    pub(crate) fn key_now(&self, tenant: &Tenant, want: Want) -> Result<(u32, Key)> {
+    pub(crate) fn key_now(&self, tenant: &Tenant, want: Want) -> Result<(u32, Prk)> {
         self.key(tenant, want, None).map(|hit| (hit.version, hit.key))
     }
 
@@ -361,7 +362,7 @@ impl Keyring {
         let held = of(version);
         let wrapped = if want == Want::Index { Some(&record.index) } else { held };
         let wrapped = wrapped.ok_or_else(|| Error::UnknownVersion { tenant: name(), version })?;
-        let key = self.service.unwrap(KeyName { tenant, version }, wrapped)?;
+        let key = Prk::new(&self.service.unwrap(KeyName { tenant, version }, wrapped)?);
         self.cache.insert(tenant.as_str(), epoch, state, (version, &key));
         Ok(Hit { revision: record.revision, version, key })
     }

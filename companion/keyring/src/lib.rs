@@ -26,6 +26,7 @@ mod envelope;
 mod error;
 mod fernet;
 mod keyring;
+mod prk;
 mod root;
 mod secret;
 mod session;

@@ -9,6 +9,7 @@ use sha2::Sha256;
 use crate::cipher::{self, Use};
 use crate::envelope::{self, Envelope};
 use crate::error::{Error, Malformed, ServiceError};
+use crate::prk::Prk;
 use crate::secret::Key;
 
 /// The shortest secret that is taken as root key.
@@ -60,7 +61,7 @@ pub enum WeakRoot {
 
 /// A root key in memory.
 pub struct RootKey {
-    key: Key,
+    key: Prk,
     id: [u8; 8],
 }
 
@@ -89,7 +90,7 @@ impl RootKey {
         // HKDF refuses outputs of more than 8160 bytes only.
         let _ = hkdf.expand(b"key", key.expose_mut());
         let _ = hkdf.expand(b"id", &mut id);
-        Ok(Self { key, id })
+        Ok(Self { key: Prk::new(&key), id })
     }
 
     /// Its name: which root key wrapped a key, and nothing of the key itself.

@@ -1,5 +1,6 @@
 //! Many seals and opens as of one moment.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 
 use portcullis_policy::Tenant;
@@ -11,7 +12,8 @@ use crate::context::Context;
 use crate::envelope::{self, Envelope, MAX_PLAINTEXT_BYTES, SALT_BYTES};
 use crate::error::{Error, Result};
 use crate::keyring::Keyring;
-use crate::secret::{Key, Plaintext};
+use crate::prk::Prk;
+use crate::secret::Plaintext;
 
 /// Seals and opens; the store is asked once a tenant whether its keys have changed, and that answer holds for the whole
 /// session. So a session is as old as its first use of a tenant: begin one for each batch or page, and end it with that. What is
@@ -70,7 +72,7 @@ impl<'a> Session<'a> {
         self.checked.iter().map(|(tenant, revision)| (&**tenant, *revision))
     }
 
-    fn key(&mut self, tenant: &Tenant, want: Want) -> Result<(u32, Key)> {
+    fn key(&mut self, tenant: &Tenant, want: Want) -> Result<(u32, Prk)> {
         let checked = self.checked.get(tenant.as_str()).copied();
         let hit = self.keyring.key(tenant, want, checked)?;
         if checked != Some(hit.revision) {
@@ -85,7 +87,7 @@ impl<'a> Session<'a> {
 pub struct SealingKey {
     tenant: Tenant,
     version: u32,
-    key: Key,
+    key: Prk,
 }
 
 impl SealingKey {
@@ -102,7 +104,7 @@ impl SealingKey {
         if *context.tenant != self.tenant {
             return Err(Error::Refused);
         }
-        seal(context, message, rng, |_, _| Ok((self.version, Key::new(self.key.expose()))))
+        seal(context, message, rng, |_, _| Ok((self.version, &self.key)))
     }
 }
 
@@ -125,11 +127,11 @@ impl Keyring {
 }
 
 /// Seals with the key that `find` finds.
-pub(crate) fn seal(
+pub(crate) fn seal<K: Borrow<Prk>>(
     context: &Context<'_>,
     message: &[u8],
     rng: &mut impl TryCryptoRng,
-    find: impl FnOnce(&Tenant, Want) -> Result<(u32, Key)>,
+    find: impl FnOnce(&Tenant, Want) -> Result<(u32, K)>,
 ) -> Result<Vec<u8>> {
     if message.len() > MAX_PLAINTEXT_BYTES {
         return Err(Error::TooLarge(message.len()));
@@ -140,14 +142,14 @@ pub(crate) fn seal(
     let room = context.tenant.as_str().len().saturating_add(OVERHEAD).saturating_add(7);
     let mut bytes = Vec::with_capacity(room.saturating_add(message.len()));
     envelope::begin(&mut bytes, context.tenant, version, None)?;
-    cipher::seal((&key, Use::Seal), &salt, bytes, Some(context), message)
+    cipher::seal((key.borrow(), Use::Seal), &salt, bytes, Some(context), message)
 }
 
 /// Opens with the key that `find` finds.
 pub(crate) fn open(
     context: &Context<'_>,
     envelope: &[u8],
-    find: impl FnOnce(&Tenant, Want) -> Result<(u32, Key)>,
+    find: impl FnOnce(&Tenant, Want) -> Result<(u32, Prk)>,
 ) -> Result<Plaintext> {
     let envelope = Envelope::parse(envelope)?;
     if envelope.tenant() != context.tenant.as_str() {

@@ -13,7 +13,7 @@ use crate::{
     quota::{Quota, Time, longest_remembered},
     step::{self, Ask, Flow, Grant, Leases, Spent},
     sync::{Guard, Lock},
-    table::{Entry, Floor, Out, Table},
+    table::{Entry, Floor, Out, Slot, Table},
 };
 
 /// Parts of the table. A tenant's keys are spread over all of them.
@@ -104,6 +104,25 @@ impl Held<'_> {
     fn shard(&mut self, number: usize) -> Option<&mut Shard> {
         let below = (1_u64 << number).wrapping_sub(1) & self.wanted;
         self.guards.get_mut(usize::try_from(below.count_ones()).ok()?).map(|guard| &mut **guard)
+    }
+}
+
+/// What one level of a question found.
+#[derive(Debug, Clone, Copy, Default)]
+struct Taken {
+    slot: Option<Slot>,
+    before: Time,
+}
+
+impl Taken {
+    /// The level's entry: where it was found, unless a later level of the question has moved it.
+    fn entry<'a>(&self, shard: &'a mut Shard, level: &Level, now_ns: u64) -> Option<&'a mut Entry> {
+        let table = &mut shard.table;
+        let slot = match self.slot.filter(|slot| table.at(*slot, level.key).is_some()) {
+            Some(slot) => slot,
+            None => table.locate(level.key, now_ns, &level.quota)?,
+        };
+        table.at(slot, level.key)
     }
 }
 
@@ -217,28 +236,26 @@ impl<P: Promises> Engine<P> {
         }
         // All places are read before any is used: so the waits for memory overlap.
         for level in levels {
-            let shard = held.shard(Self::number(level.key));
-            std::hint::black_box(shard.and_then(|shard| shard.table.find(level.key)).map(Entry::tat));
+            if let Some(shard) = held.shard(Self::number(level.key)) {
+                shard.table.touch(level.key);
+            }
         }
-        let mut before: Few<Time> = Few::new();
+        let mut taken: Few<Taken> = Few::new();
         let mut allowed = true;
         for level in levels {
-            let (was, spent) = self.spend_one(held.shard(Self::number(level.key)), level, now_ns);
+            let (one, spent) = self.spend_one(held.shard(Self::number(level.key)), level, now_ns);
             allowed &= spent.allowed;
-            before.push(was);
+            taken.push(one);
             answers.push(spent);
         }
         let mut batch = 0;
-        for (index, level) in levels.iter().enumerate().rev() {
-            let shard = held.shard(Self::number(level.key));
-            let (Some(shard), Some(spent)) = (shard, answers.get_mut(index)) else { continue };
+        for ((level, one), spent) in levels.iter().zip(&taken).zip(answers.iter_mut()).rev() {
+            let Some(shard) = held.shard(Self::number(level.key)) else { continue };
             if !allowed && spent.allowed {
                 // Taken back: the level has what it had.
                 spent.remaining = spent.remaining.saturating_add(u64::from(level.hits));
-                if let (Some(entry), Some(was)) =
-                    (shard.table.entry(level.key, now_ns, &level.quota), before.get(index))
-                {
-                    entry.set_tat(*was);
+                if let Some(entry) = one.entry(shard, level, now_ns) {
+                    entry.set_tat(one.before);
                 }
             } else if allowed && level.hits > 0 {
                 shard.direct = shard.direct.saturating_add(u64::from(level.hits));
@@ -246,7 +263,7 @@ impl<P: Promises> Engine<P> {
                     true => 0,
                     false => shard.table.out.get(&level.key).map_or(0, |out| pause(&out.leases, now_ns)),
                 };
-                if let Some(entry) = shard.table.entry(level.key, now_ns, &level.quota) {
+                if let Some(entry) = one.entry(shard, level, now_ns) {
                     batch = batch.max(self.cover(level.key, entry, &level.quota, pause_ns));
                 }
             }
@@ -254,31 +271,26 @@ impl<P: Promises> Engine<P> {
         Answer { value: allowed, batch }
     }
 
-    fn spend_one(&self, shard: Option<&mut Shard>, level: &Level, now_ns: u64) -> (Time, Spent) {
-        let refused = |retry_after_ns| Spent { allowed: false, remaining: 0, retry_after_ns };
-        let silent = self.silent_ns(now_ns, &level.quota);
+    fn spend_one(&self, shard: Option<&mut Shard>, level: &Level, now_ns: u64) -> (Taken, Spent) {
+        let refused =
+            |retry_after_ns| (Taken::default(), Spent { allowed: false, remaining: 0, retry_after_ns });
+        let Level { key, quota, hits } = level;
+        let silent = self.silent_ns(now_ns, quota);
         if silent > 0 {
-            return (Time::default(), refused(silent));
+            return refused(silent);
         }
-        let Some(shard) = shard else { return (Time::default(), refused(FULL_WAIT_NS)) };
-        let Some(entry) = shard.table.entry(level.key, now_ns, &level.quota) else {
-            return (Time::default(), refused(FULL_WAIT_NS));
-        };
-        read_by(entry, &level.quota);
-        let (key, was) = (level.key, entry.tat());
-        if !entry.is_leased() {
-            let mut none = Leases::default();
-            let (tat, spent) = step::spend(was, &mut none, now_ns, &level.quota, level.hits, &mut shard.flow);
-            entry.set_tat(tat);
-            return (was, spent);
-        }
+        let Some(Shard { table, flow, .. }) = shard else { return refused(FULL_WAIT_NS) };
+        let Some(slot) = table.locate(*key, now_ns, quota) else { return refused(FULL_WAIT_NS) };
         let mut none = Leases::default();
-        let leases = shard.table.out.get_mut(&key).map_or(&mut none, |out| &mut out.leases);
-        let (tat, spent) = step::spend(was, leases, now_ns, &level.quota, level.hits, &mut shard.flow);
-        if let Some(entry) = shard.table.entry(key, now_ns, &level.quota) {
-            entry.set_tat(tat);
-        }
-        (was, spent)
+        let (out, entry) = table.known(slot, *key);
+        let Some(entry) = entry else { return refused(FULL_WAIT_NS) };
+        read_by(entry, quota);
+        let before = entry.tat();
+        let leased = entry.is_leased().then(|| out.get_mut(key)).flatten();
+        let leases = leased.map_or(&mut none, |out| &mut out.leases);
+        let (tat, spent) = step::spend(before, leases, now_ns, quota, *hits, flow);
+        entry.set_tat(tat);
+        (Taken { slot: Some(slot), before }, spent)
     }
 
     /// Makes sure that the promise covers the entry. After a restart its leases are not known any more, but may still be

@@ -31,16 +31,17 @@ impl Time {
         if self.parts > 0 { self.ns.saturating_add(1) } else { self.ns }
     }
 
-    /// In units of 1/limit of a nanosecond. Parts that another limit wrote, and that this one cannot read, round up.
+    /// How far it is ahead of now, in units of 1/limit of a nanosecond; 0 when it has passed. Parts that another limit wrote,
+    /// and that this one cannot read, round up.
     #[must_use]
-    pub fn units(self, limit: u32) -> u128 {
-        let parts = if self.parts < limit { self.parts } else { limit };
-        u128::from(self.ns) * u128::from(limit) + u128::from(parts)
+    pub fn ahead_of(self, now_ns: u64, limit: u32) -> u128 {
+        let Some(ns) = self.ns.checked_sub(now_ns) else { return 0 };
+        u128::from(ns) * u128::from(limit) + u128::from(self.parts.min(limit))
     }
 
-    /// From units of 1/limit; beyond 584 years it stays there, and a limit of 0 has no time.
+    /// So many units of 1/limit after now; beyond 584 years it stays there, and a limit of 0 has no time.
     #[must_use]
-    pub fn from_units(units: u128, limit: u32) -> Self {
+    pub fn after(now_ns: u64, units: u128, limit: u32) -> Self {
         let Some(limit) = std::num::NonZeroU32::new(limit) else { return Self::default() };
         // Division of 64 bits where they suffice: they mostly do.
         let (ns, parts) = match u64::try_from(units) {
@@ -50,7 +51,7 @@ impl Time {
                 (u64::try_from(units / wide).unwrap_or(u64::MAX), u64::try_from(units % wide).unwrap_or(0))
             }
         };
-        Self { ns, parts: u32::try_from(parts).unwrap_or(0) }
+        Self { ns: now_ns.saturating_add(ns), parts: u32::try_from(parts).unwrap_or(0) }
     }
 }
 
@@ -135,7 +136,7 @@ impl Quota {
     /// How long an exhausted quota takes to be whole again, rounded up.
     #[must_use]
     pub fn refill_ns(&self) -> u64 {
-        u64::try_from(self.capacity().div_ceil(u128::from(self.limit.max(1)))).unwrap_or(u64::MAX)
+        self.nanoseconds(self.capacity())
     }
 
     /// How many tokens `units` are, rounded down.
@@ -153,7 +154,11 @@ impl Quota {
     /// Nanoseconds that `units` are, rounded up.
     #[must_use]
     pub fn nanoseconds(&self, units: u128) -> u64 {
-        u64::try_from(units.div_ceil(u128::from(self.limit.max(1)))).unwrap_or(u64::MAX)
+        let limit = self.limit.max(1);
+        match u64::try_from(units) {
+            Ok(units) => units.div_ceil(u64::from(limit)),
+            Err(_) => u64::try_from(units.div_ceil(u128::from(limit))).unwrap_or(u64::MAX),
+        }
     }
 
     /// How long a lease of this quota lives, in milliseconds.
@@ -195,10 +200,13 @@ mod tests {
         for (ns, limit) in [(7, 3), (u64::MAX, MOST_REQUESTS), (86_400_000_000_000, 999_999_937)] {
             for parts in [0, 1, limit - 1] {
                 let time = Time { ns, parts };
-                assert_eq!(Time::from_units(time.units(limit), limit), time);
+                for now_ns in [0, 1, ns - 1, ns] {
+                    assert_eq!(Time::after(now_ns, time.ahead_of(now_ns, limit), limit), time);
+                }
             }
         }
-        // Read by another limit it is never earlier.
-        assert_eq!(Time { ns: 5, parts: 9 }.units(4), 24);
+        // Read by another limit it is never earlier, and what has passed is not ahead.
+        assert_eq!(Time { ns: 5, parts: 9 }.ahead_of(0, 4), 24);
+        assert_eq!(Time { ns: 5, parts: 9 }.ahead_of(6, 4), 0);
     }
 }

@@ -110,20 +110,19 @@ pub struct Flow {
     pub expired: u64,
 }
 
-/// The arrival time in units of the quota, after all that has happened by itself until now.
+/// How far the arrival time is ahead of now, in units of the quota, after all that has happened by itself until now.
 fn settle(tat: Time, leases: &mut Leases, now_ns: u64, quota: &Quota, flow: &mut Flow) -> u128 {
-    let limit = quota.limit();
-    let mut tat = tat.units(limit);
     let out = |outstanding: u64| u128::from(outstanding).saturating_mul(quota.interval());
-    let at = |ns: u64, outstanding: u64| Time { ns, parts: 0 }.units(limit).saturating_add(out(outstanding));
+    let mut ahead = tat.ahead_of(now_ns, quota.limit());
     while let Some(index) = first_expired(leases, now_ns) {
         let lease = leases.list.swap_remove(index);
         // Its tokens may have been spent at the last moment.
-        tat = tat.max(at(lease.expires_ns, leases.outstanding));
+        let since = u128::from(now_ns.saturating_sub(lease.expires_ns)) * u128::from(quota.limit());
+        ahead = ahead.max(out(leases.outstanding).saturating_sub(since));
         leases.outstanding = leases.outstanding.saturating_sub(u64::from(lease.tokens));
         flow.expired = flow.expired.saturating_add(u64::from(lease.tokens));
     }
-    tat.max(at(now_ns, leases.outstanding))
+    ahead.max(out(leases.outstanding))
 }
 
 fn first_expired(leases: &Leases, now_ns: u64) -> Option<usize> {
@@ -136,22 +135,20 @@ pub fn expire(tat: &mut Time, leases: &mut Leases, now_ns: u64, quota: &Quota) -
     let mut flow = Flow::default();
     if leases.next_expiry().is_some_and(|next| next <= now_ns) && !quota.is_nothing() {
         let settled = settle(*tat, leases, now_ns, quota, &mut flow);
-        *tat = Time::from_units(settled, quota.limit()).max(*tat);
+        *tat = Time::after(now_ns, settled, quota.limit()).max(*tat);
     }
     flow
 }
 
 /// Room for tokens, in units; none when the state is further ahead than the quota allows.
-fn room(tat: u128, now_ns: u64, quota: &Quota) -> u128 {
-    let end = Time { ns: now_ns, parts: 0 }.units(quota.limit()).saturating_add(quota.capacity());
-    end.saturating_sub(tat)
+fn room(ahead: u128, quota: &Quota) -> u128 {
+    quota.capacity().saturating_sub(ahead)
 }
 
 /// How long until `tokens` fit, in nanoseconds, if nothing else happens.
-fn wait(tat: u128, tokens: u64, now_ns: u64, quota: &Quota) -> u64 {
-    let after = tat.saturating_add(u128::from(tokens).saturating_mul(quota.interval()));
-    let end = Time { ns: now_ns, parts: 0 }.units(quota.limit()).saturating_add(quota.capacity());
-    quota.nanoseconds(after.saturating_sub(end))
+fn wait(ahead: u128, tokens: u64, quota: &Quota) -> u64 {
+    let after = ahead.saturating_add(u128::from(tokens).saturating_mul(quota.interval()));
+    quota.nanoseconds(after.saturating_sub(quota.capacity()))
 }
 
 /// Spends `hits` at once, or says how long to wait; `hits` of 0 only look. What is more than the burst never fits.
@@ -168,7 +165,7 @@ pub fn spend(
     }
     let settled = settle(tat, leases, now_ns, quota, flow);
     let cost = u128::from(hits).saturating_mul(quota.interval());
-    let room = room(settled, now_ns, quota);
+    let room = room(settled, quota);
     let allowed = cost <= room && (hits > 0 || room >= quota.interval());
     let (state, left) = match allowed {
         true => (settled.saturating_add(cost), room.saturating_sub(cost)),
@@ -176,10 +173,10 @@ pub fn spend(
     };
     let retry_after_ns = match allowed {
         true => 0,
-        false => wait(settled, u64::from(hits.max(1)), now_ns, quota).max(1),
+        false => wait(settled, u64::from(hits.max(1)), quota).max(1),
     };
     let spent = Spent { allowed, remaining: quota.tokens(left), retry_after_ns };
-    (Time::from_units(state, quota.limit()), spent)
+    (Time::after(now_ns, state, quota.limit()), spent)
 }
 
 /// What came of spending.
@@ -211,7 +208,7 @@ pub fn ask(
     let known = found.and_then(|index| leases.list.get(index)).copied();
     let full = known.is_none() && leases.list.len() >= LEASES_PER_KEY;
     if full || known.is_some_and(|lease| ask.sequence <= lease.sequence) {
-        let state = Time::from_units(settled, quota.limit());
+        let state = Time::after(now_ns, settled, quota.limit());
         let retry_after_ns = if full { quota.lease_ms().saturating_mul(MS) } else { 0 };
         return (state, Grant { retry_after_ns, ..Grant::default() });
     }
@@ -223,7 +220,7 @@ pub fn ask(
     flow.returned = flow.returned.saturating_add(u64::from(back));
     flow.spent = flow.spent.saturating_add(u64::from(had.saturating_sub(keep).saturating_sub(back)));
 
-    let free = quota.tokens(room(settled, now_ns, quota));
+    let free = quota.tokens(room(settled, quota));
     let others = leases.list.iter().any(|lease| lease.process != ask.process && lease.tokens > 0);
     let granted = fair(free, keep, others, quota, ask);
     settled = settled.saturating_add(u128::from(granted).saturating_mul(quota.interval()));
@@ -242,11 +239,14 @@ pub fn ask(
     }
     let wanted = ask.want.max(ask.need) > 0;
     let retry_after_ns = match free == 0 && wanted {
-        true => wait(settled, 1, now_ns, quota).max(1),
+        true => wait(settled, 1, quota).max(1),
         false => 0,
     };
     let remaining = free.saturating_sub(u64::from(granted));
-    (Time::from_units(settled, quota.limit()), Grant { keep, granted, expires_ms, retry_after_ns, remaining })
+    (
+        Time::after(now_ns, settled, quota.limit()),
+        Grant { keep, granted, expires_ms, retry_after_ns, remaining },
+    )
 }
 
 /// How much of what is free a process gets: what requests wait for, if it is there; beyond that a tenth of the burst, less

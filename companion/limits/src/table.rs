@@ -4,6 +4,9 @@
 //! all eight of a set are in use, the one nearest to fresh gives way, and the set remembers its arrival time as a
 //! *floor*: whoever comes anew to that set starts from there, at most with a whole quota used up. Entries with tokens out
 //! never give way; when all eight have, a newcomer is told that there is no room, and is granted nothing.
+//!
+//! An entry fills one line of the processor's cache, and a key names the way it would like to have. Most keys have it, so
+//! a question waits for memory once a key; the other ways are searched only for keys that came later, and for new ones.
 
 use std::collections::HashMap;
 
@@ -16,11 +19,14 @@ use crate::{
 /// Entries of a set.
 pub const WAYS: usize = 8;
 
-/// One key's state, in 40 bytes: what is looked at together lies together.
+/// One key's state. Everything that a decision reads lies in one line of the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C, align(64))]
 pub struct Entry {
-    tat_ns: u64,
+    /// 0: free.
+    tag: u64,
     place: u64,
+    tat_ns: u64,
     /// The arrival time that the journal promises never to be exceeded without another record.
     pub ceiling_ns: u64,
     /// The journal's batch with that promise.
@@ -28,10 +34,13 @@ pub struct Entry {
     parts: u32,
     /// In the low bits the limit whose parts the arrival time counts; in the highest, whether tokens are out.
     limit: u32,
+    /// Of the whole set; it stands in its first way alone.
+    floor_ns: u64,
 }
 
 const LEASED: u32 = 1 << 31;
 const _: () = assert!(crate::quota::MOST_REQUESTS < LEASED);
+const _: () = assert!(std::mem::size_of::<Entry>() == 64);
 
 impl Entry {
     /// The theoretical arrival time.
@@ -67,55 +76,76 @@ impl Entry {
         self.limit = self.limit() | if leased { LEASED } else { 0 };
     }
 
+    /// Whether it equals a fresh one, or is free.
     fn is_over(&self, now_ns: u64) -> bool {
-        !self.is_leased() && self.tat().ceil() <= now_ns
+        self.tag == 0 || !self.is_leased() && self.tat().ceil() <= now_ns
+    }
+
+    /// Whether in addition nothing of it is promised any more: a newcomer in its place costs its key nothing.
+    fn is_idle(&self, now_ns: u64) -> bool {
+        self.is_over(now_ns) && self.ceiling_ns <= now_ns
+    }
+
+    fn key(&self) -> Key {
+        Key { place: self.place, tag: self.tag }
+    }
+
+    /// Another key's state in its place; the set's floor stays.
+    fn replace(&mut self, other: Self) {
+        *self = Self { floor_ns: self.floor_ns, ..other };
     }
 }
 
-/// Eight entries. Their keys' tags fill one line of the processor's cache, so that a key is found, or known not to be
-/// there, by reading that alone.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-struct Set {
-    /// 0: free.
-    tags: [u64; WAYS],
-    entries: [Entry; WAYS],
-    floor_ns: u64,
-}
+/// Eight entries.
+#[derive(Debug, Clone, Copy, Default)]
+struct Set([Entry; WAYS]);
 
 impl Set {
-    const EMPTY: Self = Self {
-        tags: [0; WAYS],
-        entries: [Entry { tat_ns: 0, place: 0, ceiling_ns: 0, batch: 0, parts: 0, limit: 0 }; WAYS],
-        floor_ns: 0,
-    };
+    /// The way that a key is first looked for in, and first put into.
+    fn favourite(tag: u64) -> usize {
+        usize::try_from(tag % 8).unwrap_or(0)
+    }
 
-    /// Where a key is. Without a branch for each, so that several sets can be searched at the same time.
+    /// Where a key is.
     fn way(&self, tag: u64) -> Option<usize> {
-        let found = self
-            .tags
-            .iter()
-            .enumerate()
-            .fold(0_u32, |all, (way, known)| all | u32::from(*known == tag) << way);
-        (found != 0).then(|| found.trailing_zeros() as usize)
+        let favourite = Self::favourite(tag);
+        if self.0.get(favourite)?.tag == tag {
+            return Some(favourite);
+        }
+        self.0.iter().position(|entry| entry.tag == tag)
     }
 
     /// A place whose key equals a fresh one.
-    fn fresh(&self, now_ns: u64) -> Option<usize> {
-        self.tags.iter().zip(&self.entries).position(|(tag, entry)| *tag == 0 || entry.is_over(now_ns))
+    fn fresh(&self, tag: u64, now_ns: u64) -> Option<usize> {
+        let favourite = Self::favourite(tag);
+        if self.0.get(favourite)?.is_idle(now_ns) {
+            return Some(favourite);
+        }
+        self.0.iter().position(|entry| entry.is_over(now_ns))
     }
 
     /// The key nearest to fresh among those that may give way.
     fn victim(&self) -> Option<usize> {
-        let usable = self.entries.iter().enumerate().filter(|(_, entry)| !entry.is_leased());
+        let usable = self.0.iter().enumerate().filter(|(_, entry)| !entry.is_leased());
         usable.min_by_key(|(_, entry)| entry.tat()).map(|(way, _)| way)
     }
 
-    fn clear(&mut self, way: usize) {
-        if let (Some(tag), Some(entry)) = (self.tags.get_mut(way), self.entries.get_mut(way)) {
-            (*tag, *entry) = (0, Entry::default());
-        }
+    fn floor_ns(&self) -> u64 {
+        let [first, ..] = &self.0;
+        first.floor_ns
     }
+
+    fn raise_floor(&mut self, floor_ns: u64) {
+        let [first, ..] = &mut self.0;
+        first.floor_ns = first.floor_ns.max(floor_ns);
+    }
+}
+
+/// Where a key was found; it may have moved since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    set: u32,
+    way: u32,
 }
 
 /// What is out of a key, and by which quota it went.
@@ -156,7 +186,7 @@ impl Table {
     #[must_use]
     pub fn new(keys: usize) -> Self {
         let most = keys.div_ceil(WAYS).max(1).next_power_of_two();
-        Self { sets: vec![Set::EMPTY; 1], most, out: HashMap::new(), folded: 0, refused: 0 }
+        Self { sets: vec![Set::default(); 1], most, out: HashMap::new(), folded: 0, refused: 0 }
     }
 
     /// Bytes of the entries.
@@ -170,51 +200,70 @@ impl Table {
         usize::try_from(key.place).unwrap_or(0) & (self.sets.len() - 1)
     }
 
-    /// The entry of `key`, if there is one.
-    #[must_use]
-    pub fn find(&self, key: Key) -> Option<&Entry> {
-        let set = self.sets.get(self.number(key))?;
-        set.entries.get(set.way(key.tag)?)
+    /// Reads where `key` most likely is, for nothing but that it be in the cache when it is looked for.
+    pub fn touch(&self, key: Key) {
+        let entry = self.sets.get(self.number(key)).and_then(|set| set.0.get(Set::favourite(key.tag)));
+        std::hint::black_box(entry.map(|entry| entry.tag));
+    }
+
+    /// Where the entry of `key` is, made if there is none; `None` when every place is taken by keys with tokens out.
+    pub fn locate(&mut self, key: Key, now_ns: u64, quota: &Quota) -> Option<Slot> {
+        let number = self.number(key);
+        let found = self.sets.get(number)?.way(key.tag);
+        let (set, way) = match found {
+            Some(way) => (number, way),
+            None => self.make(key, now_ns, quota)?,
+        };
+        Some(Slot { set: u32::try_from(set).ok()?, way: u32::try_from(way).ok()? })
+    }
+
+    /// The entry of `key`, if it is still where it was found.
+    pub fn at(&mut self, slot: Slot, key: Key) -> Option<&mut Entry> {
+        entry_at(&mut self.sets, slot, key)
     }
 
     /// The entry of `key`, made if there is none; `None` when every place is taken by keys with tokens out.
     pub fn entry(&mut self, key: Key, now_ns: u64, quota: &Quota) -> Option<&mut Entry> {
-        let number = self.number(key);
-        if let Some(at) = self.sets.get(number)?.way(key.tag) {
-            return self.sets.get_mut(number)?.entries.get_mut(at);
-        }
-        while self.sets.len() < self.most && !self.has_room(key, now_ns) {
-            self.double();
-        }
-        self.make(key, now_ns, quota)
+        let slot = self.locate(key, now_ns, quota)?;
+        self.at(slot, key)
+    }
+
+    /// The same, beside what is out of keys.
+    pub fn known(&mut self, slot: Slot, key: Key) -> (&mut HashMap<Key, Out>, Option<&mut Entry>) {
+        let Self { sets, out, .. } = self;
+        (out, entry_at(sets, slot, key))
     }
 
     fn has_room(&self, key: Key, now_ns: u64) -> bool {
-        self.sets.get(self.number(key)).is_some_and(|set| set.fresh(now_ns).is_some())
+        self.sets.get(self.number(key)).is_some_and(|set| set.fresh(key.tag, now_ns).is_some())
     }
 
-    fn make(&mut self, key: Key, now_ns: u64, quota: &Quota) -> Option<&mut Entry> {
+    #[cold]
+    fn make(&mut self, key: Key, now_ns: u64, quota: &Quota) -> Option<(usize, usize)> {
+        while self.sets.len() < self.most && !self.has_room(key, now_ns) {
+            self.double();
+        }
         let number = self.number(key);
         let set = self.sets.get_mut(number)?;
-        let at = match set.fresh(now_ns) {
-            Some(at) => at,
+        let way = match set.fresh(key.tag, now_ns) {
+            Some(way) => way,
             None => {
-                let Some(at) = set.victim() else {
+                let Some(way) = set.victim() else {
                     self.refused = self.refused.saturating_add(1);
                     return None;
                 };
-                set.floor_ns = set.floor_ns.max(set.entries.get(at)?.tat().ceil());
+                let tat = set.0.get(way)?.tat();
+                set.raise_floor(tat.ceil());
                 self.folded = self.folded.saturating_add(1);
-                at
+                way
             }
         };
-        let start = set.floor_ns.min(now_ns.saturating_add(quota.refill_ns()));
-        *set.tags.get_mut(at)? = key.tag;
-        let entry = set.entries.get_mut(at)?;
+        let start = set.floor_ns().min(now_ns.saturating_add(quota.refill_ns()));
         let tat_ns = if start > now_ns { start } else { 0 };
-        *entry = Entry { tat_ns, place: key.place, ..Entry::default() };
-        entry.set_limit(quota.limit());
-        Some(entry)
+        let Key { place, tag } = key;
+        let entry = set.0.get_mut(way)?;
+        entry.replace(Entry { tag, place, tat_ns, limit: quota.limit(), ..Entry::default() });
+        Some((number, way))
     }
 
     fn double(&mut self) {
@@ -223,9 +272,9 @@ impl Table {
         let (lower, upper) = self.sets.split_at_mut(old);
         let bit = u64::try_from(old).unwrap_or(0);
         for (lower, upper) in lower.iter_mut().zip(upper) {
-            for way in 0..WAYS {
-                let goes_up = lower.entries.get(way).is_some_and(|entry| entry.place & bit != 0);
-                if goes_up { lower.clear(way) } else { upper.clear(way) }
+            for (lower, upper) in lower.0.iter_mut().zip(&mut upper.0) {
+                let leaves = if lower.place & bit != 0 { lower } else { upper };
+                leaves.replace(Entry::default());
             }
         }
     }
@@ -247,28 +296,32 @@ impl Table {
         let wanted = usize::try_from(floor.set).unwrap_or(0) & common;
         for (number, set) in self.sets.iter_mut().enumerate() {
             if number & common == wanted {
-                set.floor_ns = set.floor_ns.max(floor.floor_ns);
+                set.raise_floor(floor.floor_ns);
             }
         }
     }
 
     /// Everything that still matters at `now_ns`.
     pub fn live(&self, now_ns: u64) -> impl Iterator<Item = (Key, &Entry)> {
-        let entries = self.sets.iter().flat_map(|set| set.tags.iter().zip(&set.entries));
-        let matters = move |entry: &Entry| entry.ceiling_ns > now_ns || entry.is_leased();
-        let used = entries.filter(move |(tag, entry)| **tag != 0 && matters(entry));
-        used.map(|(tag, entry)| (Key { place: entry.place, tag: *tag }, entry))
+        let matters = move |entry: &&Entry| entry.ceiling_ns > now_ns || entry.is_leased();
+        let used = self.sets.iter().flat_map(|set| &set.0).filter(|entry| entry.tag != 0).filter(matters);
+        used.map(|entry| (entry.key(), entry))
     }
 
     /// Floors that still matter at `now_ns`.
     pub fn floors(&self, now_ns: u64) -> impl Iterator<Item = Floor> {
         let bits = self.sets.len().trailing_zeros();
-        self.sets.iter().enumerate().filter(move |(_, set)| set.floor_ns > now_ns).map(
+        self.sets.iter().enumerate().filter(move |(_, set)| set.floor_ns() > now_ns).map(
             move |(number, set)| Floor {
                 set: u32::try_from(number).unwrap_or(u32::MAX),
                 bits,
-                floor_ns: set.floor_ns,
+                floor_ns: set.floor_ns(),
             },
         )
     }
+}
+
+fn entry_at(sets: &mut [Set], slot: Slot, key: Key) -> Option<&mut Entry> {
+    let set = sets.get_mut(usize::try_from(slot.set).ok()?)?;
+    set.0.get_mut(usize::try_from(slot.way).ok()?).filter(|entry| entry.tag == key.tag)
 }
