@@ -119,7 +119,10 @@ fn form(value: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Finding> {
             && (wants(Family::Xss) || wants(Family::Entity) || wants(Family::Code))
             && take(html::detect(value, code, marks))
         || wants(Family::Path)
-            && (marks.may_be_path() || marks.any(marks::COLON) || path::is_padded(value))
+            && (marks.may_be_path()
+                || marks.any(marks::COLON)
+                || path::is_padded(value)
+                || path::is_system(value))
             && take(path::detect(value, marks, scope.place == Place::Path))
         || wants(Family::Command) && marks.may_be_shell() && take(shell::detect(commands))
         || wants(Family::Lookup) && marks.any(marks::DOLLAR) && take(lookup::lookup(value));

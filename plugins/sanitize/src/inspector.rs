@@ -150,6 +150,11 @@ impl<'p> Inspector<'p> {
         }
     }
 
+    /// Another one that begins where this one is; what it finds is nobody's.
+    pub(crate) fn aside(&self) -> Self {
+        Self::after(self.config, self.carried.clone())
+    }
+
     /// Inspects the value of a parameter. One that is a JSON or GraphQL document is inspected text by text.
     pub(crate) fn value(&mut self, place: Place, name: &[u8], value: &[u8]) -> Flow {
         if matches!(value, [b'{' | b'[', .., b'}' | b']']) && json::is_document(value) {

@@ -118,7 +118,10 @@ pub fn header_break(value: &[u8]) -> Option<Finding> {
         while matches!(at(value, line), b'\r' | b'\n' | b' ' | b'\t') && line < start + 16 {
             line += 1;
         }
-        if is_header(from(value, line)) {
+        let blank = from(value, start).starts_with(b"\r\n\r\n");
+        let page =
+            blank && [&b"<html"[..], b"<script", b"<body"].iter().any(|tag| starts(from(value, line), tag));
+        if page || is_header(from(value, line)) {
             return Some(Finding::new(Family::Header, 88, "header-break", start));
         }
         index = start + 1;
@@ -207,6 +210,7 @@ mod tests {
             "x\nLocation:http://x",
             "x\r\n\r\nHTTP/1.1 200 OK",
             "a\rX-Forwarded-Host: b",
+            "a\r\n\r\n<html><b>x",
             "a\u{560d}\u{560a}Set-Cookie: a=b",
         ] {
             assert!(header_break(attack.as_bytes()).is_some(), "{attack}");
@@ -215,6 +219,7 @@ mod tests {
             "line\nline: two",
             "Dear host,\r\nthe location is: here",
             "a\nhosts: b",
+            "a\r\n\r\n<p>x</p>",
             "\u{53e3} host: x \u{560a}",
         ] {
             assert!(header_break(fine.as_bytes()).is_none(), "{fine}");

@@ -317,6 +317,7 @@ impl Marks {
     /// Whether a shell's syntax can be there: a command's name, or what hides one.
     pub const fn may_be_shell(self) -> bool {
         self.any(COMMAND_WORD | DOLLAR | BACKSLASH | BRACE)
+            || self.any(PERCENT) && self.any(COLON)
             || self.any(QUOTE | GLOB) && self.any(SEMI | PIPE | AMP | LINE | SLASH)
     }
 }

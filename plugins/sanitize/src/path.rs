@@ -25,10 +25,10 @@ const FILES: &[(&str, &str)] = &[
     ("error_log", "logs"), ("fstab", "etc"), ("global.asa", ""), ("global.asax", ""), ("group", "etc"),
     ("gshadow", "etc"), ("hostname", "etc"), ("hosts", "etc"), ("httpd.conf", ""), ("id_dsa", ""),
     ("id_ecdsa", ""), ("id_ed25519", ""), ("id_rsa", ""), ("inetd.conf", "etc"), ("issue", "etc"),
-    ("known_hosts", ".ssh"), ("master.passwd", "etc"), ("motd", "etc"), ("my.cnf", "etc"), ("nginx.conf", ""),
+    ("known_hosts", ".ssh"), ("master.passwd", "etc"), ("motd", "etc"), ("my.cnf", "etc"), ("my.cnf", "mysql"), ("nginx.conf", ""),
     ("ntuser.dat", ""), ("passwd", "etc"), ("php.ini", ""), ("resolv.conf", "etc"), ("sam", "config"),
     ("services", "etc"), ("shadow", "etc"), ("sshd_config", "ssh"), ("sudoers", "etc"), ("system.ini", ""),
-    ("token", "serviceaccount"), ("unattend.xml", ""), ("version", "proc"), ("web.config", ""),
+    ("token", "serviceaccount"), ("tomcat-users.xml", ""), ("unattend.xml", ""), ("version", "proc"), ("web.config", ""),
     ("web.xml", "web-inf"), ("win.ini", ""), ("wp-config.php", ""),
 ];
 
@@ -72,12 +72,37 @@ struct Walk<'a> {
 /// Linear in the value's length.
 pub fn detect(value: &[u8], marks: Marks, is_path: bool) -> Option<Finding> {
     let scheme = if marks.any(marks::COLON) { schemes(value) } else { None };
-    surer(scheme, if marks.may_be_path() || is_padded(value) { walk(value, is_path) } else { None })
+    surer(
+        scheme,
+        if marks.may_be_path() || is_padded(value) || !is_path && is_system(value) {
+            walk(value, is_path)
+        } else {
+            None
+        },
+    )
 }
 
 /// Whether the value starts with a path that nobody writes: `/./`, `////`. The marks do not tell.
 pub fn is_padded(value: &[u8]) -> bool {
     matches!(value, [b'/', b'.' | b'/', ..]) && matches!(at(value, 2), b'/' | b'.')
+}
+
+/// Whether the value is a path below `/etc` or `/proc` from its start. The marks do not tell.
+pub fn is_system(value: &[u8]) -> bool {
+    matches!(value, [b'/', b'e' | b'p', ..]) && (value.starts_with(b"/etc/") || value.starts_with(b"/proc/"))
+}
+
+/// A file that a server keeps for itself, whatever its name: `/etc/apache2/apache2.conf`, `/proc/self/maps`.
+fn system_file(value: &[u8]) -> Option<Finding> {
+    let path =
+        value.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'-' | b'_' | b'*'));
+    let last = value.rsplit(|b| *b == b'/').next().unwrap_or_default();
+    let process = value.starts_with(b"/proc/self/") || at(value, 6).is_ascii_digit();
+    let file = process || value.starts_with(b"/etc/") && last.contains(&b'.');
+    if !path || last.is_empty() || !is_system(value) {
+        return None;
+    }
+    finding(if file { 76 } else { 60 }, "system-file", 0)
 }
 
 /// Wrappers that read files or run them where a file name is expected: `php://`, `file://` and their like.
@@ -195,7 +220,7 @@ impl<'a> Walk<'a> {
         if let Some(found) = self.judge_dots(value, is_path) {
             return Some(found);
         }
-        let name = self.sensitive?;
+        let Some(name) = self.sensitive else { return if is_path { None } else { system_file(value) } };
         let alone = !self.prose && !value.iter().any(|b| is_space(*b));
         let rooted = matches!(at(value, 0), b'/' | b'\\')
             || at(value, 1) == b':'

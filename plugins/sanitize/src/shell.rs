@@ -7,11 +7,13 @@
 //! Not found on purpose: lists with semicolons (`mammal;cat;ears`), `&` between names, code spans of Markdown.
 
 mod command;
+mod hidden;
 
-use crate::bytes::{at, between, find, from, is_space, is_word, skip_space, starts, word_end};
+use crate::bytes::{at, between, find, from, is_space, is_word, listed, skip_space, starts, word_end};
 use crate::finding::{Family, Finding, surer};
 use crate::lexicon::Lexicon;
 use command::{Argument, Command, Kind};
+use hidden::{behind_keyword, cmdlet, environment, hidden_command, process};
 
 /// Commands whose name is no word of ordinary text. Sorted.
 #[rustfmt::skip]
@@ -23,7 +25,7 @@ pub(crate) static PLAIN: Lexicon = Lexicon::new(&[
     "grep", "groupadd", "gunzip", "gzip", "hexdump", "hostname", "hping3", "icacls", "icm", "id", "iex",
     "ifconfig", "installutil", "ipconfig", "iptables", "irm", "iwr", "journalctl", "ksh", "kubectl",
     "launchctl", "lp", "ls", "lsb_release", "lsblk", "lsof", "ltrace", "lua", "lynx", "masscan", "mkdir",
-    "mkfifo", "modprobe", "msbuild", "mshta", "msiexec", "mtr", "mv", "nbtstat", "nc", "ncat", "net1",
+    "mkfifo", "mknod", "modprobe", "msbuild", "mshta", "msiexec", "mtr", "mv", "nbtstat", "nc", "ncat", "net1",
     "netcat", "netsh", "netstat", "nltest", "nmap", "nohup", "npm", "nslookup", "openssl", "osascript",
     "passwd", "pathping", "perl", "pgrep", "php", "pidof", "ping", "pip", "pip3", "pkill", "powershell",
     "printenv", "printf", "ps", "pwd", "python", "python2", "python3", "qwinsta", "rbash", "reg", "regsvr32",
@@ -51,7 +53,7 @@ static TOOLS: Lexicon = Lexicon::new(&["docker", "gcc", "gem", "kubectl", "npm",
 #[rustfmt::skip]
 pub(crate) static WORDY: Lexicon = Lexicon::new(&[
     "apt", "at", "base64", "cat", "cmp", "column", "command", "copy", "cp", "cut", "date", "del", "diff",
-    "dir", "du", "echo", "env", "eval", "exec", "expect", "export", "expr", "file", "find", "fish", "fold",
+    "dir", "du", "echo", "env", "eval", "exec", "expect", "export", "expr", "file", "find", "fish", "fold", "for",
     "gem", "groups", "head", "history", "host", "ip", "java", "join", "kill", "last", "less", "ln", "locate",
     "mail", "make", "man", "more", "mount", "move", "net", "nice", "nl", "node", "od", "open", "paste",
     "printf", "rev", "route", "rpm", "screen", "script", "seq", "service", "set", "shutdown", "sleep", "sort",
@@ -94,7 +96,9 @@ pub fn detect(value: &[u8]) -> Option<Finding> {
             b'/' if starts(from(value, index), b"/dev/tcp/") || starts(from(value, index), b"/dev/udp/") => {
                 finding(90, "shell-socket", index)
             }
-            b'(' => runner(value, index),
+            b'(' => surer(runner(value, index), cmdlet(value, index)),
+            b'<' | b'>' if at(value, index + 1) == b'(' => process(value, index),
+            b'%' => environment(value, index),
             b'\'' | b'"' if index < 2 => broken_quote(value, index),
             _ => None,
         };
@@ -109,6 +113,12 @@ pub fn detect(value: &[u8]) -> Option<Finding> {
 /// The value as a whole begins with a command.
 fn opening(value: &[u8], lead: usize) -> Option<Finding> {
     let rest = from(value, lead);
+    // Arguments that make a harmless command run another.
+    const OPTIONS: [&[u8]; 4] =
+        [b"--use-compress-program=", b"--checkpoint-action=", b"--to-command=", b"-oproxycommand="];
+    if OPTIONS.iter().any(|option| starts(rest, option)) {
+        return finding(80, "command-option", lead);
+    }
     // CVE-2014-6271: a function definition in an environment variable.
     if rest.first() == Some(&b'(') && shell_function(rest) {
         return finding(95, "shellshock", lead);
@@ -120,12 +130,25 @@ fn opening(value: &[u8], lead: usize) -> Option<Finding> {
         // `Type \`exit\``: a word of a sentence, and what it quotes.
         (_, Argument::Strong)
             if !(command.soft || command.kind == Kind::Wordy && at(value, command.end + 1) == b'`')
+                && !ends_in_words(from(value, command.end))
                 && (lead == rest_start || at(value, lead) == b'{' || command.kind == Kind::Plain) =>
         {
             finding(74, "command", lead)
         }
         _ => None,
     }
+}
+
+/// `ls -la shows files`: a sentence that begins with a command. What is run ends in a path, an option or an address.
+fn ends_in_words(rest: &[u8]) -> bool {
+    let mut words = rest.trim_ascii_end().rsplit(|b| is_space(*b));
+    let is_word = |word: &[u8]| {
+        let word = word.strip_suffix(b".").or_else(|| word.strip_suffix(b"?")).unwrap_or(word);
+        word.len() > 1
+            && (word.iter().all(u8::is_ascii_lowercase)
+                || word.len() == 3 && word.iter().all(u8::is_ascii_digit))
+    };
+    words.by_ref().take(2).filter(|word| is_word(word)).count() == 2 && words.next().is_some()
 }
 
 fn shell_function(rest: &[u8]) -> bool {
@@ -156,8 +179,15 @@ fn separated(value: &[u8], index: usize) -> Option<Finding> {
     if assignment_of_substitution(value, start) {
         return finding(85, "substitution", index);
     }
+    if hidden_command(value, start) {
+        return finding(80, "hidden-command", index);
+    }
+    let start = behind_keyword(value, start);
     let command = Command::read(value, start)?;
-    let line = matches!(separator, b'\r' | b'\n') && run.iter().all(|b| is_space(*b));
+    // A value that begins with a line break goes on with a line of its own.
+    let line = matches!(separator, b'\r' | b'\n')
+        && run.iter().all(|b| is_space(*b))
+        && !between(value, 0, index).trim_ascii().is_empty();
     let first = !line && index <= skip_space(between(value, 0, NEAR), 0);
     // One word before, or none: a value that goes on where it should have ended.
     let short = !line && index <= NEAR && !between(value, 0, index).trim_ascii().iter().any(|b| is_space(*b));
@@ -165,23 +195,30 @@ fn separated(value: &[u8], index: usize) -> Option<Finding> {
     // A comment hides what the application has behind the value.
     let comment = from(value, command.end).trim_ascii() == b"#";
     let followed = comment || matches!(at(value, command.end), b';' | b'|' | b'&' | b'#');
-    let named = NAMED.has(between(value, start, command.end));
+    let word = between(value, start, command.end);
+    let named = NAMED.has(word);
     // A row of a table, and a list of languages, countries, tags.
     let table = separator == b'|' && between(value, 0, 256).iter().filter(|b| **b == b'|').count() > 2;
-    let listed = named && is_list(value, separator);
+    let in_list = named && (is_list(value, separator) || table && is_row(value));
     let confidence = match (command.kind, command.argument) {
         (Kind::Absolute, _) => 88,
+        (Kind::Wordy, Argument::Strong)
+            if line && index <= NEAR && is_lone(value, index) && !command.soft =>
+        {
+            74
+        }
         (_, Argument::Strong) if line && (command.kind == Kind::Wordy || is_letter(value, index)) => 60,
         (_, Argument::Strong) => 82,
         (_, Argument::Weak) if short && command.runs(value, start) => 80,
         // `a|id`, `;ls`; but `ls` in a list of three words is one of them.
-        (Kind::Plain, Argument::None) if command.ends && !line && !listed => {
+        (Kind::Plain, Argument::None) if command.ends && !line && !in_list => {
             let alone = doubled || first || ends || followed;
             if alone { 76 } else { 55 }
         }
         (Kind::Plain, Argument::Weak) if first && !table || short && !named => 74,
         (Kind::Plain, Argument::Weak) if !line && separator != b'&' => 55,
-        (Kind::Wordy, Argument::None) if first && ends && separator == b';' => 72,
+        (Kind::Wordy, Argument::None) if first && ends && separator != b'&' => 72,
+        (Kind::Wordy, Argument::None) if first && ends && listed(&["dir", "env", "ver"], word) => 72,
         (Kind::Wordy, Argument::None) if first && ends => 60,
         _ => 0,
     };
@@ -191,13 +228,27 @@ fn separated(value: &[u8], index: usize) -> Option<Finding> {
 /// Bytes at a value's start that are looked at to tell what a separator stands behind.
 const NEAR: usize = 48;
 
-/// Words and nothing else between three separators or more. Longer than that is no list.
+/// `| id | name |`: the first line of a table.
+fn is_row(value: &[u8]) -> bool {
+    let line = value.trim_ascii_start().split(|b| matches!(b, b'\r' | b'\n')).next().unwrap_or_default();
+    let line = line.trim_ascii_end();
+    starts(line, b"| ") && line.ends_with(b" |") && find(line, b"||", 0).is_none()
+}
+
+/// What is one word, without white space.
+fn is_lone(value: &[u8], end: usize) -> bool {
+    !between(value, 0, end).trim_ascii().iter().any(|b| is_space(*b))
+}
+
+/// Words and nothing else between three separators or more, or two languages (`perl & python`). Longer than that is no
+/// list.
 fn is_list(value: &[u8], separator: u8) -> bool {
     if value.len() > 256 {
         return false;
     }
     let items = value.split(|b| *b == separator);
-    items.clone().count() > 2
+    let spoken = |item: &[u8]| item.len() > 3 && NAMED.has(item.trim_ascii()) && item.trim_ascii().len() > 2;
+    (items.clone().count() > 2 || items.clone().all(spoken))
         && items.clone().all(|item| {
             !item.trim_ascii().is_empty()
                 && item.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b' ' | b','))
@@ -253,10 +304,12 @@ fn backticks(value: &[u8], index: usize, prose: u32) -> Option<Finding> {
         return None;
     }
     let before = at(value, index.wrapping_sub(1));
-    let after = at(inside, close + 1);
+    // A comment hides what the application has behind it.
+    let after = if from(inside, close + 1).trim_ascii() == b"#" { 0 } else { at(inside, close + 1) };
+    let commented = at(inside, close + 1) != after;
     let joined = index > 0 && !is_space(before) && !(matches!(before, b'(' | b'[') && prose > 0)
         || after == b'.' && !is_space(at(inside, close + 2)) && at(inside, close + 2) != 0;
-    let whole = index == skip_space(value, 0) && index + close + 2 >= value.len();
+    let whole = index == skip_space(value, 0) && (commented || index + close + 2 >= value.len());
     let tool = TOOLS.has(between(value, index + 1, command.end));
     if tool && !joined {
         return finding(45, "backticks", index);
@@ -284,6 +337,13 @@ fn runner(value: &[u8], open: usize) -> Option<Finding> {
         start -= 1;
     }
     let name = between(value, start, open);
+    // `%x(id)` of Ruby, `open("|id")` of Perl.
+    if name == b"x" && at(value, start.wrapping_sub(1)) == b'%' && Command::read(value, open + 1).is_some() {
+        return finding(78, "command-function", start);
+    }
+    if name == b"open" && matches!(at(value, open + 1), b'\'' | b'"') && at(value, open + 2) == b'|' {
+        return finding(80, "command-function", start);
+    }
     if !RUNNERS.has(name) {
         return None;
     }

@@ -10,7 +10,7 @@ use crate::inspector::{Inspector, Part};
 use crate::place::Place;
 
 /// A form that is being read.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Form {
     /// The name of the value in which the window begins.
     inside: Option<Vec<u8>>,

@@ -22,7 +22,7 @@ pub(crate) struct Read {
 pub(crate) type Each<'e> = dyn FnMut(Part, &[u8], &[u8]) -> Flow + 'e;
 
 /// A document that is being read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Scan {
     /// The key that a text stands under.
     key: Vec<u8>,

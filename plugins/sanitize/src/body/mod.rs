@@ -5,6 +5,10 @@
 //! to the window. One that fits is inspected as a whole; of a longer one, window after window ([`window`]), so that any
 //! length takes the same memory. Where it was cut into chunks makes no difference to what is decided.
 //!
+//! A host lets all of what it holds flow, or nothing: with a window that was inspected flows what has come of the next. That
+//! is looked at before, as far as it goes. What is cut off anywhere cannot be judged as it stands (half a sentence may be
+//! half a statement), so a finding there refuses nothing: nothing flows until the next window is full and tells.
+//!
 //! Limits: a window is held; [`window::OVERLAP`]; content that inflates to more than [`EXPANSION`] times its length counts
 //! as too long to be inspected.
 
@@ -58,8 +62,10 @@ pub(crate) struct Body {
     /// How it is read; nothing before the first window is full or the body ends.
     readings: Vec<Reading>,
     begun: bool,
-    /// A window was inspected in this event.
+    /// A window was inspected, and the host was not told yet that it may flow.
     passed: bool,
+    /// What has come of the next window looks like an attack so far.
+    doubtful: bool,
 }
 
 impl std::fmt::Debug for Body {
@@ -137,6 +143,7 @@ impl Body {
             readings: Vec::new(),
             begun: false,
             passed: false,
+            doubtful: false,
         })
     }
 
@@ -152,16 +159,30 @@ impl Body {
 
     /// Adds a chunk, and inspects what is then complete.
     pub(crate) fn add(&mut self, chunk: &[u8], last: bool, inspector: &mut Inspector<'_>) -> Progress {
-        self.passed = false;
         let flow = self.decode(chunk, inspector);
         let flow = if last && flow.is_continue() { self.end(inspector) } else { flow };
         match flow {
             ControlFlow::Break(Stop::Found) => Progress::Found,
             ControlFlow::Break(Stop::Done(report)) => Progress::Done(report),
             ControlFlow::Continue(()) if last => Progress::Done(Report::default()),
-            ControlFlow::Continue(()) if self.passed => Progress::Passed,
+            ControlFlow::Continue(()) if self.may_flow(inspector) => Progress::Passed,
             ControlFlow::Continue(()) => Progress::More,
         }
+    }
+
+    /// Whether a window was inspected, and nothing that would flow with it looks like an attack as it stands. Asked once for
+    /// each window: what is doubtful stays so until the next one is full.
+    fn may_flow(&mut self, inspector: &Inspector<'_>) -> bool {
+        if !self.passed || self.doubtful {
+            return false;
+        }
+        let mut aside = inspector.aside();
+        self.doubtful = self.readings.iter().any(|reading| {
+            let window = Window { text: from(&self.text, reading.place), last: false, early: true };
+            !window.text.is_empty() && reading.reader.clone().read(window, &mut aside).is_break()
+        });
+        self.passed = self.doubtful;
+        !self.doubtful
     }
 
     /// Bytes that are held.
@@ -276,7 +297,7 @@ impl Body {
         for reading in &mut self.readings {
             reading.place -= done;
         }
-        self.passed = true;
+        (self.passed, self.doubtful) = (true, false);
         ControlFlow::Continue(())
     }
 
@@ -316,7 +337,7 @@ impl Body {
 
     fn read(&mut self, last: bool, inspector: &mut Inspector<'_>) -> ControlFlow<Stop> {
         for reading in &mut self.readings {
-            let window = Window { text: from(&self.text, reading.place), last };
+            let window = Window { text: from(&self.text, reading.place), last, early: false };
             match reading.reader.read(window, inspector) {
                 ControlFlow::Continue(next) => reading.place += next,
                 ControlFlow::Break(()) => return ControlFlow::Break(Stop::Found),

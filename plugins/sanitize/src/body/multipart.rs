@@ -26,14 +26,14 @@ pub(crate) fn boundary(content_type: &[u8]) -> &[u8] {
 }
 
 /// A form that is being read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Multipart {
     delimiter: Vec<u8>,
     state: State,
 }
 
 /// Where the window begins.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum State {
     /// Before the first boundary.
     Start,
@@ -48,7 +48,7 @@ enum State {
 }
 
 /// The content of a part.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Content {
     Field { name: Vec<u8> },
     File { name: Vec<u8>, file: Box<File> },
@@ -95,7 +95,8 @@ impl Multipart {
                     let piece = from(part, start);
                     match end {
                         None if !window.last => {
-                            let endless = (start == part.len()).then(|| odd((74, "part-header")));
+                            let endless =
+                                (start == part.len() && !window.early).then(|| odd((74, "part-header")));
                             inspector.report(Place::Multipart, Part::Name, b"", endless)?;
                             let next = window.cut().max(index + start);
                             content.read(piece, next - index - start, inspector)?;

@@ -21,7 +21,7 @@ pub(crate) struct Reading {
 }
 
 /// Reads what a body is declared to be, or looks like.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Reader {
     File(Box<File>),
     Form(Form),

@@ -17,6 +17,8 @@ pub(crate) struct Window<'t> {
     pub text: &'t [u8],
     /// Nothing follows.
     pub last: bool,
+    /// It is not full: it is read again when it is, so that nothing in it is left for later.
+    pub early: bool,
 }
 
 /// Where the next window begins, in bytes of this one: behind its first half. `Break`: something was found that is refused.
@@ -25,12 +27,12 @@ pub(crate) type Next = ControlFlow<(), usize>;
 impl<'t> Window<'t> {
     /// All there is.
     pub(crate) const fn whole(text: &'t [u8]) -> Self {
-        Self { text, last: true }
+        Self { text, last: true, early: false }
     }
 
     /// Whether what begins there, and does not end in this window, is left for the next.
     pub(crate) const fn leaves(&self, start: usize) -> bool {
-        !self.last && start > self.text.len() / 2
+        !self.last && !self.early && start > self.text.len() / 2
     }
 
     /// Where the next window begins in a value that is too long to be left.

@@ -11,7 +11,7 @@ use crate::inspector::{Flow, Inspector, Part};
 use crate::place::Place;
 
 /// A document that is being read. What is not well-formed is read as far as it goes.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Xml {
     /// The element that a text stands in.
     element: Vec<u8>,

@@ -1,7 +1,8 @@
 //! Tags, attributes and URLs.
 
+use super::declaration::declaration;
 use super::script;
-use crate::bytes::{at, between, find, from, is_space, listed, skip_space, starts, trim, word_end};
+use crate::bytes::{at, between, find, from, is_space, listed, skip_space, starts, trim};
 use crate::finding::{Family, Finding, surer};
 use crate::lexicon::Lexicon;
 
@@ -33,7 +34,7 @@ static URLS: Lexicon = Lexicon::new(&[
 /// Bytes of an attribute's value that are looked at; what lies behind is read as further attributes.
 const CONTENT: usize = 1024;
 
-fn finding(confidence: u8, why: &'static str, at: usize) -> Option<Finding> {
+pub(super) fn finding(confidence: u8, why: &'static str, at: usize) -> Option<Finding> {
     Some(Finding::new(Family::Xss, confidence, why, at))
 }
 
@@ -115,7 +116,13 @@ fn named(value: &[u8], start: usize, name_start: usize, budget: &mut usize) -> O
     let local = name.rsplit(|b| *b == b':').next().unwrap_or(name);
     let ended = matches!(at(value, name_end), b'>' | b'/' | 0) || is_space(at(value, name_end));
     let drawing = starts(name, b"svg:") || starts(name, b"xi:include");
-    let own = if name.eq_ignore_ascii_case(b"svg") && is_drawing(value) {
+    let own = if starts(name, b"xsl:") && name.len() > 4 {
+        // A style sheet that transforms documents is a program: it reads files and calls the server's language.
+        Some(Finding::new(Family::Template, 76, "style-sheet", start))
+    } else if name.eq_ignore_ascii_case(b"xml") && at(value, name_end) == b'>' {
+        // A document's root; an island of data has an `id` or `src`.
+        None
+    } else if name.eq_ignore_ascii_case(b"svg") && is_drawing(value) {
         // A drawing as such; what runs in it has a tag or an attribute of its own.
         finding(60, "element", start)
     } else if ACTIVE.has(local) || drawing {
@@ -145,71 +152,6 @@ pub(super) fn name_end(value: &[u8], start: usize) -> usize {
     end
 }
 
-pub(super) fn declaration(value: &[u8], start: usize, budget: &mut usize) -> Option<Finding> {
-    let rest = from(value, start);
-    if starts(rest, b"<!entity") || starts(rest, b"<!doctype") && doctype_declares(rest) {
-        return Some(Finding::new(Family::Entity, 92, "entity-declaration", start));
-    }
-    let short = starts(rest, b"<? ") && matches!(at(rest, word_end(rest, 3)), b'(' | b'$' | b'=');
-    if short || starts(rest, b"<?php") && is_space(at(rest, 5)) || echoes(rest) {
-        return Some(Finding::new(Family::Code, 90, "php-tag", start));
-    }
-    if starts(rest, b"<?import") || starts(rest, b"<?xml:namespace") {
-        return finding(85, "processing-instruction", start);
-    }
-    if starts(rest, b"<?xml-stylesheet") {
-        // A style sheet beside the document is its own; one with a scheme or a host comes with the attack.
-        let head = between(rest, 0, 256);
-        let elsewhere = head.contains(&b':') || find(head, b"//", 0).is_some();
-        return finding(if elsewhere { 85 } else { 55 }, "processing-instruction", start);
-    }
-    if starts(rest, b"<![cdata[") && starts(trim(from(rest, 9)), b"<") {
-        return finding(72, "cdata", start);
-    }
-    // Internet Explorer's conditional comments hold markup; so does a comment that ends early.
-    if starts(rest, b"<!--[if") || starts(rest, b"<!-->") || starts(rest, b"<!--#") {
-        return finding(80, "comment", start);
-    }
-    // `<%div` and `<!x` are tags to some parsers.
-    let name = skip_space(value, start + 2);
-    at(value, name).is_ascii_alphabetic().then(|| attributes(value, name_end(value, name), budget)).flatten()
-}
-
-/// `<?=` and what an expression of PHP begins with.
-fn echoes(rest: &[u8]) -> bool {
-    let mut inside = from(rest, 3).iter().filter(|b| !is_space(**b) && !b"!@-~\\".contains(b));
-    let begins = |byte: &u8| byte.is_ascii_alphanumeric() || b"$_\"'`([/".contains(byte);
-    starts(rest, b"<?=") && inside.next().is_none_or(begins)
-}
-
-fn doctype_declares(rest: &[u8]) -> bool {
-    let head = between(rest, 0, 512);
-    let end = head.iter().position(|b| matches!(b, b'>' | b'[')).unwrap_or(head.len());
-    let head = between(head, 0, end);
-    find(head, b"system", 0).is_some_and(|index| !starts(from(head, index + 6), b"\" \"about:"))
-        || find(head, b"public", 0).is_some_and(|index| fetches(from(head, index)))
-}
-
-/// Whether a public identifier comes with the address of a file that nobody is known to publish.
-fn fetches(identifier: &[u8]) -> bool {
-    const PUBLISHERS: [&[u8]; 8] = [
-        b"//www.w3.org/",
-        b"//www.apple.com/",
-        b"//java.sun.com/",
-        b"//hibernate.",
-        b"//www.hibernate.org/",
-        b"//mybatis.org/",
-        b"//struts.apache.org/",
-        b"//www.oasis-open.org/",
-    ];
-    [&b"http:"[..], b"https:", b"ftp:", b"file:", b"gopher:", b"jar:"].iter().any(|scheme| {
-        find(identifier, scheme, 0).is_some_and(|start| {
-            let place = from(identifier, start + scheme.len());
-            !PUBLISHERS.iter().any(|known| starts(place, known))
-        })
-    })
-}
-
 pub(super) fn closing(value: &[u8], start: usize, budget: &mut usize) -> Option<Finding> {
     let name = between(value, start + 2, name_end(value, start + 2));
     let escapes = ["iframe", "noscript", "script", "style", "svg", "template", "textarea", "title", "xmp"];
@@ -221,7 +163,7 @@ pub(super) fn closing(value: &[u8], start: usize, budget: &mut usize) -> Option<
 }
 
 /// Reads attributes up to the tag's end, or until the budget of bytes is used up.
-fn attributes(value: &[u8], start: usize, budget: &mut usize) -> Option<Finding> {
+pub(super) fn attributes(value: &[u8], start: usize, budget: &mut usize) -> Option<Finding> {
     let mut found = None;
     let mut index = start;
     // A tag that never ends still counts: the page behind the value ends it.

@@ -7,6 +7,7 @@
 //! Not found on purpose: markup that only formats (`<b>`, `<p>`, a link to a page), comparisons like `1 < 2`, and words
 //! like `script` or `alert` in prose.
 
+mod declaration;
 mod markup;
 mod remove;
 pub(crate) mod script;

@@ -13,6 +13,7 @@
 
 use std::ops::Range;
 
+use super::declaration::declaration;
 use super::{markup, script};
 use crate::bytes::{at, between, find, from, is_space, listed, skip_space, starts, word_end};
 use crate::finding::{Family, Finding};
@@ -66,7 +67,7 @@ impl<'v> Tags<'v> {
         let value = self.value;
         let dangerous = match at(value, start + 1) {
             b'!' if starts(from(value, start), b"<!--") => return self.cut(start, comment_end(value, start)),
-            b'!' | b'?' | b'%' => is_xss(markup::declaration(value, start, &mut self.budget)),
+            b'!' | b'?' | b'%' => is_xss(declaration(value, start, &mut self.budget)),
             b'/' => {
                 if self.is_closing(start) {
                     let end = self.tag_end(start + 1);

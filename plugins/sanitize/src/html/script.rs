@@ -91,6 +91,10 @@ pub(super) fn schemes(value: &[u8], marks: Marks) -> Option<Finding> {
     if script_url(value) {
         let colon = value.iter().position(|b| *b == b':').unwrap_or(0);
         let code = from(value, colon + 1);
+        // A picture as such: what runs in it is found by its own tags.
+        if starts(value, b"data:image/svg") {
+            return finding(45, "script-url", start);
+        }
         // `JavaScript: The Good Parts` is a book.
         let word = at(code, skip_space(code, 0)).is_ascii_alphanumeric();
         let split = between(value, 0, colon).iter().any(|b| *b <= b' ');
@@ -105,7 +109,9 @@ pub(super) fn schemes(value: &[u8], marks: Marks) -> Option<Finding> {
     for (colon, _) in value.iter().enumerate().skip(8).filter(|(_, byte)| **byte == b':') {
         let scheme = between(value, colon.saturating_sub(10), colon);
         let script = starts(scheme, b"javascript") || starts(from(scheme, 2), b"vbscript");
-        if script && call_at_start(from(value, colon + 1)) {
+        // `[text](data:text/html,..)`
+        let page = starts(from(scheme, 5), b"(data") && script_url(between(value, colon - 4, colon + 64));
+        if page || script && call_at_start(from(value, colon + 1)) {
             return finding(80, "script-url", start + colon);
         }
     }
@@ -338,6 +344,10 @@ fn call(value: &[u8], word: &[u8], start: usize, open: usize, around: Around) ->
     let loads = generic
         && matches!(argument, b'\'' | b'"' | b'`')
         && (starts(target, b"http") || starts(target, b"/") || starts(target, b"data:"));
+    // `; prompt() asks for ..`: named in a sentence.
+    if argument == b')' && is_space(at(value, inside + 1)) && at(value, inside + 2).is_ascii_alphabetic() {
+        return None;
+    }
     // `'-alert(1)-'`, `";alert(1)//`, `{{alert(1)}}`, `${alert(1)}`, `=alert(1)`.
     let broke = b"'\"`;-+*/^|&={}>:([,?!%~".contains(&last);
     let confidence = match (generic, broke, start == around.lead) {

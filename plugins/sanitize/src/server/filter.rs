@@ -136,6 +136,18 @@ fn union(value: &[u8], rest: &[u8], index: usize) -> Option<u8> {
 /// `count(/*)`, `string-length(//user[1])`, `substring((//user)[1]`; no comment of a programming language.
 fn argument(value: &[u8], rest: &[u8], index: usize) -> Option<u8> {
     let inside = from(rest, 1);
+    // What XSLT and XPath 3 read files and call servers with.
+    const READING: [&[u8]; 5] = [b"document", b"unparsed-text", b"system-property", b"php:function", b"doc"];
+    let before = between(value, index.saturating_sub(16), index);
+    let reads = READING.iter().any(|name| {
+        let start = before.len().saturating_sub(name.len());
+        before.len() >= name.len()
+            && starts(from(before, start), name)
+            && (start == 0 || !is_word(at(before, start - 1)) && at(before, start - 1) != b'.')
+    });
+    if reads && matches!(at(inside, 0), b'\'' | b'"') {
+        return Some(76);
+    }
     let called = is_word(at(value, index.wrapping_sub(1)));
     let nested = starts(inside, b"(//") || starts(inside, b"//") || starts(inside, b"/*");
     let comment = starts(inside, b"//*") || find(between(inside, 0, 64), b"*/", 0).is_some();
@@ -224,6 +236,10 @@ mod tests {
             "a']/parent::node()/text()['",
             "' or string-length(//user[1]/name)=4 or '",
             "count(/child::node())",
+            "document('/etc/hosts')",
+            "system-property('xsl:vendor')",
+            "doc('http://x.test')",
+            "php:function('f','a')",
         ] {
             assert!(xpath(attack.as_bytes()).is_some_and(|f| f.confidence >= 70), "{attack}");
         }
@@ -234,6 +250,9 @@ mod tests {
             "http://a.test/x | http://b.test/y",
             "a/b [c] 'd'",
             "text() is a function",
+            "window.document('a')",
+            "the document ('final')",
+            "jsdoc('a')",
         ] {
             assert!(xpath(fine.as_bytes()).is_none_or(|f| f.confidence < 70), "{fine}");
         }

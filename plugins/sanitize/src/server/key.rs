@@ -65,7 +65,13 @@ fn script(value: &[u8]) -> Option<Finding> {
         let spins = [&b"while"[..], b"for"]
             .iter()
             .any(|loops| starts(word, loops) && from(word, loops.len()).trim_ascii_start().starts_with(b"("));
-        if matches!(lead.last(), Some(b'\'' | b'"')) && (returns || spins) {
+        let drops = starts(word, b"db.") && {
+            let collection = crate::bytes::word_end(between(word, 0, 64), 3);
+            const DONE: [&[u8]; 6] =
+                [b".drop(", b".find(", b".insert(", b".remove(", b".update(", b".delete"];
+            DONE.iter().any(|call| starts(from(word, collection), call))
+        };
+        if matches!(lead.last(), Some(b'\'' | b'"')) && (returns || spins || drops) {
             return Some(Finding::new(Family::Nosql, 76, "where-script", semicolon));
         }
         index = semicolon + 1;
@@ -87,7 +93,7 @@ fn operator(value: &[u8], is_name: bool) -> Option<Finding> {
         }
         let lead = if start == 0 { 0 } else { at(value, start - 1) };
         let next = at(word, end);
-        let whole = matches!(next, 0 | b']' | b'.') && matches!(lead, 0 | b'[' | b'.');
+        let whole = matches!(next, 0 | b']' | b'[' | b'.') && matches!(lead, 0 | b'[' | b'.');
         let confidence = if is_name && whole {
             if running { 86 } else { 76 }
         } else if matches!(lead, 0 | b'"' | b'\'' | b'{' | b' ' | b'[')
@@ -153,7 +159,7 @@ mod tests {
     #[test]
     fn operators_as_names() {
         assert!(COMPARING.words().is_sorted() && RUNNING.words().is_sorted());
-        for attack in ["$ne", "$where", "user[$gt]", "a[b][$regex]", "filter.$or", "$GT"] {
+        for attack in ["$ne", "$where", "user[$gt]", "a[b][$regex]", "filter.$or", "$GT", "$or[0][a]"] {
             assert_eq!(family(attack, true), Some(Family::Nosql), "{attack}");
         }
         for fine in ["$filter", "$top", "$ref", "$schema", "cost$", "$news", "a[$x]", "$limit", "or"] {
@@ -161,6 +167,8 @@ mod tests {
         }
         assert_eq!(family("'; return true; var x='", false), Some(Family::Nosql));
         assert_eq!(family("'; while(1); var x='", false), Some(Family::Nosql));
+        assert_eq!(family("';db.users.drop();'", false), Some(Family::Nosql));
+        assert_eq!(family("'x'; db.users is large", false), None);
         assert_eq!(family("$where: '1 == 1'", false), Some(Family::Nosql));
         assert_eq!(family("[$regex]=.*", false), Some(Family::Nosql));
         assert_eq!(family("'fine'; returned it", false), None);

@@ -36,7 +36,7 @@ pub(crate) fn detect(value: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Fin
     }
     let directive = marks.any(marks::PAREN) && marks.any(marks::OPERATOR);
     if (marks.any(marks::BRACE | marks::ANGLE | marks::PERCENT) || directive) && wants(Family::Template) {
-        take(template::detect(value, marks));
+        take(template::detect(value));
     }
     if scope.is_name
         || marks.any(marks::SCRIPT_WORD | marks::DOLLAR)
@@ -69,7 +69,7 @@ pub(crate) fn detect(value: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Fin
     if marks.any(marks::LINE) {
         take(mail::detect(value, scope));
     }
-    if marks.any(marks::COLON) && marks.any(marks::QUOTE) && wants(Family::Object) {
+    if marks.any(marks::COLON) && marks.any(marks::QUOTE | marks::OPERATOR) && wants(Family::Object) {
         take(object::within(value));
     }
     if marks.any(marks::CONTROL) && value.contains(&0) {

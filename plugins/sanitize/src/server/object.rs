@@ -20,12 +20,19 @@ pub(super) fn start(value: &[u8]) -> Option<Finding> {
             finding(86, "java-object", 0)
         }
         b'A' if value.starts_with(b"AAEAAAD/////") => finding(90, "dotnet-object", 0),
-        b'B' if value.starts_with(b"BAh") && ruby(value) => finding(60, "ruby-object", 0),
+        b'B' if value.starts_with(b"BAh") && ruby(value) => {
+            // What begins with an object, a class or a module; sessions begin with a hash (`BAh7`).
+            let class = matches!(at(value, 3), b'v' | b'V' | b'j' | b'm' | b'l') && value.len() > 16;
+            finding(if class { 80 } else { 60 }, "ruby-object", 0)
+        }
+        b'-' | b'!' if value.starts_with(b"!ruby/") || value.starts_with(b"--- !ruby/") => {
+            finding(84, "yaml-object", 0)
+        }
         0x04 if value.starts_with(b"\x04\x08") && value.len() > 4 => finding(78, "ruby-object", 0),
         b'g' if value.starts_with(b"gAS") || value.starts_with(b"gAJ") || value.starts_with(b"gAN") => {
             // Ends with the opcode STOP, a dot.
             let stops = value.ends_with(b"Lg==") || value.ends_with(b"4=") || value.ends_with(b"u");
-            match (value.len() >= 20, stops && value.starts_with(b"gASV")) {
+            match (value.len() >= 20, stops) {
                 (true, true) => finding(80, "python-object", 0),
                 (true, false) => finding(60, "python-object", 0),
                 _ => None,
@@ -128,6 +135,9 @@ mod tests {
             b"O:8:\"stdClass\":0:{}",
             b"a:1:{i:0;O:+3:\"Foo\":1:{s:1:\"a\";i:2;}}",
             b"C:11:\"ArrayObject\":37:{x:i:0;}",
+            b"--- !ruby/object:Gem::Installer",
+            b"BAhvOhJHZW06Okluc3RhbGxlcgA",
+            b"gAJjcG9zaXgKc3lzdGVtCnEAWAIAAABpZHEBhXECUnEDLg==",
         ] {
             assert!(
                 detect(attack).is_some_and(|f| f.confidence >= 70),
@@ -143,6 +153,8 @@ mod tests {
             b"cost\nof\nliving",
             b"ratio: 3:\"4\"",
             b"BAhello",
+            b"BAh7B0kiD3Nlc3Npb25faWQGOgZFVA==",
+            b"--- ruby/object",
             b"a:1:{s:1:\"x\";i:1;}",
         ] {
             assert!(detect(fine).is_none_or(|f| f.confidence < 70), "{}", String::from_utf8_lossy(fine));

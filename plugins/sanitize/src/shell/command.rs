@@ -39,6 +39,18 @@ pub(super) struct Command {
 impl Command {
     /// Reads a command's name at that place; quotes and backslashes inside of it do not count, as in `c'a't`.
     pub fn read(value: &[u8], start: usize) -> Option<Self> {
+        if at(value, start) == b'.' && at(value, start + 1) == b' ' && at(value, start + 2) == b'/' {
+            // `. /etc/profile`: the shell's own name for `source`.
+            let ends = between(value, start + 3, start + 67).contains(&b'/');
+            let command = Self {
+                kind: Kind::Plain,
+                argument: Argument::Strong,
+                soft: false,
+                end: start + 1,
+                ends: true,
+            };
+            return ends.then_some(command);
+        }
         let mut name = [0_u8; 48];
         let mut length = 0;
         let mut end = start;
@@ -95,10 +107,24 @@ impl Command {
         {
             argument = Argument::Weak;
         }
-        if argument == Argument::Weak && reaches(value, end, kind) {
+        let more = match word {
+            _ if word.eq_ignore_ascii_case(b"net") => administers(value, after),
+            _ if listed(&["head", "kill", "nice", "tail"], word) => {
+                at(value, after) == b'-' && at(value, after + 1).is_ascii_digit()
+            }
+            _ if word.eq_ignore_ascii_case(b"for") => starts(from(value, after), b"/f %"),
+            _ if listed(&["icm", "iex"], word) => at(value, after) == b'(',
+            _ => false,
+        };
+        // A word of every sentence; as a command it has its own option.
+        if word.eq_ignore_ascii_case(b"for") && !more {
+            return None;
+        }
+        if more || argument == Argument::Weak && reaches(value, end, kind) {
             argument = Argument::Strong;
         }
         let ends = !matches!(at(value, end), b'=' | b'-' | b':' | b'@' | b'+' | b'%' | b'(');
+        let soft = soft && !more;
         let argument = if noise > 0 && kind != Kind::Wordy { Argument::Strong } else { argument };
         Some(Self { kind, argument, soft, end, ends })
     }
@@ -128,6 +154,12 @@ static CARRIERS: Lexicon = Lexicon::new(&[
     "xargs",
 ]);
 
+/// `net user`, `net localgroup`: what an administrator's command is given.
+fn administers(value: &[u8], after: usize) -> bool {
+    let word = between(value, after, word_end(between(value, 0, after + 16), after));
+    listed(&["group", "localgroup", "share", "user", "view"], word)
+}
+
 /// Whether a later argument, or a redirection, reaches for a file: `grep root /etc/passwd`, `echo x > /tmp/y`.
 fn reaches(value: &[u8], end: usize, kind: Kind) -> bool {
     let rest = between(value, end, end + 96);
@@ -136,8 +168,13 @@ fn reaches(value: &[u8], end: usize, kind: Kind) -> bool {
     let rest = between(rest, 0, stop);
     rest.iter().enumerate().any(|(index, byte)| match byte {
         b'>' => at(rest, skip_space(rest, index + 1)) == b'/',
-        b'/' if kind == Kind::Plain && is_space(at(rest, index.wrapping_sub(1))) => {
-            from(rest, index + 1).iter().take_while(|b| !is_space(**b)).any(|b| *b == b'/')
+        b'/' if is_space(at(rest, index.wrapping_sub(1))) => {
+            let path = from(rest, index);
+            // Behind a word of ordinary text, one word and a path of the system's own: `head x /etc/passwd`.
+            let system = [&b"/etc/"[..], b"/proc/", b"/root/"].iter().any(|folder| starts(path, folder));
+            let near = between(rest, 0, index).trim_ascii().iter().all(|b| !is_space(*b));
+            (kind == Kind::Plain || system && near)
+                && from(path, 1).iter().take_while(|b| !is_space(**b)).any(|b| *b == b'/')
         }
         b'-' if kind == Kind::Plain && is_space(at(rest, index.wrapping_sub(1))) => {
             at(rest, index + 1).is_ascii_alphabetic() && !at(rest, index + 2).is_ascii_alphabetic()
@@ -156,6 +193,8 @@ fn hidden(value: &[u8], index: usize, quoted: bool) -> usize {
         // What was a line break before it was escaped ends a name.
         b'\\' if matches!(next, b'n' | b'r' | b't') && index + 2 >= value.len() => 0,
         b'\\' | b'^' => usize::from(is_word(next)),
+        b'`' if next == b'`' => 2,
+        b'$' if next == b'(' && at(value, index + 2) == b')' => 3,
         b'$' if matches!(next, b'@' | b'*' | b'!') || next.is_ascii_digit() => 2,
         b'$' if next == b'{' => {
             let name = between(value, index + 2, index + 18);
@@ -236,7 +275,19 @@ fn argument(value: &[u8], end: usize) -> Argument {
                 || second == b'?'
                 || is_space(second) && at(value, start + 2) == b'-'
         }
-        b'.' => second == b'/' || second == b'.' && at(value, start + 2) == b'/' || second == b'\\',
+        b'.' => {
+            second == b'/'
+                || second == b'.' && at(value, start + 2) == b'/'
+                || second == b'\\'
+                || is_space(second)
+                    && at(value, start + 2) == b'-'
+                    && at(value, start + 3).is_ascii_alphabetic()
+        }
+        // `%SYSTEMROOT%\\win.ini`, `%i in (..)`.
+        b'%' => {
+            let end = word_end(between(value, 0, start + 34), start + 1);
+            second.is_ascii_uppercase() && at(value, end) == b'%'
+        }
         b'$' => is_word(second) || matches!(second, b'(' | b'{'),
         b'~' => second == b'/',
         b'>' | b'<' => leads(at(value, skip_space(between(value, 0, start + 8), start + 1))),
@@ -262,7 +313,7 @@ fn is_count(value: &[u8], start: usize) -> bool {
     let digits = between(value, start, start + 20);
     let digits = digits.iter().take_while(|b| b.is_ascii_digit() || **b == b'.');
     let dots = digits.clone().filter(|b| **b == b'.').count();
-    digits.count() > 0 && dots < 3
+    digits.count() > dots && dots < 3
 }
 
 /// `/word` without a further slash: an option of `cmd`, or one of two alternatives.

@@ -3,9 +3,19 @@
 use super::grammar::Step;
 use super::lexer::{Kind, Lexer, Token};
 use super::run::{Operand, Pending, Run};
-use super::statement::is_statement;
+use super::statement::{is_phrase, is_statement};
 use super::words::Word;
 use crate::bytes::{at, between, from, starts};
+
+/// Whether a name follows, and then nothing but what may end a statement.
+fn names_table(lexer: &Lexer<'_>) -> bool {
+    let mut ahead = lexer.clone();
+    matches!(ahead.next().kind, Kind::Name | Kind::Word(Word::Catalogue))
+        && matches!(
+            ahead.next().kind,
+            Kind::End | Kind::Tail(_) | Kind::Semi | Kind::Dot | Kind::Word(Word::Limit | Word::Order)
+        )
+}
 
 impl Run {
     pub(super) fn union_select(&mut self, lexer: &mut Lexer<'_>) -> Step {
@@ -15,6 +25,15 @@ impl Run {
                 Kind::Word(Word::Glue)
                     if starts(from(lexer.value(), token.start), b"values")
                         && self.gives_rows(lexer, token.end) =>
+                {
+                    self.union = true;
+                    return self.violate();
+                }
+                // MySQL 8: `union table t`.
+                Kind::Word(Word::Thing)
+                    if starts(from(lexer.value(), token.start), b"table")
+                        && (self.quoted || self.first == Operand::Constant)
+                        && names_table(lexer) =>
                 {
                     self.union = true;
                     return self.violate();
@@ -77,7 +96,8 @@ impl Run {
 
     pub(super) fn statement_at(&mut self, token: Token, lexer: &mut Lexer<'_>) -> Step {
         let word = between(lexer.value(), token.start, token.end);
-        if is_statement(word, lexer.clone()) {
+        let bare = self.length == 0 && !self.quoted && !self.stacked;
+        if is_statement(word, lexer.clone()) && !(bare && is_phrase(word, lexer.clone())) {
             self.statement = true;
         }
         self.violate()

@@ -1,7 +1,7 @@
 //! Cuts a value into tokens of SQL, in one of the three contexts in which a value can stand in a statement.
 
 use super::words::{Word, lookup};
-use crate::bytes::{at, between, find, from, is_space};
+use crate::bytes::{at, between, find, is_space, starts};
 
 /// What surrounds the value in the statement that it becomes part of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,8 +69,8 @@ pub struct Token {
 /// Yields the tokens of a value; each byte is read a bounded number of times.
 #[derive(Debug, Clone)]
 pub struct Lexer<'a> {
-    value: &'a [u8],
-    index: usize,
+    pub(super) value: &'a [u8],
+    pub(super) index: usize,
     /// Comments that stood where white space would: `/**/`.
     pub comments: u32,
     /// MySQL's comments that are executed: `/*! ... */`.
@@ -80,7 +80,7 @@ pub struct Lexer<'a> {
     /// The value ends in a comment that holds nothing.
     pub bare_tail: bool,
     /// No `*/` is left: do not look for one again.
-    no_close: bool,
+    pub(super) no_close: bool,
 }
 
 impl<'a> Lexer<'a> {
@@ -145,41 +145,9 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn token(&mut self, kind: Kind, start: usize, end: usize) -> Token {
+    pub(super) fn token(&mut self, kind: Kind, start: usize, end: usize) -> Token {
         self.index = end;
         Token { kind, start, end }
-    }
-
-    /// Notes whether a comment that hides the rest holds nothing. `12.--` and `12,--` are prices.
-    fn note_tail(&mut self, start: usize, content: usize) {
-        let price = start > 0 && matches!(at(self.value, start - 1), b'.' | b',');
-        self.bare_tail = !price && !from(self.value, content).iter().any(u8::is_ascii_alphanumeric);
-    }
-
-    /// Skips a block comment; the token when it never ends and so hides the rest.
-    fn block_comment(&mut self, start: usize) -> Option<Token> {
-        if at(self.value, start + 2) == b'!' {
-            self.conditional += 1;
-            self.index = start + 3;
-            while at(self.value, self.index).is_ascii_digit() && self.index < start + 9 {
-                self.index += 1;
-            }
-            return None;
-        }
-        let close = if self.no_close { None } else { find(self.value, b"*/", start + 2) };
-        match close {
-            Some(close) => {
-                self.comments += 1;
-                self.index = close + 2;
-                None
-            }
-            None => {
-                self.no_close = true;
-                let short = self.value.len() - start <= 24;
-                self.note_tail(start, start + 2);
-                Some(self.token(Kind::Tail(short), start, self.value.len()))
-            }
-        }
     }
 
     fn visible(&mut self, byte: u8, start: usize) -> Token {
@@ -260,6 +228,13 @@ impl<'a> Lexer<'a> {
         while at(self.value, end).is_ascii_digit() || at(self.value, end) == b'.' {
             end += 1;
         }
+        // MySQL reads `1.e(` like `(`.
+        if at(self.value, end.wrapping_sub(1)) == b'.'
+            && matches!(at(self.value, end), b'e' | b'E')
+            && at(self.value, end + 1) == b'('
+        {
+            return self.token(Kind::Left, start, end + 2);
+        }
         if matches!(at(self.value, end), b'e' | b'E') {
             let sign = usize::from(matches!(at(self.value, end + 1), b'+' | b'-'));
             if at(self.value, end + 1 + sign).is_ascii_digit() {
@@ -313,6 +288,10 @@ impl<'a> Lexer<'a> {
         {
             return self.string(b'\'', end);
         }
+        // MySQL's character sets: _utf8'text'.
+        if at(word, 0) == b'_' && word.len() > 1 && at(self.value, end) == b'\'' && is_charset(word) {
+            return self.string(b'\'', end);
+        }
         let kind = lookup(word).map_or(Kind::Name, Kind::Word);
         self.token(kind, start, end)
     }
@@ -324,46 +303,6 @@ impl<'a> Lexer<'a> {
             0xa0 => index == 0 || at(self.value, index - 1) < 0x80,
             _ => false,
         }
-    }
-
-    /// How long the marker of a comment to the line's end is, if one starts here. MySQL wants white space behind `--`
-    /// and reads two minus signs otherwise.
-    fn line_marker(&self, byte: u8, start: usize) -> Option<usize> {
-        if byte == b'#' {
-            return Some(1);
-        }
-        if byte != b'-' || at(self.value, start + 1) != b'-' {
-            return None;
-        }
-        let rest = from(self.value, start + 2);
-        let next = at(rest, 0);
-        if rest.is_empty()
-            || is_space(next)
-            || matches!(next, 0 | b'+' | b'-' | b'%' | b'/' | b')' | b'\'' | b'"' | b';')
-        {
-            return Some(2);
-        }
-        // With little behind it, it is a comment in every other dialect and was meant as one.
-        let little = rest.len() <= 8 && rest.iter().all(u8::is_ascii_alphanumeric);
-        little.then_some(2)
-    }
-
-    /// Skips a comment that a line break ends; the token when it hides the rest.
-    fn line_comment(&mut self, start: usize, marker: usize) -> Option<Token> {
-        let rest = from(self.value, start + marker);
-        if let Some(line) = rest.iter().position(|b| *b == b'\n')
-            && line + 1 < rest.len()
-        {
-            self.comments += 1;
-            self.index = start + marker + line + 1;
-            return None;
-        }
-        if marker > 1 {
-            self.note_tail(start, start + marker);
-        }
-        let words = rest.split(|b| is_space(*b)).filter(|word| word.iter().any(u8::is_ascii_alphanumeric));
-        let quiet = rest.len() <= 24 && words.take(2).count() < 2;
-        Some(self.token(Kind::Tail(quiet), start, self.value.len()))
     }
 
     fn operator(&mut self, byte: u8, start: usize) -> Token {
@@ -392,6 +331,13 @@ impl<'a> Lexer<'a> {
         };
         self.token(kind, start, start + length)
     }
+}
+
+/// `_binary`, `_latin1`, `_utf8mb4`, ...
+fn is_charset(word: &[u8]) -> bool {
+    [&b"_ascii"[..], b"_big5", b"_binary", b"_gbk", b"_latin", b"_ucs2", b"_utf"]
+        .iter()
+        .any(|set| starts(word, set))
 }
 
 const fn is_name(byte: u8) -> bool {

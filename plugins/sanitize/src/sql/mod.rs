@@ -9,8 +9,10 @@
 //! without a logical operator (`a=1`), which ordinary filters use.
 
 mod clause;
+mod comment;
 mod grammar;
 mod lexer;
+mod operand;
 mod run;
 mod score;
 mod statement;
@@ -26,7 +28,7 @@ use run::{Entry, Run};
 pub fn detect(value: &[u8], marks: Marks) -> Option<Finding> {
     let mut found = None;
     for quote in [Quote::Bare, Quote::In(b'\''), Quote::In(b'"'), Quote::In(b'`')] {
-        if quote == Quote::Bare && !may_be_bare(value, marks) {
+        if quote == Quote::Bare && !may_be_bare(value, marks) || quote == Quote::In(b'`') && is_span(value) {
             continue;
         }
         found = surer(found, context(value, quote, marks));
@@ -35,6 +37,12 @@ pub fn detect(value: &[u8], marks: Marks) -> Option<Finding> {
         }
     }
     found
+}
+
+/// Whether the first backtick stands behind words: it quotes code in a sentence, and closes no name.
+fn is_span(value: &[u8]) -> bool {
+    let before = value.split(|b| *b == b'`').next().unwrap_or_default();
+    before.split(|b| *b == b' ').filter(|word| word.iter().all(u8::is_ascii_alphabetic)).count() > 2
 }
 
 /// Whether the value can go on with a statement without a break: by a word, by `&&` and `||`, or by a comment behind an

@@ -94,6 +94,16 @@ pub(super) struct Run {
     pub tail: Option<bool>,
     /// An operator still waited for its operand.
     pub dangling: bool,
+    /// What broke the grammar reads on like a sentence.
+    pub prose: bool,
+    /// It begins with a word that a clause begins with: `where`, `when`.
+    pub clause_first: bool,
+    /// `if (`: a function only with commas, else a statement of other languages.
+    pub conditional: bool,
+    /// Two numbers were compared by a word: `1 rlike 1`.
+    pub word_compare: bool,
+    /// `@@version`.
+    pub server_variable: bool,
     /// A semicolon ended it: more may follow.
     pub more: bool,
     /// Tokens that kept the grammar.

@@ -12,9 +12,18 @@ impl Run {
                 best = (confidence, why);
             }
         };
+        // A sentence about SQL: it goes on in words where a statement would end, and nothing before broke out of anything.
+        let told =
+            self.prose && !self.quoted && !self.stacked && !self.union && !self.weapon && lexer.comments == 0;
+        if told && (self.first != Operand::Constant || self.select && self.from) {
+            return (50, "sentence");
+        }
         let q = self.quoted;
         let out = q || self.stacked || self.closed || self.first == Operand::Constant;
         let whole = !self.broken && !self.dangling;
+        if self.clause_first && self.broken && !q && !self.select && self.known + self.reveal == 0 {
+            return (45, "sentence");
+        }
         let tail = self.tail == Some(true);
         let hard = self.calls + self.variables + self.numbers + self.texts > 0 || self.star;
         let joins = self.logic + self.compare + self.arith > 0;
@@ -31,6 +40,7 @@ impl Run {
         offer(self.subselect && joins && (hard || self.from), 90, "subselect");
         self.score_conditions(&mut offer, out, whole, tail, hard);
         self.score_break(&mut offer, whole, tail);
+        offer(self.server_variable && whole && !q && self.length == 1, 74, "server-variable");
         let plain = self.names == 0 && !q && !self.stacked;
         offer(plain && self.commas == 0 && hard && whole && tail && lexer.bare_tail, 72, "comment");
         self.score_select(&mut offer, out, whole);
@@ -60,7 +70,12 @@ impl Run {
         hard: bool,
     ) {
         let q = self.quoted;
-        let probe = self.known > 0 || self.reveal > 0 || self.variables > 0;
+        // `if (a || b) return`: another language's.
+        let known = self.known - u16::from(self.conditional && self.commas == 0 && self.known > 0);
+        let named = self.first == Operand::Name && !out && self.reveal + self.variables == 0;
+        let calls =
+            if self.known > known || named && known == 0 { self.calls.saturating_sub(1) } else { self.calls };
+        let probe = known > 0 || self.reveal > 0 || self.variables > 0;
         // `5 > 3 and 2 < 4` is arithmetic; behind a value of its own, or with an equals sign, it is a condition.
         let arithmetic = !q && !self.stacked && self.compared_first && self.equal == 0;
         offer(self.logic > 0 && self.constants && !arithmetic, 92, "known-condition");
@@ -73,7 +88,7 @@ impl Run {
         offer(self.having && out && self.numbers > 1, 80, "having");
         offer(self.having && self.constant_logic && whole, 75, "having");
         offer(self.having && out && (self.compare > 0 || self.calls > 0 || tail), 88, "having");
-        offer(self.logic > 0 && self.compare > 0 && (self.calls > 0 || self.variables > 0), 90, "probe");
+        offer(self.logic > 0 && self.compare > 0 && (calls > 0 || self.variables > 0), 90, "probe");
         offer(self.logic > 0 && self.compare > 0 && q, 85, "condition");
         offer(self.logic > 0 && self.compare > 0 && out && hard && !arithmetic, 75, "condition");
         offer(self.logic > 0 && probe && out, 75, "probe");
@@ -81,6 +96,11 @@ impl Run {
         offer(self.logic > 0 && q && (self.open || tail) && whole && !self.is_sentence(), 88, "condition");
         offer(self.logic > 0 && q && whole && hard, 60, "condition");
         offer(self.constants && q && (tail || self.open) && !self.is_sentence(), 85, "known-condition");
+        offer(
+            self.constants && self.word_compare && whole && !q && self.numbers == 2 && self.length == 3,
+            72,
+            "known-condition",
+        );
         offer(self.constants && self.closed, 75, "known-condition");
         offer(self.constants && self.known > 0, 72, "known-condition");
         offer(self.case && self.constants, 75, "case");

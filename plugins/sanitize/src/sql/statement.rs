@@ -25,6 +25,26 @@ pub(super) fn names_in_prose(lexer: &Lexer<'_>) -> bool {
     listed(&articles, between(lexer.value(), token.start, token.end))
 }
 
+/// Whether a word that the grammar has no place for, and the next, are words of a sentence: `.. gives duplicates`.
+pub(super) fn is_prose(lexer: &Lexer<'_>, token: Token) -> bool {
+    let value = lexer.value();
+    let next = lexer.clone().next();
+    let letters = |token: Token| {
+        between(value, token.start, token.end).iter().all(|b| b.is_ascii_lowercase() || *b >= 0x80)
+    };
+    matches!(next.kind, Kind::Name | Kind::Word(_) | Kind::End)
+        && letters(token)
+        && letters(next)
+        && between(value, token.end, next.start).len() < 2
+}
+
+/// `@@version` and what else tells an attacker where they are.
+pub(super) fn tells_of_server(variable: &[u8]) -> bool {
+    let known =
+        ["basedir", "datadir", "hostname", "servername", "version", "version_comment", "version_compile_os"];
+    starts(variable, b"@@") && listed(&known, from(variable, 2))
+}
+
 /// Whether what follows a statement's first word is a statement rather than prose.
 pub(super) fn is_statement(word: &[u8], mut ahead: Lexer<'_>) -> bool {
     let value = ahead.value();
@@ -61,6 +81,7 @@ pub(super) fn is_statement(word: &[u8], mut ahead: Lexer<'_>) -> bool {
     match word.to_ascii_lowercase().as_slice() {
         b"insert" | b"merge" => {
             is(first, &["into"]) && name(second) && !name(third)
+                || is(first, &["into"]) && name(second) && is(third, &["using"])
                 || is(first, &["into"]) && is(third, &["values", "select", "set"])
         }
         b"delete" => {
@@ -108,7 +129,10 @@ pub(super) fn is_statement(word: &[u8], mut ahead: Lexer<'_>) -> bool {
                 || first.kind == Kind::Left
                     && matches!(second.kind, Kind::Number | Kind::Word(Word::Weapon | Word::Select))
         }
-        b"copy" => is(second, &["from", "to"]) || first.kind == Kind::Left,
+        b"copy" => {
+            is(second, &["from", "to"])
+                || first.kind == Kind::Left && is(second, &["select", "values", "with"])
+        }
         b"show" => {
             is(first, &["tables", "databases", "grants", "variables", "columns"])
                 && (ends(second) || is(second, &["from", "like", "for"]))
@@ -134,6 +158,16 @@ pub(super) fn is_statement(word: &[u8], mut ahead: Lexer<'_>) -> bool {
         }
         _ => false,
     }
+}
+
+/// What a statement looks like that nobody needs to inject, since it is all there is: `Delete from cart`, `drop table
+/// lamp, two chairs`, `exec summary (draft)`.
+pub(super) fn is_phrase(word: &[u8], mut ahead: Lexer<'_>) -> bool {
+    let (_, second, third) = (ahead.next(), ahead.next(), ahead.next());
+    let delete = word.eq_ignore_ascii_case(b"delete") && third.kind == Kind::End;
+    let exec =
+        starts(word, b"exec") && second.kind == Kind::Left && at(ahead.value(), second.start - 1) == b' ';
+    delete || exec || third.kind == Kind::Comma && starts(word, b"drop")
 }
 
 /// `a '<>' b`: an operator that ordinary text does not quote, in the quotes of the statement, between two words. Such

@@ -51,6 +51,25 @@ const PAIRS: &[(&str, &str)] = &[
     ("case when 'a' then 'b' end", "in any case, when? then"),
     ("1 or [information_schema].tables is null", "Postgres or MySQL"),
     ("a '<>' b", "trick 'or' treat"),
+    ("@@version", "@version"),
+    ("1; delete from staff", "Delete from cart"),
+    ("1; drop table a, b", "Drop table lamp, union square, order by phone"),
+    ("1; copy (select 1) to program 'id'", "1; copy (2)"),
+    ("1 rlike 1", "5 like 5 others"),
+    ("1 or 1.e(1)=1", "1 or 1.e (a misprint)"),
+    ("1 union table members", "the union table is set"),
+    ("1 and 1::int=1", "ratio 1::2"),
+    ("' or 1 isnull--", "it's 1 isnull"),
+    ("1 or _binary'a'=0x61", "1 or _binary files"),
+    ("1; merge into a using b on (1=1)", "merge into one file"),
+    ("where 1=1", "where 1=1 is always true"),
+    ("x` union select 1,2#", "Why does `select * from staff where id = 1` give two rows?"),
+    ("1 and if(1=1,2,3)", "if (x <= 10 || y >= 20) return;"),
+    ("a = 'b' and sleep(5)", "status = 'open' and owner = currentUser() order by created desc"),
+    (
+        "1 and (select count(*) from staff) > 1",
+        "select name, count(*) from staff group by name having count(*) > 1 gives two",
+    ),
 ];
 
 #[test]

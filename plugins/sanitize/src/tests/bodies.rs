@@ -254,13 +254,69 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
 }
 
 #[test]
+fn nothing_flows_with_a_window_that_looks_like_an_attack_so_far() {
+    let long = "Nothing to see here, only words. ".repeat(280);
+    let rows = |note: &str| format!("[{{\"text\": \"{long}\"}}, {{\"note\": \"{note}\", \"rest\": \"");
+    let pairs = |note: &str| format!("text={}&note={}&rest=", long.replace(' ', "+"), note.replace(' ', "+"));
+    let field = |note: &str| {
+        let head = |name: &str| format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n");
+        format!("{}{long}\r\n{}{note}\r\n{}", head("text"), head("note"), head("rest"))
+    };
+    let kinds: [(&str, &dyn Fn(&str) -> String); 4] = [
+        ("application/json", &rows),
+        (FORM, &pairs),
+        (PARTS, &field),
+        ("text/plain", &|note: &str| format!("{long}{note} ")),
+    ];
+    let wire = || json!({"body_max_bytes": 8192});
+    for (kind, make) in kinds {
+        // The first window is full, and in the same piece there is all of the attack; the next window never fills.
+        let flows = |note: &str, end: &str| {
+            let first = make(note);
+            assert!(first.len() > 8192 && first.len() < 12_000);
+            let headers: &[Header<'_>] = &[(b"content-type", kind.as_bytes())];
+            let effects = play(&policy(wire()), headers, &[first.as_bytes(), end.as_bytes(), b""]);
+            let passed = effects.iter().filter(|effect| **effect == Effect::PassRequestBody).count();
+            (status(&effects), passed)
+        };
+        assert_eq!(flows("x' or 1=1 -- ", "more"), (403, 0), "{kind}");
+        assert_eq!(flows("x' or so it is", "more"), (200, 1), "{kind}");
+        // It is a doubt, and no decision: what comes behind makes a sentence of it.
+        let (status, _) = flows("two and two", "more");
+        assert_eq!(status, 200, "{kind}");
+    }
+}
+
+#[test]
+fn a_doubt_ends_with_the_window_that_it_is_about() {
+    let words = "only words and more of them, ".repeat(400);
+    let wire = json!({"body_max_bytes": 8192, "families": {"sql-injection": "monitor"}});
+    let doubt = format!("{}x' or 1=1 -- {words}", &words[..8300]);
+    // Monitored findings hold nothing back.
+    assert_eq!(send(wire, "text/plain", doubt.as_bytes(), 8400).2, 2);
+    let cut = format!("{}<script", &words[..8300]);
+    let headers: &[Header<'_>] = &[(b"content-type", b"text/plain")];
+    let rest = format!("able> and {words}");
+    let effects =
+        play(&policy(json!({"body_max_bytes": 8192})), headers, &[cut.as_bytes(), rest.as_bytes(), b""]);
+    let passed = effects.iter().filter(|effect| **effect == Effect::PassRequestBody).count();
+    assert_eq!(
+        (status(&effects), passed),
+        (200, 1),
+        "what was no attack after all flows with the next window"
+    );
+}
+
+#[test]
 fn the_last_byte_of_a_told_length_waits_for_the_end() {
     let text = "Nothing to see here, only words.\n".repeat(3000);
     for (bad, expected) in [("x' or 1=1 -- ", 403), ("the end", 200)] {
+        // An attack that is there does not flow either.
+        let untold = if expected == 403 { 1 } else { 2 };
         let body = [text.as_bytes(), bad.as_bytes()].concat();
         let (first, last) = body.split_at(40_000);
         let length = body.len().to_string();
-        for (told, most) in [(true, 1), (false, 2)] {
+        for (told, most) in [(true, 1), (false, untold)] {
             let mut headers: Vec<Header<'_>> = vec![(b"content-type", b"text/plain")];
             if told {
                 headers.push((b"content-length", length.as_bytes()));

@@ -29,7 +29,7 @@ fn finding(confidence: u8, why: &'static str, at: usize) -> Option<Finding> {
 }
 
 /// A file that is being looked at.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct File {
     image: bool,
     svg: bool,

@@ -9,9 +9,9 @@ use crate::lexicon::Lexicon;
 /// Words that chains worth a look hold. Sorted.
 #[rustfmt::skip]
 pub(super) static WORDS: Lexicon = Lexicon::new(&[
-    "_memberaccess", "classloader", "com", "commons", "corba", "defineclass", "diagnostics", "forname",
-    "freemarker", "getclass", "getclassloader", "getdeclaredmethod", "getdeclaredmethods", "getenginebyname",
-    "getmethod", "getmethods", "getruntime", "groovy", "java", "javax", "jdk", "loadclass", "newinstance",
+    "_memberaccess", "classloader", "com", "commons", "corba", "defineclass", "diagnostics", "execute",
+    "forname", "freemarker", "getclass", "getclassloader", "getdeclaredmethod", "getdeclaredmethods", "getenginebyname",
+    "getenv", "getmethod", "getmethods", "getproperty", "getruntime", "groovy", "groovyshell", "java", "javax", "jdk", "loadclass", "newinstance",
     "ognl", "opensymphony", "org", "processbuilder", "protectiondomain", "runtime", "scriptenginemanager",
     "setmemberaccess", "springframework", "sun", "xwork", "xwork2",
 ]);
@@ -21,8 +21,8 @@ pub(super) static WORDS: Lexicon = Lexicon::new(&[
 pub(super) static GADGETS: Lexicon = Lexicon::new(&[
     "annotationinvocationhandler", "badattributevalueexpexception", "basicdatasource", "beancomparator",
     "c3p0", "chainedtransformer", "clonetransformer", "constanttransformer", "forclosure",
-    "instantiatefactory", "instantiatetransformer", "invokertransformer", "jdbcrowsetimpl",
-    "jndirefforwardingdatasource", "lazymap", "memberaccess", "methodaccessor", "ognlutil",
+    "groovyshell", "instantiatefactory", "instantiatetransformer", "invokertransformer", "jdbcrowsetimpl",
+    "jndirefforwardingdatasource", "lazymap", "memberaccess", "methodaccessor", "objectdataprovider", "ognlutil",
     "prototypeclonefactory", "prototypeserializationfactory", "templatesimpl", "tiedmapentry",
     "transformedmap", "whileclosure", "xmldecoder",
 ]);
@@ -67,7 +67,10 @@ pub(super) fn judge(chain: &Chain<'_>) -> Option<Finding> {
     }
     // `class.module.classLoader.resources`, `getClass().forName(..)`: from any bean to its loader.
     if chain.first.eq_ignore_ascii_case(b"class")
-        && (chain.has_name(b"classloader") || chain.has_name(b"protectiondomain"))
+        && (chain.has_name(b"classloader")
+            || chain.has_name(b"protectiondomain")
+            || chain.next() == b'['
+                && crate::bytes::find(chain.value, b"['classloader']", chain.start).is_some())
     {
         return chain.found(88, "java-loader");
     }
@@ -79,9 +82,17 @@ pub(super) fn judge(chain: &Chain<'_>) -> Option<Finding> {
     }
     if chain.last.eq_ignore_ascii_case(b"getclass")
         && chain.is_called()
-        && matches!(at(chain.value, chain.after + 2), b'.' | b'[')
+        && (matches!(at(chain.value, chain.after + 2), b'.' | b'[') || chain.before == b'.')
     {
         return chain.found(80, "java-reflection");
+    }
+    // `"id".execute()` of Groovy, `System.getProperty('x')`.
+    let literal =
+        chain.before == b'.' && matches!(at(chain.value, chain.start.wrapping_sub(2)), b'"' | b'\'');
+    let process = chain.first.eq_ignore_ascii_case(b"system")
+        && crate::bytes::listed(&["getenv", "getproperties", "getproperty"], chain.last);
+    if chain.is_called_tight() && (process || literal && chain.text.eq_ignore_ascii_case(b"execute")) {
+        return chain.found(if chain.prose { 60 } else { 78 }, "java-process");
     }
     if chain.first.eq_ignore_ascii_case(b"_memberaccess") || chain.has_name(b"setmemberaccess") {
         return chain.found(90, "ognl");

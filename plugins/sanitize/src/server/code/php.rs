@@ -116,10 +116,13 @@ pub(super) fn judge(chain: &Chain<'_>) -> Option<Finding> {
     let plain = chain.has_plain_argument()
         && (chain.is_called_tight() || matches!(at(chain.argument(), 0), b'"' | b'\'' | b'$' | b'`'));
     let empty = at(chain.argument(), 0) == b')';
+    // What probes print to be recognized: `print(md5(1))`.
+    let probe = starts(chain.argument(), b"md5(") || starts(chain.argument(), b"sha1(");
     match (STRONG.has(chain.last) && !empty, plain, chain.prose) {
         (true, true, false) => chain.found(76, "php-call"),
         (false, true, false) if chain.is_called_tight() && chain.is_whole() => {
-            chain.found(if chain.has_word_argument() { 60 } else { 72 }, "php-call")
+            let doubtful = chain.has_word_argument() && !probe || chain.says_hello();
+            chain.found(if doubtful { 60 } else { 72 }, "php-call")
         }
         (_, true, _) => chain.found(50, "php-call"),
         _ => None,
@@ -130,6 +133,18 @@ impl Chain<'_> {
     /// `$_GET` and nothing else.
     fn is_alone_variable(&self) -> bool {
         self.start == 1 && self.value.len() == self.start + self.text.len()
+    }
+
+    /// `print("hello, world")` of any language: a string with white space and nothing computed.
+    fn says_hello(&self) -> bool {
+        let inside = self.argument();
+        let quote = at(inside, 0);
+        let Some(length) = from(inside, 1).iter().position(|b| *b == quote) else { return false };
+        let text = between(inside, 1, 1 + length);
+        starts(self.last, b"print")
+            && matches!(quote, b'"' | b'\'')
+            && text.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b' ' | b',' | b'!' | b'.' | b'?'))
+            && text.contains(&b' ')
     }
 
     /// The parenthesis holds a bare name.

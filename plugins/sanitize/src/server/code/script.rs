@@ -10,11 +10,11 @@ use crate::lexicon::Lexicon;
 pub(super) static WORDS: Lexicon = Lexicon::new(&[
     "__base__", "__bases__", "__builtins__", "__class__", "__getattribute__", "__globals__", "__import__",
     "__init__", "__mro__", "__reduce__", "__subclasses__", "binding", "builtins", "child_process",
-    "class_eval", "compile", "const_get", "constructor", "dir", "environ", "eval", "exec", "execfile",
+    "class_eval", "compile", "const_get", "constructor", "createobject", "dir", "environ", "eval", "exec", "execfile",
     "execfilesync", "execsync", "execv", "file", "fs", "function", "getattr", "global", "globalthis",
     "importlib", "instance_eval", "io", "kernel", "mainmodule", "marshal", "module", "module_eval", "open",
     "open3", "os", "pickle", "popen", "process", "pty", "readfile", "readfilesync", "require", "shutil",
-    "spawn", "spawnsync", "subprocess", "system", "writefile", "writefilesync", "yaml",
+    "spawn", "spawnsync", "subprocess", "system", "writefile", "writefilesync", "wscript", "yaml",
 ]);
 
 /// Attributes by which Python reaches all classes from any object. Sorted.
@@ -54,13 +54,14 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("pty", &["spawn"]),
     ("shutil", &["copy", "move", "rmtree"]),
     ("subprocess", &["call", "check_call", "check_output", "getoutput", "popen", "run"]),
+    ("wscript", &["createobject", "shell"]),
     ("yaml", &["load", "unsafe_load"]),
 ];
 
 /// Called as they are, they run or load. Sorted.
 #[rustfmt::skip]
 static CALLED: Lexicon = Lexicon::new(&[
-    "class_eval", "execfile", "execfilesync", "execsync", "instance_eval", "module_eval", "readfilesync",
+    "class_eval", "createobject", "execfile", "execfilesync", "execsync", "instance_eval", "module_eval", "readfilesync",
     "spawnsync", "writefilesync",
 ]);
 

@@ -43,6 +43,7 @@ fn php_that_runs() {
         "x{/php}",
         "opcache.jit=1",
         "call_user_func('a','b')",
+        "print(md5(1));",
     ] {
         assert!(confidence(attack) >= 70, "{attack}: {}", confidence(attack));
     }
@@ -68,6 +69,8 @@ fn php_that_runs() {
         "3 <? 4",
         "Please system() me",
         "US$(5)",
+        "print(\"hello, world\")",
+        "print(len(x))",
     ] {
         assert!(confidence(fine) < 70, "{fine}: {}", confidence(fine));
     }
@@ -86,6 +89,12 @@ fn java_that_reaches() {
         "org.apache.commons.collections.functors.InvokerTransformer",
         "new ProcessBuilder('id').start()",
         "com.sun.rowset.JdbcRowSetImpl",
+        "System.getProperty('user.dir')",
+        "\"\".getClass()",
+        "\"id\".execute()",
+        "new GroovyShell().evaluate('1')",
+        "System.Windows.Data.ObjectDataProvider, PresentationFramework",
+        "class['module']['classLoader']",
     ] {
         assert!(confidence(attack) >= 70, "{attack}: {}", confidence(attack));
     }
@@ -96,6 +105,9 @@ fn java_that_reaches() {
         "We moved from java.io.File to something nicer last year",
         "www.java.com",
         "runtime error",
+        "system.getting started",
+        "the system (getenv)",
+        "execute()",
         "class.name",
         "org.example.shop",
     ] {
@@ -119,6 +131,8 @@ fn scripts_that_run() {
         "File.read('/x')",
         "new Function('return 1')()",
         "fs.readFileSync('/x')",
+        "CreateObject(\"WScript.Shell\").Run(\"cmd\")",
+        "WScript.Shell",
     ] {
         assert!(confidence(attack) >= 70, "{attack}: {}", confidence(attack));
     }

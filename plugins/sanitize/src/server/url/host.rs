@@ -21,7 +21,7 @@ pub(super) enum Reach {
 }
 
 /// Names by their ends, dot included or whole.
-const NAMES: [(&[u8], Reach); 31] = [
+const NAMES: [(&[u8], Reach); 32] = [
     (b"localhost", Reach::Loopback),
     (b"localhost.localdomain", Reach::Loopback),
     (b"ip6-localhost", Reach::Loopback),
@@ -35,6 +35,7 @@ const NAMES: [(&[u8], Reach); 31] = [
     (b".svc", Reach::Private),
     (b".cluster.local", Reach::Private),
     (b".internal", Reach::Private),
+    (b".consul", Reach::Private),
     (b".nip.io", Reach::Callback),
     (b".xip.io", Reach::Callback),
     (b".sslip.io", Reach::Callback),
@@ -66,7 +67,10 @@ pub(super) fn reach(host: &[u8]) -> Option<Reach> {
     {
         return Some(reach);
     }
-    // Digits in circles, which resolvers fold.
+    // Digits in circles and full stops of other scripts, which resolvers fold.
+    if host.first().is_some_and(u8::is_ascii_digit) && host.windows(3).any(|part| part == b"\xe3\x80\x82") {
+        return Some(Reach::Disguised);
+    }
     if host.windows(2).any(|pair| matches!(pair, [0xe2, 0x91..=0x93])) {
         return Some(Reach::Disguised);
     }
@@ -89,6 +93,10 @@ fn v6(text: &[u8]) -> Option<Reach> {
         return Some(Reach::Disguised);
     }
     let first = address.segments().first().copied().unwrap_or(0);
+    // An address of version 4 behind a translator (RFC 6052) or a tunnel (RFC 3056).
+    if matches!(address.segments(), [0x64, 0xff9b, 0, 0, 0, 0, ..]) || first == 0x2002 {
+        return Some(Reach::Disguised);
+    }
     if address.segments() == [0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254] {
         return Some(Reach::Metadata);
     }
@@ -156,6 +164,10 @@ mod tests {
             ("[::ffff:127.0.0.1]", Reach::Disguised),
             ("[0:0:0:0:0:ffff:7f00:1]", Reach::Disguised),
             ("[fd00:ec2::254]", Reach::Metadata),
+            ("[64:ff9b::7f00:1]", Reach::Disguised),
+            ("[2002:7f00:1::]", Reach::Disguised),
+            ("127\u{3002}0\u{3002}0\u{3002}1", Reach::Disguised),
+            ("db.service.consul", Reach::Private),
             ("[fe80::1%25eth0]", Reach::LinkLocal),
             ("169.254.169.254", Reach::Metadata),
             ("169.254.1.1", Reach::LinkLocal),

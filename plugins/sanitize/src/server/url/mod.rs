@@ -48,14 +48,15 @@ pub(super) fn detect(value: &[u8], scope: Scope<'_>) -> Option<Finding> {
         Some(colon) if colon < 5 && NESTING.has(between(value, 0, colon)) => (from(value, colon + 1), true),
         _ => (value, false),
     };
-    if nested && (read(value).is_some() || find(value, b"|http", 0).is_some()) {
+    let socket = nested && at(value, 0) == b'/' || starts(value, b"http://unix:/");
+    if nested && (read(value).is_some() || find(value, b"|http", 0).is_some()) || socket {
         found = surer(found, Some(Finding::new(Family::Ssrf, 80, "nested-url", 0)));
     }
     let Some(url) = read(value) else { return found };
     let named = |list: &[&[u8]]| list.iter().any(|part| find(between(scope.name, 0, 64), part, 0).is_some());
     let (target, file) = (named(&TARGETS), named(&FILES));
     found = surer(found, scheme(&url));
-    found = surer(found, ssrf(&url, target));
+    found = surer(found, ssrf(&url, target, named(&RETURNS)));
     if !scope.is_name {
         found = surer(found, redirect(&url, target));
         found = surer(found, include(&url, target, file));
@@ -90,6 +91,9 @@ const TARGETS: [&[u8]; 16] = [
     b"referer",
     b"referrer",
 ];
+/// Those of them that a visitor is sent to, and not the server: a page of the own network may be meant.
+const RETURNS: [&[u8]; 9] =
+    [b"redir", b"return", b"next", b"goto", b"continue", b"forward", b"back", b"referer", b"referrer"];
 /// Parts of the names of parameters that hold a file of the application.
 const FILES: [&[u8]; 12] = [
     b"file",
@@ -133,6 +137,9 @@ fn read(value: &[u8]) -> Option<Url<'_>> {
     let after = from(behind, slashes);
     let end =
         after.iter().position(|b| matches!(b, b'/' | b'?' | b'#') || is_space(*b)).unwrap_or(after.len());
+    // Browsers take a backslash for a slash; with an `@` behind it, readers differ, and that is told below.
+    let slash = between(after, 0, end).iter().position(|b| *b == b'\\');
+    let end = slash.filter(|_| !between(after, 0, end).contains(&b'@')).unwrap_or(end);
     let authority = between(after, 0, end);
     let (userinfo, place) = match authority.iter().rposition(|b| *b == b'@') {
         Some(sign) => (between(authority, 0, sign), from(authority, sign + 1)),
@@ -175,7 +182,7 @@ fn scheme(url: &Url<'_>) -> Option<Finding> {
     wrapper.then(|| Finding::new(Family::Include, 85, "wrapper", 0))
 }
 
-fn ssrf(url: &Url<'_>, target: bool) -> Option<Finding> {
+fn ssrf(url: &Url<'_>, target: bool, returns: bool) -> Option<Finding> {
     let reach = host::reach(url.host)?;
     let (confidence, why) = match reach {
         Reach::Metadata => (92, "metadata-service"),
@@ -191,7 +198,8 @@ fn ssrf(url: &Url<'_>, target: bool) -> Option<Finding> {
             (40, "loopback")
         }
         Reach::Loopback => (72, "loopback"),
-        Reach::Private => (60, "private-address"),
+        Reach::Private if returns => (60, "private-address"),
+        Reach::Private => (72, "private-address"),
         Reach::Address => (50, "address"),
     };
     Some(Finding::new(Family::Ssrf, confidence, why, 0))

@@ -21,6 +21,9 @@ fn where_a_server_should_not_go() {
         "//10.0.0.7/x",
         "http://x.127.0.0.1.nip.io/",
         "http://metadata.google.internal/computeMetadata/v1/",
+        "http:\\\\127.0.0.1\\admin",
+        "unix:/var/run/docker.sock",
+        "http://unix:/var/run/docker.sock:/info",
     ] {
         assert_eq!(family("q", attack), Some(Family::Ssrf), "{attack}");
     }
@@ -31,6 +34,8 @@ fn where_a_server_should_not_go() {
 
 #[test]
 fn what_a_native_application_is_sent_back_to_passes() {
+    assert_eq!(family("webhook_url", "http://10.0.0.7/hook"), Some(Family::Ssrf));
+    assert_eq!(family("return_url", "http://10.0.0.7/start"), None);
     assert_eq!(family("redirect_uri", "http://127.0.0.1:51004/callback"), None);
     assert_eq!(family("redirect_uri", "http://localhost:3000/auth/callback"), None);
 }
