@@ -10,7 +10,7 @@ BUILT = $(or $(CARGO_TARGET_DIR),target)/release/xtask
 BUILT_XTASK = $(if $(wildcard $(BUILT)),$(BUILT),$(XTASK))
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-edge up down token check test soak e2e bench bench-edge corpus fuzz wasm npm bundle build tools lint docs fmt clean-run cargo
+.PHONY: help run run-edge up down token check test soak e2e bench bench-pools bench-edge corpus fuzz wasm npm bundle build tools lint docs fmt clean-run cargo
 .NOTPARALLEL:
 
 help: ## Print this
@@ -59,6 +59,11 @@ bench: build ## Measure what Portcullis adds to a request; ARGS=--help tells wha
 bench-database: cargo ## Advise on a workload, build it, measure: WORKLOAD=folder BUDGET=105MB URL=postgres://... SKIP=02,17
 	@WORKLOAD='$(WORKLOAD)' BUDGET='$(BUDGET)' URL='$(URL)' SKIP='$(SKIP)' PROVE='$(PROVE)' \
 	  cargo run --quiet --release --example bench
+
+bench-pools: cargo ## 500 tenants' databases under 100 connections: outages, a noisy neighbour, what watching costs; /metrics and readiness
+	@$(XTASK) install
+	@PORTCULLIS_POOLS=full cargo test --release --workspace --test pool -- --nocapture --test-threads 1 fleet:: overhead::
+	@PORTCULLIS_POOLS=full cargo test --release --workspace --test companion -- --nocapture --test-threads 1 load::
 
 bench-edge: cargo ## Measure what the npm package takes of a request in workerd, beside plain JavaScript
 	@$(XTASK) bench-edge

@@ -158,7 +158,9 @@ impl Server {
     ) -> Result<Self> {
         let data = folder.join("data");
         // Ends with the pipe to this process, however this process ends; then nothing is left.
-        let script = "cd \"$1\" && shift; \"$@\" >log 2>&1 & server=$!; cat >/dev/null; kill -QUIT $server; wait $server; rm -rf \"$PWD\"";
+        // Its process is another one after a restart, and no child of the shell then.
+        let script = "cd \"$1\" && shift; \"$@\" >log 2>&1 & cat >/dev/null; server=$(head -n 1 data/postmaster.pid) && kill -QUIT $server; \
+                      wait; for try in $(seq 100); do kill -0 $server || break; sleep 0.05; done; rm -rf \"$PWD\"";
         let mut watch = unprivileged(root, &programs);
         watch
             .args(["sh", "-c", script, "sh"])
@@ -181,8 +183,12 @@ impl Server {
         if durability == Durability::None {
             watch.args(["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]);
         }
-        let watch =
-            watch.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().context("cannot start PostgreSQL")?;
+        let watch = watch
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start PostgreSQL")?;
         let server = Self { socket: folder.clone(), programs, root, watch };
         let ready = || {
             std::os::unix::net::UnixStream::connect(folder.join(".s.PGSQL.5432")).ok()?;
@@ -193,6 +199,35 @@ impl Server {
             bail!("PostgreSQL does not answer: {log}");
         }
         Ok(server)
+    }
+
+    /// Ends it without a word to anybody, as after a loss of power, and starts it again; returns when it takes connections.
+    ///
+    /// # Errors
+    /// It does not start again within a minute.
+    pub fn restart(&self) -> Result<()> {
+        let mut control = unprivileged(self.root, &self.programs);
+        control.arg(self.programs.join("pg_ctl"));
+        control
+            .args(["restart", "-m", "immediate", "-w", "-t", "60", "-l", "log", "-D"])
+            .arg(self.socket.join("data"));
+        run(control.current_dir(&self.socket).stdin(Stdio::null()).stdout(Stdio::null()))
+    }
+
+    /// The number of its first process; those of its sessions are children of that.
+    #[must_use]
+    pub fn process(&self) -> Option<u32> {
+        let file = fs::read_to_string(self.socket.join("data/postmaster.pid")).ok()?;
+        file.lines().next()?.parse().ok()
+    }
+
+    /// One of PostgreSQL's own programs that is a client, as `pgbench`, told of this server.
+    #[must_use]
+    pub fn client(&self, program: &str) -> Command {
+        let mut command = Command::new(self.programs.join(program));
+        command.env("PGHOST", &self.socket).env("PGUSER", ROLE);
+        libraries(&mut command, &self.programs);
+        command
     }
 
     /// The address of a database, as `DATABASE_URL` has it.

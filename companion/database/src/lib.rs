@@ -5,11 +5,12 @@
 //! save ([`planner`]), and chooses within a storage budget ([`search`]). [`apply`] builds what was approved, watches it, and takes back what
 //! harms.
 //!
-//! Those functions take a connection; how it is made and secured is the caller's affair. [`pool`] keeps connections to many tenants' databases, and
-//! [`monitor`] tells which of their statements are slow.
+//! Those functions take a connection; how it is made and secured is the caller's affair. [`pool`] keeps connections to many tenants' databases, [`cache`] the answers of
+//! read-only statements through them, and [`monitor`] tells which of their statements are slow.
 
 pub mod advise;
 pub mod apply;
+pub mod cache;
 pub mod candidate;
 pub mod catalog;
 pub mod findings;
@@ -20,7 +21,6 @@ pub mod pool;
 pub mod proof;
 pub mod search;
 pub mod size;
-pub mod slow;
 pub mod sql;
 pub mod sqlite;
 pub mod tune;

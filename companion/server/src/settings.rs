@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use portcullis_audit_log::note::{NoteError, Signer};
 use portcullis_audit_log::retention::Retention;
+use portcullis_database::cache::Limits;
 use portcullis_database::pool;
 
 use crate::api::Protections;
@@ -214,6 +215,7 @@ fn databases(args: &ServeArgs) -> databases::Options {
             wait: Duration::from_secs(args.database_pool_timeout.into()),
             cap: own.database_connections_max.into(),
             slow: own.database_slow_query,
+            cache: Limits { bytes: own.database_cache_bytes, life: own.database_cache_life },
         },
         sqlite: own.database_sqlite_folder.clone().filter(|folder| !folder.as_os_str().is_empty()),
         watch: own.database_watch.clamp(Duration::from_secs(1), Duration::from_secs(3600)),

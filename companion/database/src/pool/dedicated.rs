@@ -1,7 +1,7 @@
 //! A connection that its pool has parted with: for work that keeps a session for long and sets it up for itself, as building indexes.
 //!
 //! It was made and proven like every other, has a place under the tenant's and the common cap for as long as it lives, and ends when it is
-//! dropped: nothing that was set on it reaches anybody else.
+//! dropped: nothing that was set on it reaches anybody else. It is for work that changes no rows of others: the cache does not look at it.
 
 use std::borrow::Borrow;
 

@@ -4,12 +4,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use deadpool::managed::Object;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::connection::{Connection, Connector};
 use super::gate::Slot;
 use super::sqlite::SqliteError;
 use super::{Entry, Pools, Slow, Stopwatch, statement};
+use crate::cache::effect;
+use crate::cache::key::{Context, Values};
 
 /// Why a statement did not run.
 #[derive(Debug, thiserror::Error)]
@@ -44,11 +46,14 @@ impl Lease {
         pools: Pools,
         correlation_id: Option<&str>,
     ) -> Self {
+        if let Some(id) = correlation_id {
+            object.announce(id);
+        }
         let correlation_id = correlation_id.map(str::to_owned);
         Self { object, _slot: slot, entry, pools, correlation_id, since: Stopwatch::start() }
     }
 
-    /// Runs a statement of PostgreSQL, timed.
+    /// Runs a statement of PostgreSQL, timed. What it changes is seen by the cache.
     ///
     /// # Errors
     /// [`QueryError`].
@@ -57,11 +62,52 @@ impl Lease {
         sql: &str,
         values: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<tokio_postgres::Row>, QueryError> {
-        let client = self.client().ok_or(QueryError::OtherKind)?;
+        let Connection::Postgres { client, session, .. } = &*self.object else {
+            return Err(QueryError::OtherKind);
+        };
+        let sent = self.pools.0.cache.is_on().then(|| session.before(&effect::of(sql)));
         let started = Stopwatch::start();
         let answer = client.query(sql, values).await;
+        if let Some(sent) = sent.filter(|_| !client.is_closed()) {
+            session.after(sent);
+        }
         let rows = answer.as_ref().ok().and_then(|rows| u64::try_from(rows.len()).ok());
         self.timed(started, rows, || statement::postgres(sql));
+        Ok(answer?)
+    }
+
+    /// Runs a statement of PostgreSQL in a context of its own, which reads and changes nothing, timed.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub async fn read(
+        &self,
+        context: &Context,
+        sql: &str,
+        values: Values<'_>,
+    ) -> Result<Vec<tokio_postgres::Row>, QueryError> {
+        let Connection::Postgres { client, .. } = &*self.object else { return Err(QueryError::OtherKind) };
+        client.batch_execute("BEGIN READ ONLY").await?;
+        let started = Stopwatch::start();
+        let answer = async {
+            let mut set = String::new();
+            let settings: Vec<(&str, &str)> = context.assignments().collect();
+            let mut texts: Vec<(&(dyn ToSql + Sync), Type)> = Vec::new();
+            for (at, (name, value)) in settings.iter().enumerate() {
+                let comma = if at == 0 { "SELECT " } else { ", " };
+                set.push_str(&format!("{comma}set_config(${}, ${}, true)", 2 * at + 1, 2 * at + 2));
+                texts.push((name, Type::TEXT));
+                texts.push((value, Type::TEXT));
+            }
+            if !settings.is_empty() {
+                client.query_typed(&set, &texts).await?;
+            }
+            client.query_typed(sql, values).await
+        };
+        let answer = answer.await;
+        let rows = answer.as_ref().ok().and_then(|rows| u64::try_from(rows.len()).ok());
+        self.timed(started, rows, || statement::postgres(sql));
+        client.batch_execute("ROLLBACK").await?;
         Ok(answer?)
     }
 
@@ -83,13 +129,38 @@ impl Lease {
     }
 
     /// The server's client, for what needs more than single statements. What runs through it is not timed here;
-    /// `pg_stat_statements` sees it.
+    /// `pg_stat_statements` sees it. The cache takes it that everything is being changed until the connection comes back.
     #[must_use]
     pub fn client(&self) -> Option<&tokio_postgres::Client> {
+        if let Connection::Postgres { session, .. } = &*self.object {
+            session.unseen();
+        }
+        self.observer()
+    }
+
+    /// The same, for who changes nothing of what others read.
+    #[must_use]
+    pub fn observer(&self) -> Option<&tokio_postgres::Client> {
         match &*self.object {
             Connection::Postgres { client, .. } => Some(client),
             Connection::Sqlite { .. } => None,
         }
+    }
+
+    /// Hears from now on what others tell of their changes, on [`crate::cache::CHANNEL`].
+    pub(super) async fn listen(&self) -> Result<(), QueryError> {
+        let Connection::Postgres { client, session, .. } = &*self.object else {
+            return Err(QueryError::OtherKind);
+        };
+        client.batch_execute(&format!("LISTEN {}", crate::cache::CHANNEL)).await?;
+        session.listens();
+        Ok(())
+    }
+
+    /// Whether the connection has ended.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.observer().is_some_and(tokio_postgres::Client::is_closed)
     }
 
     /// Which connection it is: `postgres:PID` or `sqlite:N`.
@@ -102,19 +173,34 @@ impl Lease {
     }
 
     fn timed(&self, started: Stopwatch, rows: Option<u64>, normal: impl FnOnce() -> statement::Normal) {
+        let whose = (&*self.entry, self.correlation_id.as_deref());
+        self.pools.timed(whose, started, rows, normal, || self.connection());
+    }
+}
+
+impl Pools {
+    /// Counts a statement, and tells of it if it was slow.
+    pub(super) fn timed(
+        &self,
+        (entry, correlation_id): (&Entry, Option<&str>),
+        started: Stopwatch,
+        rows: Option<u64>,
+        normal: impl FnOnce() -> statement::Normal,
+        connection: impl FnOnce() -> String,
+    ) {
         let took = started.elapsed();
-        self.entry.counts.statements.fetch_add(1, Ordering::Relaxed);
-        if took < self.pools.shape().slow {
+        entry.counts.statements.fetch_add(1, Ordering::Relaxed);
+        if took < self.shape().slow {
             return;
         }
-        self.entry.counts.slow.fetch_add(1, Ordering::Relaxed);
-        self.pools.0.tell(Slow {
-            tenant: self.entry.tenant.to_string(),
+        entry.counts.slow.fetch_add(1, Ordering::Relaxed);
+        self.0.tell(Slow {
+            tenant: entry.tenant.to_string(),
             statement: normal(),
             took,
             rows,
-            connection: self.connection(),
-            correlation_id: self.correlation_id.clone(),
+            connection: connection(),
+            correlation_id: correlation_id.map(str::to_owned),
         });
     }
 }

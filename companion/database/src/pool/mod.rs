@@ -16,14 +16,18 @@ mod connection;
 mod dedicated;
 pub mod gate;
 mod lease;
+mod read;
+mod shape;
 pub mod sizing;
+mod socket;
 mod sqlite;
 pub mod statement;
+mod statistics;
 pub mod target;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
@@ -31,13 +35,19 @@ use deadpool::managed::{self, Timeouts};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::cache::Cache;
+use crate::cache::ledger::Ledger;
 pub use connection::ConnectError;
 use connection::Connector;
 pub use dedicated::Dedicated;
 use gate::{Gate, Refused, Slot};
 pub use lease::{Lease, QueryError};
+pub use read::{Read, ReadError};
+pub use shape::{PoolError, Shape};
 use sizing::Sizing;
 pub use sqlite::SqliteError;
+use statistics::Counts;
+pub use statistics::Statistics;
 use target::{Kind, Rules, Target, TargetError};
 
 /// The longest wait for a server to take a connection.
@@ -48,62 +58,6 @@ pub const PROVE: Duration = Duration::from_secs(2);
 const OVERFLOW_LIFE: Duration = Duration::from_secs(10);
 /// Slow statements that may wait for whoever takes them; more are counted and dropped.
 const TOLD: usize = 1024;
-
-/// How large pools may become.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
-    /// Connections of a tenant that are kept at most (DATABASE_POOL_SIZE).
-    pub size: usize,
-    /// Further ones while those are busy (DATABASE_MAX_OVERFLOW).
-    pub overflow: usize,
-    /// How long somebody waits for one (DATABASE_POOL_TIMEOUT).
-    pub wait: Duration,
-    /// Connections of all tenants together.
-    pub cap: usize,
-    /// A statement that takes so long is told of.
-    pub slow: Duration,
-}
-
-impl Default for Shape {
-    fn default() -> Self {
-        Self { size: 10, overflow: 20, wait: Duration::from_secs(30), cap: 100, slow: Duration::from_secs(1) }
-    }
-}
-
-impl Shape {
-    /// The most that one tenant has at once.
-    #[must_use]
-    pub fn most(&self) -> usize {
-        self.size.saturating_add(self.overflow).clamp(1, self.cap.max(1))
-    }
-}
-
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub enum PoolError {
-    /// Nobody has put this tenant's database here.
-    #[error(
-        "this tenant has no database of its own here; give its database_url with PUT /api/tenants/{{tenant_id}}"
-    )]
-    NoDatabase,
-    /// All stayed taken.
-    #[error(
-        "all connections to this database stayed taken for {0:?}; raise DATABASE_POOL_SIZE, or find what holds them"
-    )]
-    Timeout(Duration),
-    /// Too many wait already.
-    #[error("too many wait for this database already; try again later")]
-    Crowded,
-    /// The server cannot be reached or does not let us in.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    /// It is a file.
-    #[error("this tenant's database is a file of SQLite; this is for servers of PostgreSQL")]
-    NoServer,
-    /// The tenant was removed meanwhile.
-    #[error("this tenant's database was removed meanwhile")]
-    Closed,
-}
 
 /// A statement that took long.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,56 +76,6 @@ pub struct Slow {
     pub correlation_id: Option<String>,
 }
 
-/// Figures of one tenant's pool. All of them are the library pool's own.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Statistics {
-    /// Connections that are open.
-    pub size: usize,
-    /// Of these, idle.
-    pub checked_in: usize,
-    /// Of these, in use.
-    pub checked_out: usize,
-    /// Who waits for one.
-    pub waiting: usize,
-    /// The most there may be.
-    pub most: usize,
-    /// How many are kept open without use, by the tenant's measured use.
-    pub kept: usize,
-    /// Loans a second, lately.
-    pub arrivals_per_second: f64,
-    /// How long a loan lasts, lately.
-    pub service: Duration,
-    /// How long a loan was waited for, on average.
-    pub wait: Duration,
-    /// Loans since the pool was opened.
-    pub loans: u64,
-    /// Loans that were not to be had in time.
-    pub timeouts: u64,
-    /// Statements since then, of those that are timed.
-    pub statements: u64,
-    /// Those that took long.
-    pub slow: u64,
-}
-
-impl Statistics {
-    /// 0 to 1: how much of what a tenant may have is in use.
-    #[must_use]
-    pub fn usage(&self) -> f64 {
-        let part = |number: usize| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
-        if self.most == 0 { 0.0 } else { part(self.checked_out) / part(self.most) }
-    }
-}
-
-/// Counts of one tenant.
-#[derive(Default)]
-struct Counts {
-    loans: AtomicU64,
-    timeouts: AtomicU64,
-    waited_us: AtomicU64,
-    statements: AtomicU64,
-    slow: AtomicU64,
-}
-
 /// One tenant's pool.
 struct Entry {
     tenant: Arc<str>,
@@ -179,6 +83,11 @@ struct Entry {
     digest: [u8; 32],
     kind: Kind,
     pool: managed::Pool<Connector>,
+    /// No other pool has this number, not even one of the same tenant.
+    number: u64,
+    target: Target,
+    ledger: Arc<Ledger>,
+    file: read::File,
     sizing: Mutex<Sizing>,
     counts: Counts,
     /// When a connection came back last, in milliseconds since `Inner::started`.
@@ -193,6 +102,9 @@ struct Inner {
     /// A permit for each connection that is open, until the server has seen its end.
     cap: Arc<Semaphore>,
     entries: RwLock<HashMap<Arc<str>, Arc<Entry>>>,
+    cache: Cache,
+    /// Of each database, for as long as a tenant has it.
+    ledgers: Mutex<HashMap<String, Weak<Ledger>>>,
     told: mpsc::Sender<Slow>,
     lost: AtomicU64,
     started: Instant,
@@ -220,6 +132,8 @@ impl Pools {
             gate: Arc::new(Gate::new(cap)),
             cap: Arc::new(Semaphore::new(cap)),
             entries: RwLock::default(),
+            cache: Cache::new(shape.cache),
+            ledgers: Mutex::default(),
             told,
             lost: AtomicU64::new(0),
             started: now,
@@ -234,6 +148,7 @@ impl Pools {
     /// [`TargetError`]: the address is not one that may be connected to. Then the tenant has no pool.
     pub fn put(&self, tenant: &str, url: &str) -> Result<bool, TargetError> {
         use sha2::Digest;
+        static NUMBER: AtomicU64 = AtomicU64::new(1);
         let digest: [u8; 32] = sha2::Sha256::digest(url.as_bytes()).into();
         if self.entry(tenant).is_some_and(|entry| entry.digest == digest) {
             return Ok(false);
@@ -241,7 +156,10 @@ impl Pools {
         self.remove(tenant);
         let target = Target::new(url, &self.0.rules)?;
         let kind = target.kind();
-        let connector = Connector::new(target, self.0.rules.clone(), self.0.tls.clone(), self.clone_weak());
+        let ledger = self.ledger(&target);
+        let (rules, tls) = (self.0.rules.clone(), self.0.tls.clone());
+        let connector =
+            Connector::new(target.clone(), rules, tls, Arc::clone(&ledger), Arc::downgrade(&self.0));
         let pool = managed::Pool::builder(connector)
             .max_size(self.shape().most())
             .runtime(Runtime::Tokio1)
@@ -253,6 +171,10 @@ impl Pools {
             digest,
             kind,
             pool,
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
+            target,
+            ledger,
+            file: read::File::default(),
             sizing: Mutex::default(),
             counts: Counts::default(),
             used_ms: AtomicU64::new(0),
@@ -373,6 +295,7 @@ impl Pools {
     pub fn maintain(&self, elapsed: Duration) {
         let shape = self.shape();
         for entry in self.entries() {
+            entry.file.rest();
             let kept = {
                 let mut sizing = entry.sizing.lock().unwrap_or_else(PoisonError::into_inner);
                 sizing.step(elapsed);
@@ -384,31 +307,6 @@ impl Pools {
                 excess = excess.saturating_sub(usize::from(ends));
                 !ends
             });
-        }
-    }
-
-    fn figures(&self, entry: &Entry) -> Statistics {
-        let shape = self.shape();
-        let status = entry.pool.status();
-        let (_, waiting) = self.0.gate.of(&entry.tenant);
-        let sizing = entry.sizing.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let loans = count(&entry.counts.loans);
-        let waited = count(&entry.counts.waited_us).checked_div(loans).unwrap_or(0);
-        Statistics {
-            size: status.size,
-            checked_in: status.available,
-            checked_out: status.size.saturating_sub(status.available),
-            waiting,
-            most: shape.most(),
-            kept: sizing.kept(shape.size),
-            arrivals_per_second: sizing.arrivals_per_second(),
-            service: sizing.service(),
-            wait: Duration::from_micros(waited),
-            loans,
-            timeouts: count(&entry.counts.timeouts),
-            statements: count(&entry.counts.statements),
-            slow: count(&entry.counts.slow),
         }
     }
 
@@ -424,8 +322,16 @@ impl Pools {
         self.0.entries.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    fn clone_weak(&self) -> std::sync::Weak<Inner> {
-        Arc::downgrade(&self.0)
+    /// Tenants of one database share what is known of its changes.
+    fn ledger(&self, target: &Target) -> Arc<Ledger> {
+        let mut ledgers = self.0.ledgers.lock().unwrap_or_else(PoisonError::into_inner);
+        ledgers.retain(|_, ledger| ledger.strong_count() > 0);
+        let known = ledgers.entry(target.database()).or_default();
+        known.upgrade().unwrap_or_else(|| {
+            let ledger = Arc::default();
+            *known = Arc::downgrade(&ledger);
+            ledger
+        })
     }
 }
 

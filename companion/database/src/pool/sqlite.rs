@@ -1,23 +1,11 @@
 //! A connection to a file of SQLite, on a thread of its own: SQLite waits for disks and locks, and nobody else shall.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::oneshot;
 
-/// How long SQLite waits for another's lock.
-const BUSY: Duration = Duration::from_secs(5);
-/// What each connection is set to; read back, because SQLite passes over what it cannot do.
-const SETTINGS: [(&str, i64); 5] = [
-    ("mmap_size", 268_435_456),
-    ("cache_size", 1000),
-    // In memory.
-    ("temp_store", 2),
-    ("journal_size_limit", 67_108_864),
-    // Safe in WAL mode.
-    ("synchronous", 1),
-];
+use crate::sqlite as settings;
 
 /// Why a file of SQLite was not to be used.
 #[derive(Debug, thiserror::Error)]
@@ -26,15 +14,8 @@ pub enum SqliteError {
     #[error("{0}; check the file, its owner and the free space")]
     Sqlite(#[from] rusqlite::Error),
     /// A setting that did not take.
-    #[error("{name} is {found} and not {wanted}; is the file on a disk that can do it?")]
-    Setting {
-        /// Which.
-        name: &'static str,
-        /// What it is.
-        found: String,
-        /// What it should be.
-        wanted: String,
-    },
+    #[error(transparent)]
+    Setting(#[from] settings::SqliteError),
     /// Somebody left a transaction open.
     #[error("a transaction was left open")]
     OpenTransaction,
@@ -113,18 +94,8 @@ fn open(path: &Path) -> Result<Connection, SqliteError> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY)?;
+    // A schema that somebody else wrote calls no functions with side effects.
     connection.execute_batch("PRAGMA trusted_schema = FALSE;")?;
-    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-    if !mode.eq_ignore_ascii_case("wal") {
-        return Err(SqliteError::Setting { name: "journal_mode", found: mode, wanted: "wal".to_owned() });
-    }
-    for (name, wanted) in SETTINGS {
-        connection.execute_batch(&format!("PRAGMA {name} = {wanted};"))?;
-        let found: i64 = connection.pragma_query_value(None, name, |row| row.get(0))?;
-        if found != wanted {
-            return Err(SqliteError::Setting { name, found: found.to_string(), wanted: wanted.to_string() });
-        }
-    }
+    settings::settle_connection(&connection)?;
     Ok(connection)
 }

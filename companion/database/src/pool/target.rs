@@ -138,6 +138,16 @@ impl Target {
         }
     }
 
+    /// Which database it is: the same for all who name it in the same way.
+    pub(super) fn database(&self) -> String {
+        match self {
+            Self::Postgres(config) => {
+                format!("{:?} {:?} {:?}", config.get_hosts(), config.get_ports(), config.get_dbname())
+            }
+            Self::Sqlite(path) => path.display().to_string(),
+        }
+    }
+
     /// What kind it is.
     #[must_use]
     pub fn kind(&self) -> Kind {
@@ -187,9 +197,6 @@ fn server(url: &str, rules: &Rules) -> Result<tokio_postgres::Config, TargetErro
         config.application_name("portcullis");
     }
     config.options(SESSION);
-    config.connect_timeout(super::CONNECT);
-    // A server that has vanished is noticed.
-    config.tcp_user_timeout(std::time::Duration::from_secs(10));
     Ok(config)
 }
 

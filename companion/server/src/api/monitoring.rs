@@ -1,5 +1,6 @@
 //! Health and figures of the companion itself.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Extension;
@@ -8,7 +9,6 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
-use tokio::sync::Mutex;
 
 use super::{Api, auth};
 use crate::clock::{monotonic, rfc3339};
@@ -19,6 +19,8 @@ use crate::trail::Trail;
 
 /// How long an answer of the store counts: a flood of open requests costs it one write a second.
 const PROBE_LIFE: Duration = Duration::from_secs(1);
+/// Until then it is told while the next one is asked for, so that nobody waits for the store as long as somebody asks often.
+const PROBE_AFTERLIFE: Duration = Duration::from_secs(2);
 /// A store that takes longer is not ready.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -26,6 +28,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Default)]
 pub struct Readiness {
     last: Mutex<Option<Probe>>,
+    /// Held by who asks the store.
+    asking: tokio::sync::Mutex<()>,
 }
 
 /// What a probe of the store said.
@@ -39,15 +43,35 @@ pub struct Probe {
 }
 
 impl Readiness {
-    /// Whether the store takes writes and answers reads, now or within the last second.
+    /// Whether the store takes writes and answers reads: now, within the last second, or while the next answer is awaited within the last two.
     pub async fn check(&self, api: &Api) -> Probe {
-        // Held while the probe runs: who comes meanwhile waits for the same answer.
-        let mut last = self.last.lock().await;
-        if let Some(probe) = *last
-            && probe.at.elapsed() < PROBE_LIFE
-        {
+        if let Some(probe) = self.last(PROBE_LIFE) {
             return probe;
         }
+        if let Some(probe) = self.last(PROBE_AFTERLIFE).filter(|probe| probe.ready) {
+            let api = api.clone();
+            tokio::spawn(async move {
+                if let Ok(_asking) = api.readiness.asking.try_lock() {
+                    api.readiness.ask(&api).await;
+                }
+            });
+            return probe;
+        }
+        // Who comes meanwhile waits for the same answer.
+        let _asking = self.asking.lock().await;
+        match self.last(PROBE_LIFE) {
+            Some(probe) => probe,
+            None => self.ask(api).await,
+        }
+    }
+
+    /// The last answer, if it is not older.
+    fn last(&self, life: Duration) -> Option<Probe> {
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.filter(|probe| probe.at.elapsed() < life)
+    }
+
+    async fn ask(&self, api: &Api) -> Probe {
         let started = monotonic();
         let probe = tokio::time::timeout(PROBE_TIMEOUT, api.storage.probe(api.clock.now())).await;
         let ready = match probe {
@@ -62,7 +86,7 @@ impl Readiness {
             }
         };
         let probe = Probe { at: monotonic(), ready, took: started.elapsed() };
-        *last = Some(probe);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(probe);
         probe
     }
 }

@@ -53,4 +53,10 @@ pub struct DatabasesArgs {
     /// How long indexes that were built through the API are watched before they are kept, as 10m; one that harms goes at once
     #[arg(long, env = "DATABASE_OBSERVE", default_value = "10m", value_parser = units::duration, value_name = "DURATION")]
     pub database_observe: Duration,
+    /// Bytes of answers of tenants' databases that are kept for who reads through the cache; 0: none
+    #[arg(long, env = "DATABASE_CACHE_BYTES", default_value_t = 33_554_432, value_name = "BYTES")]
+    pub database_cache_bytes: u64,
+    /// How long such an answer is kept at most, as 30s: what changes without the companion's knowledge is seen after that
+    #[arg(long, env = "DATABASE_CACHE_LIFE", default_value = "30s", value_parser = units::duration, value_name = "DURATION")]
+    pub database_cache_life: Duration,
 }

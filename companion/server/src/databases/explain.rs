@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use portcullis_database::monitor::slowest;
 use portcullis_database::pool::statement::Normal;
-use portcullis_database::{slow, sqlite};
+use portcullis_database::sqlite;
 
 use super::Databases;
 use crate::clock::monotonic;
@@ -54,8 +55,8 @@ impl Databases {
     /// A statement's plan, from the top.
     async fn explain(&self, tenant: &str, statement: &str) -> Option<Vec<String>> {
         let lease = self.lend(&TenantId::new(tenant).ok()?, None).await.ok()?;
-        match lease.client() {
-            Some(client) => slow::summary(client, statement).await.ok(),
+        match lease.observer() {
+            Some(client) => slowest::summary(client, statement).await.ok(),
             None => {
                 let text = statement.to_owned();
                 lease

@@ -66,6 +66,7 @@ impl Databases {
             header(out, name, "counter", help);
             put(out, format_args!("{name} {value}"));
         }
+        self.render_cache(out);
         let mut most = all;
         most.sort_by_key(|(_, pool)| {
             std::cmp::Reverse((pool.waiting, pool.checked_out, pool.slow, pool.loans))
@@ -83,5 +84,27 @@ impl Databases {
             put(out, format_args!("{usage}{{tenant=\"{tenant}\"}} {}", pool.usage()));
         }
         text
+    }
+
+    /// Answers that are kept.
+    fn render_cache(&self, out: &mut String) {
+        let cache = self.pools().cached();
+        let requests = "portcullis_database_cache_requests_total";
+        header(out, requests, "counter", "Reads through the result cache, by what came of them.");
+        for (result, count) in [("hit", cache.hits), ("miss", cache.misses)] {
+            put(out, format_args!("{requests}{{result=\"{result}\"}} {count}"));
+        }
+        let refused = "portcullis_database_cache_refused_total";
+        header(out, refused, "counter", "Reads whose answers were not kept, by reason.");
+        for (why, count) in cache.refused {
+            put(out, format_args!("{refused}{{reason=\"{why}\"}} {count}"));
+        }
+        for (name, help, value) in [
+            ("portcullis_database_cache_entries", "Answers that are kept.", cache.entries),
+            ("portcullis_database_cache_bytes", "Bytes of the answers that are kept.", cache.bytes),
+        ] {
+            header(out, name, "gauge", help);
+            put(out, format_args!("{name} {value}"));
+        }
     }
 }

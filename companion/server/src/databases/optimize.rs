@@ -152,7 +152,7 @@ impl Databases {
     /// The fingerprint of a database's schema as it is.
     async fn schema(&self, tenant: &TenantId) -> Result<String, String> {
         let lease = self.lend(tenant, None).await.map_err(|error| error.to_string())?;
-        let client = lease.client().ok_or("not a server of PostgreSQL")?;
+        let client = lease.observer().ok_or("not a server of PostgreSQL")?;
         Ok(catalog::load(client).await.map_err(|error| error.to_string())?.fingerprint())
     }
 }
@@ -190,7 +190,7 @@ async fn sqlite(lease: &Lease) -> Result<Found, String> {
 async fn postgres(lease: Lease) -> Result<Found, String> {
     let runtime = tokio::runtime::Handle::current();
     let look = tokio::task::spawn_blocking(move || {
-        let client = lease.client().ok_or("not a server of PostgreSQL")?;
+        let client = lease.observer().ok_or("not a server of PostgreSQL")?;
         runtime.block_on(look_through(client)).map_err(|error| error.to_string())
     });
     look.await.map_err(|error| error.to_string())?

@@ -179,7 +179,7 @@ impl Databases {
     pub async fn watch(&self, tenant: &TenantId) {
         let look = async {
             let lease = self.lend(tenant, None).await.map_err(|error| error.to_string())?;
-            let client = lease.client().ok_or("not a server")?;
+            let client = lease.observer().ok_or("not a server")?;
             let snapshot = monitor::snapshot(client).await.map_err(|error| error.to_string())?;
             // Given back before plans are asked for.
             drop(lease);

@@ -305,7 +305,8 @@ async fn readiness_is_the_stores_and_liveness_is_not(store: Store) {
     let running = with_events(store).await;
     assert_eq!(running.get("/monitoring/readiness", None).await.status, 200);
     running.execute("ALTER TABLE store_probe RENAME TO store_probe_away").await;
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    // An answer is told for two seconds at most.
+    tokio::time::sleep(Duration::from_millis(2100)).await;
     let answer = running.get("/monitoring/readiness", None).await;
     assert_eq!((answer.status, answer.json()), (503, json!({"status": "unavailable"})));
     assert_eq!(running.get("/monitoring/liveness", None).await.status, 200);

@@ -20,6 +20,7 @@ mod inspect;
 mod key_service;
 mod keys;
 mod limits;
+mod load;
 mod logs;
 mod monitoring;
 mod outage;

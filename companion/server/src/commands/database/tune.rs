@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
+use portcullis_database::monitor;
 use portcullis_database::tune::{self, Scope, Takes};
-use portcullis_database::{catalog, slow};
 
 use super::super::print;
-use super::{COUNT_THEM, UrlArgs, bytes, connect};
+use super::{UrlArgs, bytes, connect};
 
 pub(super) const TUNE_HELP: &str = "\
 Memory and CPUs are those of the server's machine, within its cgroup's limits, where it runs on this one; of a server elsewhere tell them. The
@@ -127,12 +127,15 @@ pub(super) async fn tune(args: &TuneArgs) -> anyhow::Result<ExitCode> {
 
 pub(super) async fn slow_queries(args: &SlowArgs) -> anyhow::Result<ExitCode> {
     let client = connect(&args.url.url).await?;
-    if !catalog::load(&client).await.context("the catalog cannot be read")?.statements {
-        bail!("pg_stat_statements is not installed in this database; {COUNT_THEM}");
-    }
-    let found = slow::slow(&client, f64::from(args.min_ms), args.limit)
-        .await
-        .with_context(|| format!("pg_stat_statements cannot be read; {COUNT_THEM}"))?;
+    let found = match monitor::slowest(&client, f64::from(args.min_ms), args.limit).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(why)) => bail!("{why}"),
+        Err(error) => {
+            return Err(error).context(
+                "pg_stat_statements cannot be read; connect as its owner, or GRANT pg_read_all_stats TO the role",
+            );
+        }
+    };
     if args.json {
         print(&serde_json::to_string_pretty(&found)?)?;
         return Ok(ExitCode::SUCCESS);

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
+use super::{Counting, counting, not_loaded};
 use crate::Error;
 use crate::planner::explain;
 use crate::workload::{Query, token};
@@ -14,9 +15,9 @@ const MOST_TEXT: i32 = 2000;
 /// Steps of a plan that are told.
 const MOST_STEPS: usize = 12;
 
-/// A statement that is slow.
+/// A statement that took long.
 #[derive(Debug, Clone, Serialize)]
-pub struct Slow {
+pub struct Slowest {
     /// The statement's number at the server: a fingerprint.
     pub query: i64,
     /// Its text, literals replaced by `$1`, `$2`, ...
@@ -37,24 +38,37 @@ pub struct Slow {
     pub plan: Vec<String>,
 }
 
-const SLOW: &str = "
+const COUNTS: &str = "
 SELECT queryid, left(min(query), $3), sum(calls)::int8, (sum(total_exec_time) / sum(calls))::float8, max(max_exec_time)::float8,
-       coalesce(sum(total_exec_time) / nullif((SELECT sum(total_exec_time) FROM pg_stat_statements), 0), 0)::float8,
+       coalesce(sum(total_exec_time) / nullif((SELECT sum(total_exec_time) FROM {counts}), 0), 0)::float8,
        (sum(rows)::float8 / sum(calls))::float8, (sum(temp_blks_written) * 8192)::int8
-FROM pg_stat_statements
+FROM {counts}
 WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND queryid IS NOT NULL AND calls > 0
 GROUP BY queryid HAVING max(max_exec_time) >= $1
 ORDER BY sum(total_exec_time) DESC LIMIT $2";
 
-/// The statements one of whose calls took at least `milliseconds`, those that took most time in all first.
+/// The statements one of whose calls took at least `milliseconds`, those that took most time in all first; or why the server does not count.
 ///
 /// # Errors
-/// When pg_stat_statements cannot be read.
-pub async fn slow(client: &Client, milliseconds: f64, limit: i64) -> Result<Vec<Slow>, Error> {
+/// It does not answer, or does not permit it.
+pub async fn slowest(
+    client: &Client,
+    milliseconds: f64,
+    limit: i64,
+) -> Result<Result<Vec<Slowest>, &'static str>, Error> {
+    let schema = match counting(client).await? {
+        Counting::In(schema) => schema,
+        Counting::Missing(why) => return Ok(Err(why)),
+    };
     let version = version(client).await?;
+    let counts = COUNTS.replace("{counts}", &format!("{schema}.pg_stat_statements"));
+    let rows = match client.query(&counts, &[&milliseconds, &limit, &MOST_TEXT]).await {
+        Ok(rows) => rows,
+        Err(error) => return Ok(Err(not_loaded(&error).ok_or(error)?)),
+    };
     let mut all = Vec::new();
-    for row in client.query(SLOW, &[&milliseconds, &limit, &MOST_TEXT]).await? {
-        all.push(Slow {
+    for row in rows {
+        all.push(Slowest {
             query: row.try_get(0)?,
             statement: row.try_get(1)?,
             calls: row.try_get(2)?,
@@ -69,7 +83,7 @@ pub async fn slow(client: &Client, milliseconds: f64, limit: i64) -> Result<Vec<
     for one in &mut all {
         one.plan = plan(client, &one.statement, version).await?;
     }
-    Ok(all)
+    Ok(Ok(all))
 }
 
 /// The steps of the plan of a statement whose literals are `?` or `$1`; nothing where it cannot be planned without them.

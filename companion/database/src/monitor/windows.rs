@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
+use super::{Counting, counting, not_loaded};
 use crate::Error;
 use crate::pool::statement::{self, Normal};
 
@@ -45,21 +46,15 @@ pub struct Snapshot {
     statements: HashMap<(i64, u32), Counted>,
 }
 
-const NO_EXTENSION: &str = "pg_stat_statements is not installed in this database; set shared_preload_libraries = 'pg_stat_statements', \
-                            restart the server, and CREATE EXTENSION pg_stat_statements";
-const NOT_LOADED: &str = "pg_stat_statements is installed and not loaded; set shared_preload_libraries = 'pg_stat_statements' and restart the server";
-
 /// Asks the server.
 ///
 /// # Errors
 /// It does not answer. A server that does not count is no error.
 pub async fn snapshot(client: &Client) -> Result<Snapshot, Error> {
-    let installed = "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace \
-                     WHERE e.extname = 'pg_stat_statements'";
-    let Some(row) = client.query_opt(installed, &[]).await? else {
-        return Ok(Snapshot { missing: Some(NO_EXTENSION), ..Snapshot::default() });
+    let schema = match counting(client).await? {
+        Counting::In(schema) => schema,
+        Counting::Missing(why) => return Ok(Snapshot { missing: Some(why), ..Snapshot::default() }),
     };
-    let schema: String = row.try_get(0)?;
     // 13 and newer.
     let counted = format!(
         "SELECT queryid, userid, calls::float8, total_exec_time, max_exec_time, rows::float8, left(query, {}), \
@@ -70,10 +65,10 @@ pub async fn snapshot(client: &Client) -> Result<Snapshot, Error> {
     );
     let rows = match client.query(&counted, &[&MOST]).await {
         Ok(rows) => rows,
-        Err(error) if error.code().is_some_and(|code| code.code() == "55000") => {
-            return Ok(Snapshot { missing: Some(NOT_LOADED), ..Snapshot::default() });
+        Err(error) => {
+            let missing = Some(not_loaded(&error).ok_or(error)?);
+            return Ok(Snapshot { missing, ..Snapshot::default() });
         }
-        Err(error) => return Err(error.into()),
     };
     let mut found = Snapshot::default();
     for row in &rows {
