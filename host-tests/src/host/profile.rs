@@ -5,7 +5,7 @@ use super::status::Status;
 /// A kind of host.
 #[derive(Debug, Clone, Default)]
 pub struct Profile {
-    missing: &'static [&'static str],
+    missing: &'static [&'static [&'static str]],
     denied: &'static [&'static str],
     forbidden: &'static [&'static str],
     string_properties: bool,
@@ -13,7 +13,8 @@ pub struct Profile {
     ignores_pause: bool,
 }
 
-const OPTIONAL: &[&str] = &[
+/// What edges that are made for short, stateless work have not: timers, metrics, shared data, queues, calls to others.
+const SERVICES: &[&str] = &[
     "proxy_set_tick_period_milliseconds",
     "proxy_define_metric",
     "proxy_increment_metric",
@@ -31,33 +32,11 @@ const OPTIONAL: &[&str] = &[
     "proxy_grpc_send",
     "proxy_grpc_cancel",
     "proxy_grpc_close",
-    "proxy_get_property",
-    "proxy_set_property",
     "proxy_call_foreign_function",
-    "proxy_get_log_level",
 ];
 
-/// What edges forbid that are made for short, stateless work: a module that calls it is stopped.
-const FORBIDDEN: &[&str] = &[
-    "proxy_set_tick_period_milliseconds",
-    "proxy_define_metric",
-    "proxy_increment_metric",
-    "proxy_record_metric",
-    "proxy_get_metric",
-    "proxy_get_shared_data",
-    "proxy_set_shared_data",
-    "proxy_register_shared_queue",
-    "proxy_resolve_shared_queue",
-    "proxy_enqueue_shared_queue",
-    "proxy_dequeue_shared_queue",
-    "proxy_http_call",
-    "proxy_grpc_call",
-    "proxy_grpc_stream",
-    "proxy_grpc_send",
-    "proxy_grpc_cancel",
-    "proxy_grpc_close",
-    "proxy_call_foreign_function",
-];
+/// What even those have, and a host need not have.
+const KNOWLEDGE: &[&str] = &["proxy_get_property", "proxy_set_property", "proxy_get_log_level"];
 
 impl Profile {
     /// Everything that Envoy offers, except gRPC.
@@ -69,13 +48,13 @@ impl Profile {
     /// Answers Unimplemented to everything optional: ticks, metrics, shared data, queues, calls to others, properties.
     #[must_use]
     pub fn restricted() -> Self {
-        Self { missing: OPTIONAL, ..Self::default() }
+        Self { missing: &[SERVICES, KNOWLEDGE], ..Self::default() }
     }
 
     /// A CDN's edge: timers, metrics, shared data, queues and calls are forbidden, and `Pause` counts for nothing.
     #[must_use]
     pub fn edge() -> Self {
-        Self { forbidden: FORBIDDEN, ignores_pause: true, ..Self::default() }
+        Self { forbidden: SERVICES, ignores_pause: true, ..Self::default() }
     }
 
     /// `ngx_wasm_module`: properties are strings, numbers included; version 0 of shared data means "must not exist", and
@@ -92,7 +71,7 @@ impl Profile {
     }
 
     pub(crate) fn refuses(&self, call: &str) -> Option<Status> {
-        if self.missing.contains(&call) {
+        if self.missing.iter().any(|calls| calls.contains(&call)) {
             return Some(Status::Unimplemented);
         }
         self.denied.contains(&call).then_some(Status::InternalFailure)

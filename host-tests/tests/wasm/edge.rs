@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use portcullis_host_tests::{
-    case::{Case, Facts, Host},
+    case::{Case, CaseFile, Facts, Host},
     expect::Observed,
     host::{HeaderMap, Process},
     run::{CaseHost, Native, edge_request, upstream_answer},
@@ -130,14 +130,24 @@ fn beyond(file: &Path, case: &Case) -> Option<&'static str> {
     strict.then_some("an edge has no journal that is written before a request")
 }
 
-/// Replays all cases with that script, and compares.
-fn replay_in(runtime: &str, run: impl Fn(&Layout, &Path, &Path) -> Command) {
+/// Tells that script all of these cases, and answers what it wrote.
+fn ask(runtime: &str, cases: &[&Case], run: impl Fn(&Layout, &Path, &Path) -> Command) -> Vec<u8> {
     let layout = Layout::of_this_checkout();
     let folder = layout.target().join("edge-tests");
     fs::create_dir_all(&folder).unwrap();
     let (told_file, became_file) =
         (folder.join(format!("{runtime}-cases.json")), folder.join(format!("{runtime}-results.json")));
     let epoch_ms = Process::new(1).wall_ns() / 1_000_000;
+    let told: Vec<Value> = cases.iter().map(|case| told(case, epoch_ms)).collect();
+    fs::write(&told_file, Value::from(told).to_string()).unwrap();
+    drop(fs::remove_file(&became_file));
+    let output = run(&layout, &told_file, &became_file).output().unwrap();
+    assert!(output.status.success(), "{runtime}: {}", String::from_utf8_lossy(&output.stderr));
+    fs::read(&became_file).unwrap()
+}
+
+/// Replays all cases with that script, and compares.
+fn replay_in(runtime: &str, run: impl Fn(&Layout, &Path, &Path) -> Command) {
     let files = files();
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
     let mut cases = Vec::new();
@@ -148,12 +158,8 @@ fn replay_in(runtime: &str, run: impl Fn(&Layout, &Path, &Path) -> Command) {
             cases.push((file, case));
         }
     }
-    let told: Vec<Value> = cases.iter().map(|(_, case)| told(case, epoch_ms)).collect();
-    fs::write(&told_file, Value::from(told).to_string()).unwrap();
-    drop(fs::remove_file(&became_file));
-    let output = run(&layout, &told_file, &became_file).output().unwrap();
-    assert!(output.status.success(), "{runtime}: {}", String::from_utf8_lossy(&output.stderr));
-    let became: Vec<Became> = serde_json::from_slice(&fs::read(&became_file).unwrap()).unwrap();
+    let told: Vec<&Case> = cases.iter().map(|(_, case)| *case).collect();
+    let became: Vec<Became> = serde_json::from_slice(&ask(runtime, &told, run)).unwrap();
     assert_eq!(became.len(), cases.len());
     let (mut same, mut failed) = (0, Vec::new());
     for ((file, case), became) in cases.iter().zip(became) {
@@ -260,6 +266,44 @@ fn every_case_is_decided_alike_in_deno() {
 
 const fn deno_architecture() -> &'static str {
     if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" }
+}
+
+/// A module that was compiled from a configuration, against the build that compiled it: in all there is to see.
+#[test]
+fn what_was_compiled_beforehand_decides_alike() {
+    let files = files();
+    // The light build is without sanitize; what is left of those cases would be the same thing again and again.
+    let own = |path: &Path| !path.components().any(|part| part.as_os_str() == "sanitize");
+    let all = files.iter().filter(|file| own(&file.path)).flat_map(|file| {
+        let cases = file.cases.iter().filter(|case| beyond(&file.path, case).is_none());
+        cases.map(move |case| (file, case))
+    });
+    let cases: Vec<(&CaseFile, &Case)> = all.collect();
+    let told: Vec<&Case> = cases.iter().map(|(_, case)| *case).collect();
+    let answer =
+        ask("compiled", &told, |layout, cases, results| script(layout, "compiled.mjs", cases, results));
+    let both: Vec<[Became; 2]> = serde_json::from_slice(&answer).unwrap();
+    assert_eq!(both.len(), cases.len());
+    let (mut same, mut failed) = (0, Vec::new());
+    for ((file, case), became) in cases.iter().zip(&both) {
+        let differences = match became {
+            [Became::Inexpressible(_), Became::Inexpressible(_)] => continue,
+            [Became::Seen(light), Became::Seen(compiled)] if light.len() == compiled.len() => {
+                let pairs = light.iter().zip(compiled);
+                let each = pairs.map(|pair| (comparable(&pair.0.observed()), comparable(&pair.1.observed())));
+                each.flat_map(|(light, compiled)| light.differences(&compiled)).collect()
+            }
+            other => vec![format!("{other:?}")],
+        };
+        same += usize::from(differences.is_empty());
+        if !differences.is_empty() {
+            let path = file.path.display();
+            failed.push(format!("{path}, \"{}\": {}", case.name, differences.join("; ")));
+        }
+    }
+    println!("compiled beforehand: {same} cases as under the light build");
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    assert!(same > 80, "only {same} cases");
 }
 
 fn succeeds(mut command: Command) {

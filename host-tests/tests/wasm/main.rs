@@ -15,6 +15,7 @@ mod edge;
 mod flow;
 mod fuzz;
 mod hostile;
+mod hosts;
 mod leases;
 mod linear;
 mod primitives;

@@ -15,7 +15,7 @@ const BYTES: u64 = 5 * 1024 * 1024;
 const MEMORY: usize = 16 * 1024 * 1024;
 const TIME: Duration = Duration::from_millis(1);
 
-fn edge() -> Options {
+pub(super) fn edge() -> Options {
     Options {
         profile: Profile::edge(),
         memory_bytes: MEMORY,

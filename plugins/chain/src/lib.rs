@@ -12,6 +12,8 @@ mod client;
 mod document;
 mod identity;
 mod matching;
+#[cfg(feature = "route-metadata")]
+mod metadata;
 mod path;
 mod policies;
 mod problem;
@@ -19,10 +21,9 @@ mod problem;
 mod schema;
 mod stream;
 
-use std::{cell::RefCell, collections::VecDeque, rc::Rc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
-use portcullis_policy::{ConfigErrors, Metric, Site, Vocabulary, limits};
-use serde_json::{Map, Value};
+use portcullis_policy::{ConfigErrors, Metric, Site, Vocabulary};
 
 /// The audit policy's queue and ledger, which a host drives.
 #[cfg(feature = "audit")]
@@ -72,29 +73,20 @@ pub fn metrics() -> Vec<&'static Metric> {
 pub struct Chain {
     identity: Identity,
     actions: Actions,
-    vocabulary: Vocabulary,
-    enabled: Vec<String>,
     defaults: Route,
     routes: Vec<Route>,
-    route_metadata: bool,
     companion: CompanionWire,
-    overridden: RefCell<VecDeque<Overridden>>,
+    #[cfg(feature = "route-metadata")]
+    overrides: metadata::Overrides,
 }
 
 /// What a route runs.
 struct Route {
+    #[cfg(feature = "route-metadata")]
     number: usize,
     name: String,
     matches: Match,
-    sections: Map<String, Value>,
     set: Rc<Set>,
-}
-
-/// A route with an override from the host's metadata, compiled.
-struct Overridden {
-    route: usize,
-    text: Vec<u8>,
-    set: Result<Rc<Set>, String>,
 }
 
 impl Chain {
@@ -130,30 +122,54 @@ impl Chain {
                 "must be 100ms to 30s",
             );
         }
+        #[cfg(not(feature = "route-metadata"))]
+        if wire.route_metadata == Some(true) {
+            errors.error(
+                &root.key("route_metadata"),
+                "this build reads none",
+                "use the build with all policies",
+            );
+        }
         let set = Rc::new(Set::compile(&sections, &enabled, &root, &vocabulary, errors));
-        let defaults = Route { number: 0, name: String::new(), matches: Match::default(), sections, set };
-        let mut routes = Vec::new();
+        let defaults = Route {
+            #[cfg(feature = "route-metadata")]
+            number: 0,
+            name: String::new(),
+            matches: Match::default(),
+            set,
+        };
+        let (mut routes, mut routes_sections) = (Vec::new(), Vec::new());
         let mut wires = wire.routes.into_iter();
         for (index, own) in own_sections.into_iter().enumerate() {
             // A route that could not be read was noted; its sections are checked all the same.
             let wire = wires.next().unwrap_or_default();
             let site = root.key("routes").index(index);
             let matches = Match::compile(wire.matches, &site.key("match"), errors);
-            let sections = document::overlay(&defaults.sections, &own);
-            let set = defaults.set.overridden(&own, &sections, &enabled, &site, &vocabulary, errors);
-            let number = index.saturating_add(1);
-            routes.push(Route { number, name: wire.name, matches, sections, set: Rc::new(set) });
+            let merged = document::overlay(&sections, &own);
+            let set = defaults.set.overridden(&own, &merged, &enabled, &site, &vocabulary, errors);
+            routes.push(Route {
+                #[cfg(feature = "route-metadata")]
+                number: index.saturating_add(1),
+                name: wire.name,
+                matches,
+                set: Rc::new(set),
+            });
+            routes_sections.push(merged);
         }
+        routes_sections.insert(0, sections);
         Some(Self {
             identity,
             actions,
-            vocabulary,
-            enabled,
             defaults,
             routes,
-            route_metadata: wire.route_metadata.unwrap_or(true),
             companion: wire.companion,
-            overridden: RefCell::default(),
+            #[cfg(feature = "route-metadata")]
+            overrides: metadata::Overrides::new(
+                wire.route_metadata.unwrap_or(true),
+                vocabulary,
+                enabled,
+                routes_sections,
+            ),
         })
     }
 
@@ -181,42 +197,6 @@ impl Chain {
     pub fn has_global_limits(&self) -> bool {
         let mut routes = std::iter::once(&self.defaults).chain(&self.routes);
         routes.any(|route| route.set.rate_limit().is_some_and(|limits| limits.is_global()))
-    }
-
-    /// The route's policies with the metadata's sections laid over; remembered, because it is the same text for every
-    /// request of that route.
-    fn overridden(&self, base: &Route, text: &[u8]) -> Result<Rc<Set>, String> {
-        let mut known = self.overridden.borrow_mut();
-        if let Some(found) = known.iter().find(|o| o.route == base.number && o.text == text) {
-            return found.set.clone();
-        }
-        let set = self.compile_override(base, text);
-        if known.len() >= limits::ROUTE_METADATA_CACHE {
-            known.pop_front();
-        }
-        known.push_back(Overridden { route: base.number, text: text.to_vec(), set: set.clone() });
-        set
-    }
-
-    fn compile_override(&self, base: &Route, text: &[u8]) -> Result<Rc<Set>, String> {
-        let site = Site::root().key("route_metadata");
-        if text.len() > limits::CONFIG_BYTES {
-            return Err(format!("{site}: has {} bytes; at most {}", text.len(), limits::CONFIG_BYTES));
-        }
-        let mut patch = match serde_json::from_slice(text) {
-            Ok(Value::Object(patch)) => patch,
-            Ok(_) => return Err(format!("{site}: is not a JSON object; write `{{...}}`")),
-            Err(error) => return Err(format!("{site}: is not JSON: {error}")),
-        };
-        let mut errors = ConfigErrors::default();
-        let own = document::take_sections(&mut patch, &site, &mut errors);
-        for key in patch.keys() {
-            let hint = portcullis_policy::config::nearest_hint(key, SECTIONS);
-            errors.error(&site.key(key), "is not a policy", hint);
-        }
-        let sections = document::overlay(&base.sections, &own);
-        let set = base.set.overridden(&own, &sections, &self.enabled, &site, &self.vocabulary, &mut errors);
-        if errors.has_errors() { Err(errors.to_string()) } else { Ok(Rc::new(set)) }
     }
 }
 

@@ -3,12 +3,12 @@
 use std::rc::Rc;
 
 use portcullis_policy::{
-    CorrelationId, Decision, Effect, Effects, Event, Fact, Facts, Headers, LogLevel, Moment, Refusal,
-    Request, SharedState, Verdict, limits,
+    CorrelationId, Decision, Effect, Effects, Event, Facts, Headers, Moment, Refusal, Request, SharedState,
+    Verdict, limits,
 };
 
 use crate::{
-    Chain, METADATA_INVALID, REFUSED, REQUESTS, UNIDENTIFIED,
+    Chain, REFUSED, REQUESTS, Route, UNIDENTIFIED,
     identity::{Asker, Unidentified},
     matching::Target,
     path::normalize,
@@ -210,18 +210,34 @@ impl Chain {
     fn route(&self, target: &Target<'_>, facts: &mut dyn Facts, effects: &mut Effects) -> (Rc<Set>, String) {
         let base =
             self.routes.iter().find(|route| route.matches.holds(target, facts)).unwrap_or(&self.defaults);
-        let text = if self.route_metadata { facts.fact(Fact::RouteMetadata) } else { None };
-        let Some(text) = text.filter(|text| !text.is_empty()) else {
-            return (base.set.clone(), base.name.clone());
-        };
-        match self.overridden(base, &text) {
-            Ok(set) => (set, base.name.clone()),
-            Err(problem) => {
-                effects.push(Effect::Count(&METADATA_INVALID, 1));
-                effects.push(Effect::Log(LogLevel::Error, format!("route metadata is ignored: {problem}")));
-                (base.set.clone(), base.name.clone())
-            }
+        let own = self.metadata_set(base, facts, effects);
+        (own.unwrap_or_else(|| base.set.clone()), base.name.clone())
+    }
+
+    /// The policies as the host's metadata of the route would have them, if it says something that can be used.
+    #[cfg(feature = "route-metadata")]
+    fn metadata_set(&self, base: &Route, facts: &mut dyn Facts, effects: &mut Effects) -> Option<Rc<Set>> {
+        let text = self.overrides.text(facts)?;
+        self.overridden(base, &text)
+            .inspect_err(|problem| {
+                effects.push(Effect::Count(&crate::METADATA_INVALID, 1));
+                effects.push(Effect::Log(
+                    portcullis_policy::LogLevel::Error,
+                    format!("route metadata is ignored: {problem}"),
+                ));
+            })
+            .ok()
+    }
+
+    /// This build compiles nothing while it serves.
+    #[cfg(not(feature = "route-metadata"))]
+    fn metadata_set(&self, _: &Route, facts: &mut dyn Facts, effects: &mut Effects) -> Option<Rc<Set>> {
+        if facts.fact(portcullis_policy::Fact::RouteMetadata).is_some_and(|text| !text.is_empty()) {
+            effects.push(Effect::Count(&crate::METADATA_INVALID, 1));
+            let text = "route metadata is ignored: this build reads none".to_owned();
+            effects.push(Effect::Log(portcullis_policy::LogLevel::Error, text));
         }
+        None
     }
 
     /// The request of a stream of which nothing was seen.

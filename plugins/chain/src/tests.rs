@@ -1,5 +1,5 @@
 use portcullis_policy::{
-    Effect, Effects, Event, Fact, Facts, Header, Headers, LocalSlots, Moment, Outcome, Refusal,
+    Effect, Effects, Event, Fact, Facts, Header, Headers, LocalSlots, Moment, Outcome, Refusal, limits,
 };
 use serde_json::json;
 
@@ -204,7 +204,7 @@ fn route_metadata_overrides_once_more_or_is_said_to_be_wrong() {
         let event = Event::RequestHeaders { headers: &headers, end_of_stream: true };
         chain.on(&mut Stream::default(), &mut ports, Moment::default(), &event, &mut effects);
     }
-    assert!(chain.overridden.borrow().len() <= limits::ROUTE_METADATA_CACHE);
+    assert!(chain.overrides.kept() <= limits::ROUTE_METADATA_CACHE);
 }
 
 #[test]

@@ -11,7 +11,7 @@ export interface Facts {
   verifiedBy?: string[];
   routeName?: string;
   virtualHost?: string;
-  /** Sections laid over the route's, a JSON text. */
+  /** Sections laid over the route's, a JSON text; the builds without sanitize read none, log that and count it. */
   routeMetadata?: string;
 }
 

@@ -1,6 +1,6 @@
 // The guard: an application's handler behind the chain. What is decided is decided in the module; here are streams,
 // promises, time and delivery.
-import { Guard } from "./wasm/portcullis.js";
+import { Guard, compile } from "./wasm/portcullis.js";
 
 // As `flag` in src/exchange.rs.
 const REQUEST = 1, RESPONSE = 2, INSPECT = 4, FLOW = 8, REFUSED = 16, REPLACED = 32, LOG = 64, RECORDS = 128;
@@ -9,6 +9,9 @@ const MISSING = 256, WRITTEN = 512, SUBSTITUTE = 1024;
 const EMPTY = new Uint8Array(0);
 const ATTEMPTS = 8;
 const SINK_BYTES = 4096;
+
+/** In the place of a configuration: the one that the module was compiled with (see `compiled.js`). */
+export const COMPILED = Symbol("compiled");
 
 /** A configuration at work: its limits, counters and records. One for each isolate. */
 export class Portcullis {
@@ -20,9 +23,13 @@ export class Portcullis {
   #wall;
   #sink;
   #delivering;
+  // Records wait: some were written since the last delivery, or that one failed.
+  #owing = false;
 
   constructor(configuration = {}, options = {}) {
-    const text = typeof configuration === "string" ? configuration : JSON.stringify(configuration);
+    if (configuration !== COMPILED) {
+      compile(typeof configuration === "string" ? configuration : JSON.stringify(configuration));
+    }
     this.#options = options;
     this.#store = options.store;
     this.#most = options.maxHeldBytes ?? 1024 * 1024;
@@ -30,8 +37,8 @@ export class Portcullis {
     this.#wall = options.clock?.wall ?? (() => Date.now());
     // Isolates that share slots must share a clock too.
     this.#now = options.clock?.now ?? (this.#store ? () => Date.now() : () => performance.now());
-    const environment = options.environment ? JSON.stringify(options.environment) : "";
-    this.#guard = new Guard(text, environment, Boolean(this.#store), Boolean(this.#sink));
+    const environment = String(new URLSearchParams(options.environment));
+    this.#guard = new Guard(environment, Boolean(this.#store), Boolean(this.#sink));
     for (const line of this.warnings) this.#say("warn", `configuration: ${line}`);
   }
 
@@ -43,7 +50,10 @@ export class Portcullis {
 
   /** All counters of this isolate, by name. */
   metrics() {
-    return JSON.parse(this.#guard.metrics());
+    const lines = this.#guard.metrics().split("\n");
+    const metrics = {};
+    for (let at = 0; at + 1 < lines.length; at += 2) metrics[lines[at]] = Number(lines[at + 1]);
+    return metrics;
   }
 
   /** Serves a request: `handler` gets it if it may pass, and its answer is guarded too. */
@@ -100,12 +110,18 @@ export class Portcullis {
     return this.#guard.waiting();
   }
 
-  async #decide(exchange, request, now, context) {
+  // Answers flags, or a promise of them where a store is asked: a promise costs a turn of the loop.
+  #decide(exchange, request, now, context) {
     const head = headOf(request);
     const source = this.#options.clientAddress ? this.#options.clientAddress(request, context) ?? "" : address(request);
     const facts = this.#options.facts?.(request, context);
-    const known = facts ? JSON.stringify(facts) : "";
-    const ask = () => exchange.request(head, source, known, request.body === null, now, this.#wall());
+    const known = facts ? formOf(facts) : "";
+    const wall = this.#wall();
+    const ask = () => exchange.request(head, source, known, request.body === null, now, wall);
+    return this.#store ? this.#settle(exchange, ask) : this.#heard(exchange, ask());
+  }
+
+  async #settle(exchange, ask) {
     let flags = ask();
     for (let attempt = 0; flags & (MISSING | WRITTEN); attempt += 1) {
       const done = attempt < ATTEMPTS && (await this.#transact(exchange, flags));
@@ -117,8 +133,7 @@ export class Portcullis {
         flags = ask();
       }
     }
-    this.#log(exchange, flags);
-    return flags;
+    return this.#heard(exchange, flags);
   }
 
   // "stored", true to ask again, or false when the store is away.
@@ -152,28 +167,26 @@ export class Portcullis {
   }
 
   // An event after the request: it cannot be asked again.
-  async #event(exchange, ask) {
-    let flags;
-    if (!this.#store) {
-      flags = ask();
-    } else {
-      try {
-        const seen = exchange.seen();
-        if (seen.length > 0) await this.#read(exchange, seen);
-      } catch (error) {
-        this.#say("error", `the rate store cannot be reached: ${error}`);
-        exchange.away();
-      }
-      flags = ask();
-      if (flags & WRITTEN) {
-        const stored = await this.#write(exchange).catch((error) => {
-          this.#say("error", `the rate store cannot be reached: ${error}`);
-        });
-        flags = stored ? exchange.settle() : exchange.unsettled();
-      }
+  #event(exchange, ask) {
+    return this.#store ? this.#stored(exchange, ask) : this.#heard(exchange, ask());
+  }
+
+  async #stored(exchange, ask) {
+    try {
+      const seen = exchange.seen();
+      if (seen.length > 0) await this.#read(exchange, seen);
+    } catch (error) {
+      this.#say("error", `the rate store cannot be reached: ${error}`);
+      exchange.away();
     }
-    this.#log(exchange, flags);
-    return flags;
+    let flags = ask();
+    if (flags & WRITTEN) {
+      const stored = await this.#write(exchange).catch((error) => {
+        this.#say("error", `the rate store cannot be reached: ${error}`);
+      });
+      flags = stored ? exchange.settle() : exchange.unsettled();
+    }
+    return this.#heard(exchange, flags);
   }
 
   // Holds the body back until it may pass; what passes before the end is inspected on its way.
@@ -241,7 +254,9 @@ export class Portcullis {
 
   async #respond(exchange, response) {
     let head = `:status\n${response.status}\n`;
-    for (const [name, value] of response.headers) head += `${name}\n${value}\n`;
+    response.headers.forEach((value, name) => {
+      head += `${name}\n${value}\n`;
+    });
     const now = this.#now();
     const flags = await this.#event(exchange, () => exchange.response(head, now, this.#wall()));
     if (flags & SUBSTITUTE && response.body) {
@@ -261,7 +276,7 @@ export class Portcullis {
   }
 
   #deliver(context) {
-    if (!this.#sink) return;
+    if (!this.#sink || !this.#owing) return;
     const sent = this.#send();
     context.waitUntil?.(sent);
   }
@@ -275,7 +290,10 @@ export class Portcullis {
   async #drain() {
     for (;;) {
       const batch = this.#sink && this.#guard.batch(this.#now(), this.#wall());
-      if (!batch) return;
+      if (!batch) {
+        this.#owing = this.#guard.waiting() > 0;
+        return;
+      }
       let status = 0, body = EMPTY;
       try {
         ({ status, body } = await this.#sink(batch));
@@ -287,9 +305,14 @@ export class Portcullis {
     }
   }
 
-  #log(exchange, flags) {
-    if (!(flags & LOG)) return;
-    for (const [level, text] of JSON.parse(exchange.log())) this.#say(level, text);
+  // What an event says besides what is to be done.
+  #heard(exchange, flags) {
+    if (flags & RECORDS) this.#owing = true;
+    if (flags & LOG) {
+      const said = exchange.log().split("\x1e");
+      for (let at = 0; at + 1 < said.length; at += 2) this.#say(said[at], said[at + 1]);
+    }
+    return flags;
   }
 
   #say(level, text) {
@@ -345,8 +368,20 @@ function headOf(request) {
   let head =
     `:authority\n${url.slice(authority, path)}\n:path\n${url.slice(path, end) || "/"}\n` +
     `:method\n${request.method}\n:scheme\n${url.slice(0, authority - 3)}\n`;
-  for (const [name, value] of request.headers) if (name !== "host") head += `${name}\n${value}\n`;
+  request.headers.forEach((value, name) => {
+    if (name !== "host") head += `${name}\n${value}\n`;
+  });
   return head;
+}
+
+// What is verified, as `src/facts.rs` reads it.
+function formOf({ jwtClaims = {}, verifiedBy = [], ...facts }) {
+  const form = new URLSearchParams();
+  const text = (value) => (typeof value === "object" ? JSON.stringify(value) : String(value));
+  for (const [name, value] of Object.entries(facts)) if (value != null) form.append(name, text(value));
+  for (const [name, value] of Object.entries(jwtClaims ?? {})) if (value != null) form.append(`jwtClaims.${name}`, text(value));
+  for (const filter of verifiedBy ?? []) form.append("verifiedBy", filter);
+  return String(form);
 }
 
 // What the platform says of the connection. Only Cloudflare says it in a header that clients cannot set.

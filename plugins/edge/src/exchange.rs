@@ -4,7 +4,6 @@ use std::{fmt::Write, rc::Rc};
 
 use portcullis_chain::{Ports, Stream};
 use portcullis_policy::{Effect, Effects, Event, Headers, LogLevel, Moment, Outcome, Refusal, Substitution};
-use serde_json::json;
 
 use crate::{
     facts::Known,
@@ -142,12 +141,12 @@ impl Exchange {
         let Self { stream, known, slots, pending, .. } = self;
         if worker.stored {
             let mut ports = Ports { facts: known, shared: slots };
-            worker.chain.on(stream, &mut ports, moment, event, pending);
+            worker.chain().on(stream, &mut ports, moment, event, pending);
             return;
         }
         worker.with_slots(|shared| {
             let mut ports = Ports { facts: known, shared };
-            worker.chain.on(stream, &mut ports, moment, event, pending);
+            worker.chain().on(stream, &mut ports, moment, event, pending);
         });
     }
 
@@ -281,16 +280,20 @@ impl Exchange {
 
     /// Lines for the log.
     pub fn take_log(&mut self) -> String {
-        let lines = std::mem::take(&mut self.log).into_iter().map(|(level, text)| {
-            let level = match level {
+        let mut out = String::new();
+        for (level, text) in std::mem::take(&mut self.log) {
+            out.push_str(match level {
                 LogLevel::Debug => "debug",
                 LogLevel::Info => "info",
                 LogLevel::Warn => "warn",
                 LogLevel::Error => "error",
-            };
-            json!([level, text])
-        });
-        serde_json::Value::Array(lines.collect()).to_string()
+            });
+            out.push(wire::END);
+            // Nothing that a text quotes may end it.
+            out.extend(text.chars().map(|c| if c == wire::END { ' ' } else { c }));
+            out.push(wire::END);
+        }
+        out
     }
 
     /// The correlation ID.

@@ -20,35 +20,50 @@ mod slots;
 mod wire;
 mod worker;
 
-use std::{rc::Rc, time::Duration};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use portcullis_policy::Outcome;
 use wasm_bindgen::prelude::*;
 
-use crate::worker::Worker;
+use crate::worker::{Plan, Worker};
 
 pub use exchange::flag;
 
-/// A compiled configuration, and what is counted and kept under it.
+thread_local! {
+    /// What [`compile`] has made last. A module whose memory was written down after a compilation begins with it
+    /// (`js/compile.js`); such a module has [`compile`] no more, and nothing of what only that needs.
+    static PLAN: RefCell<Option<Rc<Plan>>> = const { RefCell::new(None) };
+}
+
+/// Compiles a configuration, a JSON text, for the guards that are made next. Nothing is drawn at random here and no clock is
+/// read: what is made is the same for the same text.
+///
+/// # Errors
+/// Every problem, a line each: path, problem and remedy.
+#[wasm_bindgen]
+pub fn compile(configuration: &str) -> Result<(), JsError> {
+    let plan = Plan::new(configuration.as_bytes()).map_err(|problems| JsError::new(&problems))?;
+    PLAN.set(Some(Rc::new(plan)));
+    Ok(())
+}
+
+/// What is counted and kept under a compiled configuration.
 #[wasm_bindgen]
 pub struct Guard(Rc<Worker>);
 
 #[wasm_bindgen]
 impl Guard {
-    /// Compiles a configuration, a JSON text. `environment` is a JSON object of texts, where secrets stand, or empty.
-    /// `stored`: the slots of rate limits lie outside, in a store that isolates share; `audited`: somebody takes the records.
+    /// A guard under the configuration that was compiled last. `environment` holds the texts where secrets stand, as
+    /// `URLSearchParams` writes them, or is empty. `stored`: the slots of rate limits lie outside, in a store that isolates
+    /// share; `audited`: somebody takes the records.
     ///
     /// # Errors
-    /// Every problem, a line each: path, problem and remedy.
+    /// Nothing was compiled.
     #[wasm_bindgen(constructor)]
-    pub fn new(
-        configuration: &str,
-        environment: &str,
-        stored: bool,
-        audited: bool,
-    ) -> Result<Guard, JsError> {
-        let worker = Worker::new(configuration.as_bytes(), environment, stored, audited);
-        worker.map(|worker| Self(Rc::new(worker))).map_err(|problems| JsError::new(&problems))
+    pub fn new(environment: &str, stored: bool, audited: bool) -> Result<Guard, JsError> {
+        let plan =
+            PLAN.with_borrow(Clone::clone).ok_or_else(|| JsError::new("no configuration was compiled"))?;
+        Ok(Self(Rc::new(Worker::new(plan, environment, stored, audited))))
     }
 
     /// What is odd about the configuration, a line each.
@@ -56,7 +71,7 @@ impl Guard {
         self.0.warnings().to_owned()
     }
 
-    /// All counters, a JSON object.
+    /// All counters: lines of names and numbers in turn.
     pub fn metrics(&self) -> String {
         self.0.metrics()
     }
@@ -96,7 +111,7 @@ pub struct Exchange(exchange::Exchange);
 #[wasm_bindgen]
 impl Exchange {
     /// The request's headers have arrived: lines of names and values in turn, pseudo headers first. `source` is the
-    /// client's `address:port`, or empty; `facts` is a JSON object of what the platform has verified, or empty.
+    /// client's `address:port`, or empty; `facts` is what the platform has verified, as `URLSearchParams` writes it, or empty.
     pub fn request(&mut self, head: &str, source: &str, facts: &str, end: bool, now: f64, wall: f64) -> u32 {
         self.0.request(&wire::bytes(head), source, facts, end, now, wall)
     }
@@ -154,7 +169,7 @@ impl Exchange {
         self.0.reply_body()
     }
 
-    /// Lines for the log: a JSON array of `[level, text]`.
+    /// What the log is told: levels and texts in turn, each ended by the character U+001E.
     pub fn log(&mut self) -> String {
         self.0.take_log()
     }

@@ -39,9 +39,63 @@ pub fn edit(out: &mut String, operation: char, name: &str, value: &[u8]) {
     out.push('\n');
 }
 
+/// Ends a part of a text whose parts may hold lines.
+pub const END: char = '\u{1e}';
+
+/// Names and values, in order.
+pub type Form = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Reads what `URLSearchParams` writes (`application/x-www-form-urlencoded`, URL Standard, 5.1).
+pub fn form(text: &str) -> Form {
+    let pairs = text.split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decoded(name), decoded(value))
+        })
+        .collect()
+}
+
+fn decoded(text: &str) -> Vec<u8> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        out.push(match (byte, after) {
+            (b'+', _) => b' ',
+            (b'%', [high, low, after @ ..]) => match (digit(high), digit(low)) {
+                (Some(high), Some(low)) => {
+                    rest = after;
+                    u8::try_from(high * 16 + low).unwrap_or_default()
+                }
+                _ => b'%',
+            },
+            _ => *byte,
+        });
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_form_is_read_as_it_was_written() {
+        let read = form("a=b&c+d=%C3%A4%26%3D%0A&e&f=%zz%4&=&a=2");
+        let wanted: [(&[u8], &[u8]); 6] = [
+            (b"a", b"b"),
+            (b"c d", "\u{e4}&=\n".as_bytes()),
+            (b"e", b""),
+            (b"f", b"%zz%4"),
+            (b"", b""),
+            (b"a", b"2"),
+        ];
+        let read: Vec<(&[u8], &[u8])> = read.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+        assert_eq!(read, wanted);
+        assert!(form("").is_empty());
+    }
 
     #[test]
     fn bytes_come_back_as_they_were() {

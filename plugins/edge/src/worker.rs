@@ -4,11 +4,10 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
 use portcullis_chain::Chain;
 use portcullis_policy::{LocalSlots, Metric, Moment, SharedState, limits};
-use serde_json::{Map, Value};
 
-use crate::entropy::Entropy;
 #[cfg(feature = "audit")]
 use crate::records::Records;
+use crate::{entropy::Entropy, wire};
 
 /// What the adapter counts by itself.
 pub const UNSAFE_VALUES: Metric = Metric {
@@ -26,14 +25,27 @@ pub const STORE_CONFLICTS: Metric = Metric {
     help: "Events after the request whose counts were lost, because the store was away or another isolate stored first.",
 };
 
+/// A compiled configuration, before anything is served under it.
+pub struct Plan {
+    chain: Chain,
+    warnings: String,
+}
+
+impl Plan {
+    /// Compiles; the problems, a line each.
+    pub fn new(configuration: &[u8]) -> Result<Self, String> {
+        let (chain, warnings) = Chain::from_json(configuration).map_err(|errors| errors.to_string())?;
+        let warnings = warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        Ok(Self { chain, warnings })
+    }
+}
+
 /// An isolate's worker.
 pub struct Worker {
-    /// The compiled configuration.
-    pub chain: Chain,
+    plan: Rc<Plan>,
     /// Slots lie in a store outside.
     pub stored: bool,
-    warnings: String,
-    environment: Rc<Value>,
+    environment: Rc<wire::Form>,
     #[cfg_attr(not(feature = "audit"), allow(dead_code, reason = "there are no records"))]
     audited: bool,
     slots: RefCell<Option<LocalSlots>>,
@@ -45,23 +57,17 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Compiles a configuration; the problems, a line each.
-    pub fn new(configuration: &[u8], environment: &str, stored: bool, audited: bool) -> Result<Self, String> {
-        let environment: Value = match environment {
-            "" => Value::Null,
-            text => serde_json::from_str(text).map_err(|error| format!("environment: {error}"))?,
-        };
-        let (chain, warnings) = Chain::from_json(configuration).map_err(|errors| errors.to_string())?;
+    /// One that has served nothing yet.
+    pub fn new(plan: Rc<Plan>, environment: &str, stored: bool, audited: bool) -> Self {
         let mut counters: BTreeMap<&'static str, u64> =
             portcullis_chain::metrics().into_iter().map(|metric| (metric.name, 0)).collect();
         for metric in [UNSAFE_VALUES, UNDELIVERED, STORE_CONFLICTS] {
             counters.insert(metric.name, 0);
         }
-        Ok(Self {
-            chain,
+        Self {
+            plan,
             stored,
-            warnings: warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
-            environment: Rc::new(environment),
+            environment: Rc::new(wire::form(environment)),
             audited,
             slots: RefCell::default(),
             entropy: Entropy::default(),
@@ -69,28 +75,37 @@ impl Worker {
             named: RefCell::default(),
             #[cfg(feature = "audit")]
             records: RefCell::default(),
-        })
+        }
+    }
+
+    /// The compiled configuration.
+    pub fn chain(&self) -> &Chain {
+        &self.plan.chain
     }
 
     /// What is odd about the configuration, a line each.
     pub fn warnings(&self) -> &str {
-        &self.warnings
+        &self.plan.warnings
     }
 
     /// Where secrets stand.
-    pub const fn environment(&self) -> &Rc<Value> {
+    pub const fn environment(&self) -> &Rc<wire::Form> {
         &self.environment
     }
 
-    /// All counters, a JSON object.
+    /// All counters: lines of names and numbers in turn.
     pub fn metrics(&self) -> String {
         #[cfg(feature = "audit")]
         self.tally();
-        let counters = self.counters.borrow();
-        let named = self.named.borrow();
-        let plain = counters.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value)));
-        let named = named.iter().map(|(name, value)| (name.to_string(), Value::from(*value)));
-        Value::Object(plain.chain(named).collect::<Map<_, _>>()).to_string()
+        let mut out = String::new();
+        let mut line = |name: &str, value: u64| {
+            for part in [name, "\n", &value.to_string(), "\n"] {
+                out.push_str(part);
+            }
+        };
+        self.counters.borrow().iter().for_each(|(name, value)| line(name, *value));
+        self.named.borrow().iter().for_each(|(name, value)| line(name, *value));
+        out
     }
 
     /// Counts.
@@ -130,7 +145,7 @@ impl Worker {
 impl Worker {
     /// A finished record.
     pub fn record(&self, text: &[u8], moment: Moment) {
-        let Some(audit) = self.chain.audit().filter(|_| self.audited) else {
+        let Some(audit) = self.chain().audit().filter(|_| self.audited) else {
             self.count(&UNDELIVERED, 1);
             return;
         };

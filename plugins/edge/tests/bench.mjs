@@ -18,8 +18,12 @@ const packaged = (build) => [
   file(build, "wasm/portcullis.js"),
   file(build, "wasm/portcullis_bg.wasm", "CompiledWasm"),
 ];
-const handler = `const handler = () => new Response("<!doctype html><title>x</title>", {
-  headers: { "content-type": "text/html; charset=utf-8", server: "nginx/1.27.1", "x-powered-by": "PHP/8.3" },
+// It is handed the correlation ID, and says that it was.
+const handler = `const handler = (request) => new Response("<!doctype html><title>x</title>", {
+  headers: {
+    "content-type": "text/html; charset=utf-8", server: "nginx/1.27.1", "x-powered-by": "PHP/8.3",
+    "x-told": String(request.headers.has("x-request-id")),
+  },
 });`;
 const ours = (build, configuration) => ({
   modules: [
@@ -36,7 +40,12 @@ const plain = (set, leaks) => ({
 const set = ${JSON.stringify(set)}, leaks = new Set(${JSON.stringify(leaks)});
 export default {
   async fetch(request) {
-    const id = request.headers.get("x-request-id") ?? crypto.randomUUID();
+    let id = request.headers.get("x-request-id");
+    if (id === null) {
+      id = crypto.randomUUID();
+      request = new Request(request);
+      request.headers.set("x-request-id", id);
+    }
     const answer = await handler(request);
     const headers = answer.headers;
     const removed = [];
@@ -104,7 +113,8 @@ const headersOf = async (worker) => {
 const policy = { policies: ["headers"] };
 const light = await start("headers, by the package", ours("light", policy));
 const answer = await headersOf(light);
-const set = Object.entries(answer).filter(([name]) => name !== "content-type");
+assert.equal(answer["x-told"], "true");
+const set = Object.entries(answer).filter(([name]) => name !== "content-type" && name !== "x-told");
 const workers = [
   await start("a handler alone", { modules: [{ type: "ESModule", path: "worker.js", contents: `${handler}\nexport default { fetch: handler };` }] }),
   await start("headers, in plain JavaScript", plain(set, leaks)),

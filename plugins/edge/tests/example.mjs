@@ -1,41 +1,23 @@
-// node example.mjs WORKER [PORT]: runs the example worker in workerd, as a developer's bundler and Cloudflare would, until Ctrl-C.
-// With `--check` it asks it a few things instead and ends.
+// node example.mjs WORKER [PORT]: runs the example worker in workerd until Ctrl-C. With `--check` it asks it a few things
+// instead and ends.
 import assert from "node:assert/strict";
-import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
-import { Miniflare } from "miniflare";
+import { bundled, example } from "./workers.mjs";
 
 const [, , worker, port = "8787"] = process.argv;
 const check = port === "--check";
-const folder = fileURLToPath(new URL(check ? "example-check/" : "example/", import.meta.url));
-await build({
-  entryPoints: [worker],
-  nodePaths: [fileURLToPath(new URL("node_modules", import.meta.url))],
-  bundle: true,
-  outdir: folder,
-  format: "esm",
-  conditions: ["workerd"],
-  external: ["cloudflare:*"],
-  loader: { ".wasm": "copy" },
-});
-const mf = new Miniflare({
-  compatibilityDate: "2026-01-01",
-  port: check ? 0 : Number(port),
-  modules: true,
-  modulesRoot: folder,
-  modulesRules: [{ type: "ESModule", include: ["**/*.js"] }, { type: "CompiledWasm", include: ["**/*.wasm"] }],
-  scriptPath: `${folder}worker.js`,
-  durableObjects: { SLOTS: { className: "PortcullisStore", useSQLite: true } },
-});
+const mf = example(await bundled(worker, check ? "example-check" : "example"), { port: check ? 0 : Number(port) });
 const url = await mf.ready;
 
 if (check) {
   try {
     const page = await fetch(url);
     assert.equal(page.status, 200);
-    assert.match(page.headers.get("content-security-policy"), /default-src/);
+    const [, nonce] = page.headers.get("content-security-policy").match(/script-src [^;]*'nonce-([^']{24})'/);
+    const text = await page.text();
+    assert.ok(text.includes(`nonce="${nonce}"`), `${nonce} not in ${text}`);
     assert.equal(page.headers.get("x-powered-by"), null);
     assert.equal((await fetch(new URL("/search?q=1%27+union+select+password+from+users--+", url))).status, 403);
+    assert.match((await fetch(new URL("/logout", url))).headers.get("clear-site-data"), /"cookies"/);
     // The Durable Object counts for all of them, however they interleave.
     const login = () => fetch(new URL("/login", url), { method: "POST" });
     const logins = await Promise.all(Array.from({ length: 12 }, login));

@@ -1,8 +1,14 @@
 // node package.mjs: what users write: a handler, Hono, a store, a sink, wrong input. Through `exports`, as an application would.
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { fileURLToPath } from "node:url";
 import { Hono } from "hono";
+import { Miniflare } from "miniflare";
 import { MemoryStore, Portcullis, withPortcullis } from "@portcullis/edge";
 import * as light from "@portcullis/edge/light";
+import { load } from "@portcullis/edge/compiled";
 import { portcullis } from "@portcullis/edge/hono";
 
 const quiet = { log: () => {} };
@@ -82,7 +88,56 @@ async function withoutSanitize() {
   assert.deepEqual([passed.status, passed.headers.get("x-frame-options"), passed.headers.get("x-powered-by")], [200, "DENY", null]);
 }
 
-for (const part of [handler, hono, store, bodies, badInput, withoutSanitize]) {
+// The command, and what it writes in Node and in workerd, as an application would take it there.
+async function compiledBeforehand() {
+  const packaged = (path) => fileURLToPath(new URL(`./node_modules/@portcullis/edge/${path}`, import.meta.url));
+  const folder = mkdtempSync(`${tmpdir()}/portcullis-`);
+  const run = (...parts) => spawnSync(process.execPath, [packaged("compile.js"), ...parts], { encoding: "utf8" });
+  try {
+    const [from, to, again] = ["a.json", "a.wasm", "b.wasm"].map((name) => `${folder}/${name}`);
+    writeFileSync(from, JSON.stringify({ headers: { set: { "x-team": "blue" } }, sanitize: {} }));
+    const done = run(from, to);
+    assert.equal(done.status, 0, done.stderr);
+    assert.match(done.stderr, /^warning: sanitize: is not part of this module/m);
+    run(from, again);
+    assert.ok(readFileSync(to).equals(readFileSync(again)), "the same configuration gives the same bytes");
+    writeFileSync(from, '{"headerz": {}}');
+    const refused = run(from, again);
+    assert.deepEqual([refused.status, /headerz.*headers/.test(refused.stderr)], [1, true], refused.stderr);
+    assert.deepEqual([run().status, run("--help").status, run(`${folder}/none`, to).status], [2, 0, 1]);
+
+    const other = new WebAssembly.Module(readFileSync(packaged("compiled/wasm/portcullis_bg.wasm")));
+    assert.throws(() => load(other), /run portcullis-compile again/);
+    const module = new WebAssembly.Module(readFileSync(to));
+    const { withPortcullis: guarded, Portcullis: Guarded } = load(module);
+    for (const answer of [await guarded(ok, quiet)(attack), await new Guarded(quiet).handle(attack, ok)]) {
+      assert.deepEqual([answer.status, answer.headers.get("x-team"), answer.headers.get("x-powered-by")], [200, "blue", null]);
+    }
+    assert.throws(() => load(new WebAssembly.Module(readFileSync(to))), /another compiled configuration/);
+
+    const file = (path, type = "ESModule") => ({ type, path, contents: readFileSync(packaged(path)) });
+    const worker = `import module from "./guard.wasm";
+import { load } from "./compiled/compiled.js";
+export default { fetch: load(module).withPortcullis(() => new Response("ok")) };`;
+    const mf = new Miniflare({
+      compatibilityDate: "2026-01-01",
+      modules: [
+        { type: "ESModule", path: "worker.js", contents: worker },
+        { type: "CompiledWasm", path: "guard.wasm", contents: readFileSync(to) },
+        ...["compiled/compiled.js", "compiled/build.js", "compiled/portcullis.js", "compiled/wasm/portcullis.js"].map((path) => file(path)),
+      ],
+    });
+    try {
+      assert.equal((await mf.dispatchFetch("http://app.test/")).headers.get("x-team"), "blue");
+    } finally {
+      await mf.dispose();
+    }
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+for (const part of [handler, hono, store, bodies, badInput, withoutSanitize, compiledBeforehand]) {
   await part();
   console.log(`ok ${part.name}`);
 }

@@ -2,6 +2,7 @@
 import { Hono } from "hono";
 import { MemoryStore, Portcullis, withPortcullis, type Options } from "@portcullis/edge";
 import { withPortcullis as light } from "@portcullis/edge/light";
+import { load } from "@portcullis/edge/compiled";
 import { portcullis } from "@portcullis/edge/hono";
 
 const options: Options = { store: new MemoryStore(), audit: { url: "https://companion.test", token: "t" }, environment: { KEY: "k" } };
@@ -10,6 +11,10 @@ export default {
   fetch: withPortcullis((request: Request, env: Env) => new Response(env.NAME + request.url), { headers: { profile: "web" } }, options),
 };
 export const guarded: (request: Request) => Promise<Response> = light(() => new Response(), "{}");
+export const compiled: (request: Request, env: Env) => Promise<Response> = load(new Uint8Array()).withPortcullis(
+  (request: Request, env: Env) => new Response(env.NAME + request.url),
+  options,
+);
 export const counted: Record<string, number> = new Portcullis().metrics();
 new Hono().use(portcullis({}, options));
 // @ts-expect-error a store must load and store

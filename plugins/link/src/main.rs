@@ -4,8 +4,10 @@
 //! - `portcullis-link glue MODULE FOLDER` turns a module that was built with `wasm-bindgen` into `portcullis.js` and
 //!   `portcullis_bg.wasm` in that folder, for hosts that load both as they are (`--target web`).
 //! - `portcullis-link restrict MODULE RESULT` writes a module that asks its host for nothing optional; see [`restrict`].
+//! - `portcullis-link trim MODULE RESULT` writes the edge module without its compiler; see [`trim`].
 
 mod restrict;
+mod trim;
 
 use std::{path::Path, process::ExitCode};
 
@@ -17,10 +19,10 @@ fn main() -> ExitCode {
     let done = match arguments.as_slice() {
         [command, from, to] if command == "glue" => glue(from.as_ref(), to.as_ref()),
         [command, from, to] if command == "restrict" => restrict::file(from.as_ref(), to.as_ref()),
+        [command, from, to] if command == "trim" => trim::file(from.as_ref(), to.as_ref()),
         _ => {
-            eprintln!(
-                "usage: portcullis-link glue MODULE FOLDER\n       portcullis-link restrict MODULE RESULT"
-            );
+            eprintln!("usage: portcullis-link glue MODULE FOLDER");
+            eprintln!("       portcullis-link restrict|trim MODULE RESULT");
             return ExitCode::from(2);
         }
     };

@@ -4,11 +4,15 @@
 //! whole module does without each of them where a host answers "unimplemented" (status 12). So the imports are taken out,
 //! and functions that give this answer take their place: the code that decides stays what it is everywhere else, and is
 //! tested everywhere else. What an optimizer then finds to be dead is its affair.
+//!
+//! Such edges ignore `Pause` too, so that they keep nothing of a body. The module is told by a byte of its data.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use walrus::{FunctionId, ImportKind, Module, ValType};
+use walrus::{
+    ConstExpr, DataKind, ExportItem, FunctionId, GlobalKind, ImportKind, Module, ValType, ir::Value,
+};
 
 /// The host's word for "there is no such call".
 const UNIMPLEMENTED: i32 = 12;
@@ -37,6 +41,9 @@ const FORBIDDEN: [&str; 20] = [
     "proxy_done",
 ];
 
+/// The byte that says whether the host keeps what follows a `Pause`; exported with its address.
+const HOST_KEEPS: &str = "PORTCULLIS_HOST_KEEPS";
+
 /// Reads a module and writes its restricted form.
 pub(crate) fn file(from: &Path, to: &Path) -> Result<()> {
     let bytes = std::fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
@@ -62,12 +69,42 @@ fn restrict(bytes: &[u8]) -> Result<Vec<u8>> {
             body.i32_const(UNIMPLEMENTED);
         })?;
     }
+    let byte = byte(&mut module).context("the module does not say whether its host keeps bodies")?;
+    ensure!(*byte == 1, "{HOST_KEEPS} is {byte}, not 1");
+    *byte = 0;
     Ok(module.emit_wasm())
+}
+
+/// That byte, where it lies in the module's data.
+fn byte(module: &mut Module) -> Option<&mut u8> {
+    let export = module.exports.iter().find(|export| export.name == HOST_KEEPS)?;
+    let ExportItem::Global(global) = export.item else { return None };
+    let GlobalKind::Local(ConstExpr::Value(Value::I32(address))) = module.globals.get(global).kind else {
+        return None;
+    };
+    let (id, at) = module.data.iter().find_map(|data| {
+        let DataKind::Active { offset: ConstExpr::Value(Value::I32(start)), .. } = data.kind else {
+            return None;
+        };
+        let at = usize::try_from(address.checked_sub(start)?).ok()?;
+        (at < data.value.len()).then_some((data.id(), at))
+    })?;
+    module.data.get_mut(id).value.get_mut(at)
 }
 
 #[cfg(test)]
 mod tests {
     use walrus::{FunctionBuilder, Module, ModuleConfig, ValType};
+
+    /// Memory with the byte, at an address in the middle of other data.
+    fn tell(module: &mut Module) {
+        let memory = module.memories.add_local(false, false, 1, None, None);
+        let at = |address| ConstExpr::Value(Value::I32(address));
+        module.data.add(DataKind::Active { memory, offset: at(1024) }, vec![7; 8]);
+        module.data.add(DataKind::Active { memory, offset: at(2048) }, vec![9, 1, 9]);
+        let global = module.globals.add_local(ValType::I32, false, false, at(2049));
+        module.exports.add(HOST_KEEPS, global);
+    }
 
     use super::*;
 
@@ -87,8 +124,12 @@ mod tests {
             .binop(walrus::ir::BinaryOp::I32Add);
         let function = function.finish(vec![], &mut module.funcs);
         module.exports.add("f", function);
+        assert!(restrict(&module.emit_wasm()).is_err(), "it does not say whether bodies are kept");
+        tell(&mut module);
         let restricted = Module::from_buffer(&restrict(&module.emit_wasm()).unwrap()).unwrap();
         let names: Vec<&str> = restricted.imports.iter().map(|import| import.name.as_str()).collect();
         assert_eq!(names, ["proxy_log"]);
+        let data: Vec<&[u8]> = restricted.data.iter().map(|data| &data.value[..]).collect();
+        assert_eq!(data, [&[7; 8][..], &[9, 0, 9]]);
     }
 }

@@ -48,6 +48,17 @@ pub enum Buffer {
     Configuration = 7,
 }
 
+/// Whether a host keeps what follows a `Pause`: 1, as proxy-wasm has it. The module for hosts that ignore a `Pause` is this one
+/// with a 0 here (`plugins/link`); to such a host each callback shows a piece that was not there before.
+#[unsafe(no_mangle)]
+pub static PORTCULLIS_HOST_KEEPS: u8 = 1;
+
+/// Whether the host keeps what it is asked to keep.
+pub fn host_keeps() -> bool {
+    // SAFETY: the static is a byte, aligned and initialized. Read as it stands in memory, not as the compiler knows it.
+    unsafe { std::ptr::read_volatile(&raw const PORTCULLIS_HOST_KEEPS) != 0 }
+}
+
 /// Declares imports of the host. Off wasm there is no host: every call is answered as not offered, so that the crate's
 /// own tests link.
 macro_rules! host {

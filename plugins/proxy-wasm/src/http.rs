@@ -313,7 +313,7 @@ impl Exchange {
         if self.body == Body::Pass {
             return Action::Continue;
         }
-        if size < self.seen {
+        if size < self.seen || !abi::host_keeps() {
             // A host that does not keep what it was asked to keep: all of this is new.
             self.seen = 0;
             self.released = true;

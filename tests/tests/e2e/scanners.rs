@@ -1,5 +1,6 @@
-//! The public scanners, on the demonstration application behind a real Envoy with TLS: Mozilla's HTTP Observatory (its own
-//! test functions), Google's CSP Evaluator, and what OWASP's validator expects (`tests/scanners`).
+//! The public scanners, on the demonstration application behind a real Envoy with TLS, and on the example worker in workerd:
+//! Mozilla's HTTP Observatory (its own test functions), Google's CSP Evaluator, and what OWASP's validator expects
+//! (`tests/scanners`).
 
 use std::{path::Path, process::Command};
 
@@ -53,16 +54,7 @@ impl Site {
         assert!(output.status.success(), "{}: {errors}", self.name);
         let all: Value =
             serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {errors}"));
-        let said = Said(all);
-        println!(
-            "{:<8} Observatory {:>3} {:<2}  CSP Evaluator {}  OWASP {} of 17",
-            self.name,
-            said.score(),
-            said.0["observatory"]["grade"].as_str().unwrap_or_default(),
-            said.worst(),
-            17 - said.unmet().len()
-        );
-        said
+        Said::of(self.name, all)
     }
 }
 
@@ -70,6 +62,19 @@ impl Site {
 struct Said(Value);
 
 impl Said {
+    /// Prints the grades, too.
+    fn of(name: &str, all: Value) -> Self {
+        let said = Self(all);
+        println!(
+            "{name:<8} Observatory {:>3} {:<2}  CSP Evaluator {}  OWASP {} of 17",
+            said.score(),
+            said.0["observatory"]["grade"].as_str().unwrap_or_default(),
+            said.worst(),
+            17 - said.unmet().len()
+        );
+        said
+    }
+
     fn score(&self) -> i64 {
         self.0["observatory"]["score"].as_i64().expect("a score")
     }
@@ -137,4 +142,29 @@ fn the_scanners_give_the_highest_grades() {
     assert_eq!(strict.unmet(), Vec::<&str>::new());
     // What answers programs embeds nothing.
     assert_eq!(api.unmet(), ["cross-origin-embedder-policy"]);
+}
+
+/// An edge gets what a proxy gets.
+#[test]
+fn the_scanners_give_the_example_worker_the_same_grades() {
+    let layout = layout();
+    let scripts = xtask::commands::edge::stage(&layout).unwrap();
+    let output = Command::new(xtask::commands::install::node(&layout).unwrap())
+        .arg(scripts.join("scan.mjs"))
+        .arg(layout.root().join("plugins/edge/example/worker.js"))
+        .arg(layout.root().join("tests/scanners/scan.mjs"))
+        .arg(layout.scanners())
+        .arg(certificate())
+        .args(["web", "strict"])
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let all: [Value; 2] =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {errors}"));
+    let [web, strict] = all;
+    let (web, strict) = (Said::of("workerd, web", web), Said::of("workerd, strict", strict));
+    let scores = [&web, &strict].map(|said| (said.score(), 17 - said.unmet().len()));
+    assert_eq!(scores, [(135, 12), (140, 17)], "{:#}\n{:#}", web.0, strict.0);
+    assert_eq!(strict.0["csp"], json!([]), "{:#}", strict.0["headers"]);
 }

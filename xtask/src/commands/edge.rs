@@ -1,9 +1,10 @@
-//! The npm package: the module for JavaScript with and without sanitize, the glue around it, and the JavaScript of
-//! `plugins/edge/js`, into `dist/npm`.
+//! The npm package: the module for JavaScript with and without sanitize, and without a compiler; the glue around it, and the
+//! JavaScript of `plugins/edge/js`, into `dist/npm`.
 
 use std::{
     ffi::OsStr,
     fs,
+    hash::{DefaultHasher, Hash, Hasher},
     io::ErrorKind,
     os::unix,
     path::{Path, PathBuf},
@@ -23,7 +24,21 @@ const SHARED: [&str; 7] =
     ["portcullis.js", "node.js", "deno.js", "workerd.js", "edge-light.js", "default.js", "index.d.ts"];
 
 /// What stands beside the builds.
-const ALONE: [&str; 5] = ["package.json", "hono.js", "hono.d.ts", "durable-object.js", "durable-object.d.ts"];
+const ALONE: [&str; 8] = [
+    "package.json",
+    "hono.js",
+    "hono.d.ts",
+    "durable-object.js",
+    "durable-object.d.ts",
+    "compile.js",
+    "compiler.js",
+    "image.js",
+];
+
+/// What stands beside the build without a compiler.
+const COMPILED: [&str; 4] = ["portcullis.js", "compiled.js", "compiled.d.ts", "index.d.ts"];
+/// The most that it may have.
+const COMPILED_MOST: u64 = 140_000;
 
 /// One build of the module.
 struct Build {
@@ -61,9 +76,33 @@ pub fn build(layout: &Layout) -> Result<()> {
         }
         let (folder, module) = (folder.join("wasm"), folder.join("wasm/portcullis_bg.wasm"));
         sources.unless_built(layout, build.features, &module, || make(layout, build, &folder, &module))?;
-        weigh(build, &module)?;
+        weigh(build.folder, build.most, &module)?;
     }
-    Ok(())
+    without_compiler(layout, &sources, &source, &package)
+}
+
+/// The light build for configurations that were compiled beforehand.
+fn without_compiler(layout: &Layout, sources: &wasm::Sources, source: &Path, package: &Path) -> Result<()> {
+    let (light, folder) = (package.join("light/wasm"), package.join("compiled"));
+    for file in COMPILED {
+        copy(&source.join(file), &folder.join(file))?;
+    }
+    copy(&light.join("portcullis.js"), &folder.join("wasm/portcullis.js"))?;
+    let module = folder.join("wasm/portcullis_bg.wasm");
+    sources.unless_built(layout, &["trim"], &module, || {
+        println!("taking the compiler out of the edge module");
+        let mut link = cargo(layout);
+        link.args(["run", "--quiet", "--release", "--bin", "portcullis-link", "--", "trim"]);
+        link.arg(light.join("portcullis_bg.wasm")).arg(&module);
+        succeed(&mut link, "the compiler could not be taken out: see above")?;
+        wasm::optimize(layout, &module, &module)
+    })?;
+    // What one build has compiled, another does not load.
+    let mut hasher = DefaultHasher::new();
+    fs::read(&module).with_context(|| format!("cannot read {}", module.display()))?.hash(&mut hasher);
+    let build = format!("export const BUILD = \"{:016x}\";\n", hasher.finish());
+    wasm::write(&folder.join("build.js"), build.as_bytes())?;
+    weigh("compiled", COMPILED_MOST, &module)
 }
 
 /// A folder from which scripts of `plugins/edge/tests` find the package and the runtimes by name, as an application's would.
@@ -140,12 +179,12 @@ pub(super) fn packed(layout: &Layout) -> Result<Vec<u8>> {
     bundle::npm_archive(&layout.npm_package())
 }
 
-fn weigh(build: &Build, module: &Path) -> Result<()> {
+fn weigh(build: &str, most: u64, module: &Path) -> Result<()> {
     let bytes = fs::metadata(module).with_context(|| format!("cannot read {}", module.display()))?.len();
     let compressed = compressed(module)?;
-    println!("{bytes:>9} bytes, {compressed} compressed  the edge module `{}`", build.folder);
-    if compressed > build.most {
-        bail!("{} has {compressed} bytes compressed, may have {}", module.display(), build.most);
+    println!("{bytes:>9} bytes, {compressed} compressed  the edge module `{build}`");
+    if compressed > most {
+        bail!("{} has {compressed} bytes compressed, may have {most}", module.display());
     }
     Ok(())
 }

@@ -6,7 +6,7 @@
 
 mod reader;
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -67,7 +67,24 @@ pub struct ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.site, self.problem, self.remedy)
+        let Self { site, problem, remedy, .. } = self;
+        write!(f, "{}: {}; {}", Harmless(&site.to_string()), Harmless(problem), Harmless(remedy))
+    }
+}
+
+/// A text that may quote what a document holds, for a terminal or a log: what would move the cursor, end the line or turn
+/// the direction of writing stands escaped.
+struct Harmless<'a>(&'a str);
+
+impl fmt::Display for Harmless<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| match c {
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                write!(f, "{}", c.escape_unicode())
+            }
+            c if c.is_control() => write!(f, "{}", c.escape_unicode()),
+            c => f.write_char(c),
+        })
     }
 }
 
@@ -346,6 +363,16 @@ mod tests {
             assert!(all.contains(part), "{part} not in\n{all}");
         }
         assert_eq!(found.len(), 5, "{all}");
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_shown_escaped() {
+        let found = problems(json!({"\u{1b}[2J\nx": 1, "mode": "\u{202e}off", "size": 7})).join("\n");
+        assert!(found.contains("s.\\u{1b}[2J\\u{a}x: is not a known key"), "{found}");
+        assert!(found.contains("`\\u{202e}off` is not known here"), "{found}");
+        assert_eq!(found.lines().count(), 2, "{found}");
+        let german = problems(json!({"größe": 1})).join("");
+        assert!(german.starts_with("s.größe: "), "{german}");
     }
 
     #[test]
