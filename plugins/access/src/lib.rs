@@ -17,8 +17,8 @@ pub mod csrf;
 pub mod origin;
 
 use portcullis_policy::{
-    ConfigErrors, Context, Decision, Detail, Effect, Effects, Event, Headers, Metric, Mode, Policy, Refusal,
-    Site, Verdict, Vocabulary, json::Value,
+    ConfigErrors, Context, Decision, Detail, Effect, Effects, Event, Headers, Metric, Mode, Policy,
+    ReadsAddress, Refusal, Site, Verdict, Vocabulary, json::Value,
 };
 
 pub use addresses::AddressesWire;
@@ -103,6 +103,10 @@ impl Policy for Access {
             cors: wire.cors.map(|wire| Cors::compile(wire, &site.key("cors"), errors)),
         };
         (errors.error_count() == before).then_some(access)
+    }
+
+    fn reads_address(&self) -> ReadsAddress {
+        if self.networks.is_some() { ReadsAddress::Always } else { ReadsAddress::Never }
     }
 
     fn on(&self, context: &mut Context<'_>, stream: &mut State, event: &Event<'_>, effects: &mut Effects) {

@@ -7,7 +7,9 @@
 
 use std::{cell::RefCell, collections::BTreeSet, net::IpAddr};
 
-use portcullis_policy::{ConfigErrors, Effect, Effects, Fact, Facts, Headers, Site, Tenant, User};
+use portcullis_policy::{
+    ConfigErrors, Effect, Effects, Fact, Facts, Headers, ReadsAddress, Site, Tenant, User,
+};
 use serde::Deserialize;
 
 use crate::client::Client;
@@ -230,16 +232,16 @@ impl Identity {
     }
 
     /// Resolves who asks, and strips identity headers that nobody vouches for. The client's address costs a host call: it is
-    /// asked for if somebody `reads_address`, or if nothing else names the user.
+    /// asked for if somebody reads it, or if nothing else names the user.
     pub(crate) fn resolve(
         &self,
         asker: &Asker<'_>,
         facts: &mut dyn Facts,
-        reads_address: bool,
+        reads: ReadsAddress,
         effects: &mut Effects,
     ) -> Resolved {
         let mut client = Client::new(self.client_ip);
-        if reads_address {
+        if reads == ReadsAddress::Always {
             client.address(asker.headers, facts);
         }
         let tenant = match self.tenant.name(asker, &mut client, facts, &self.accepted, effects) {
@@ -255,6 +257,9 @@ impl Identity {
             Name::Is(bytes) => User::new(&bytes),
             Name::Refused | Name::Missing => None,
         };
+        if user.is_none() && reads == ReadsAddress::OfUnnamed {
+            client.address(asker.headers, facts);
+        }
         let tenant = match (&user, self.user_required) {
             (None, true) => tenant.and(Err(Unidentified::UserMissing)),
             _ => tenant,

@@ -41,7 +41,7 @@ fn ask(identity: &Identity, pairs: &[Header<'_>], facts: Vec<(&'static str, &'st
     let headers = Headers::new(pairs.to_vec());
     let mut effects = Vec::new();
     let asker = Asker { headers: &headers, host: b"acme.app.test:443", path: b"/t/globex/x" };
-    let resolved = identity.resolve(&asker, &mut Known(facts), true, &mut effects);
+    let resolved = identity.resolve(&asker, &mut Known(facts), ReadsAddress::Always, &mut effects);
     Answer {
         tenant: resolved.tenant.map(|tenant| tenant.as_str().to_owned()),
         user: resolved.user.map(|user| user.as_str().to_owned()),

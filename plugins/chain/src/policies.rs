@@ -21,8 +21,8 @@
 use std::rc::Rc;
 
 use portcullis_policy::{
-    ConfigErrors, Context, Decision, Effect, Effects, Event, Facts, Metric, Moment, Policy, Request,
-    SharedState, Site, Vocabulary, config,
+    ConfigErrors, Context, Decision, Effect, Effects, Event, Facts, Metric, Moment, Policy, ReadsAddress,
+    Request, SharedState, Site, Vocabulary, config,
 };
 use serde_json::{Map, Value};
 
@@ -33,19 +33,6 @@ pub(crate) struct Scene<'a> {
     pub shared: &'a mut dyn SharedState,
     pub facts: &'a mut dyn Facts,
     pub watchers: &'a mut Watchers,
-}
-
-/// What a policy needs of its host beyond the request itself.
-#[derive(Clone, Copy)]
-struct Wants {
-    responses: bool,
-    address: bool,
-}
-
-impl Wants {
-    const fn of<P: Policy>() -> Self {
-        Self { responses: P::HEARS_RESPONSES, address: P::READS_ADDRESS }
-    }
 }
 
 macro_rules! policies {
@@ -93,11 +80,22 @@ macro_rules! policies {
                 },)* }
             }
 
-            fn any(&self, holds: impl Fn(Wants) -> bool) -> bool {
-                $($(#[$feature])* if self.$field.is_some() && holds(Wants::of::<$policy>()) {
-                    return true;
+            /// Whether some policy needs the response's headers, or hears of the stream's end.
+            pub fn hears_responses(&self) -> bool {
+                let mut hears = false;
+                $($(#[$feature])* if let Some(policy) = &self.$field {
+                    hears |= policy.hears_responses();
                 })*
-                false
+                hears
+            }
+
+            /// Of which requests some policy reads the client's address.
+            pub fn reads_address(&self) -> ReadsAddress {
+                let mut reads = ReadsAddress::Never;
+                $($(#[$feature])* if let Some(policy) = &self.$field {
+                    reads = reads.max(policy.reads_address());
+                })*
+                reads
             }
 
             /// Hands an event to each policy in order, until one refuses or has to wait; the answer is who waits. An
@@ -172,16 +170,6 @@ impl Set {
     #[cfg(feature = "rate-limit")]
     pub fn rate_limit(&self) -> Option<&portcullis_rate_limit::RateLimit> {
         self.rate_limit.as_deref()
-    }
-
-    /// Whether some policy hears of the response and of the stream's end.
-    pub fn hears_responses(&self) -> bool {
-        self.any(|wants| wants.responses)
-    }
-
-    /// Whether some policy reads the client's address.
-    pub fn reads_address(&self) -> bool {
-        self.any(|wants| wants.address)
     }
 
     /// Whether the route's requests leave records.

@@ -96,7 +96,7 @@ impl Chain {
         }
         if let (Event::ResponseHeaders { .. }, Some(request)) = (event, &stream.request) {
             let id = request.correlation_id.as_str();
-            effects.push(Effect::SetResponseHeader("x-request-id".into(), id.as_bytes().to_vec().into()));
+            effects.push(Effect::SetResponseHeader("x-request-id".into(), id.as_bytes().into()));
         }
     }
 
@@ -177,10 +177,7 @@ impl Chain {
         let sent_id = headers.first("x-request-id").and_then(CorrelationId::accept);
         if sent_id.is_none() {
             let made = CorrelationId::make(moment.random);
-            effects.push(Effect::SetRequestHeader(
-                "x-request-id".into(),
-                made.as_str().as_bytes().to_vec().into(),
-            ));
+            effects.push(Effect::SetRequestHeader("x-request-id".into(), made.as_str().as_bytes().into()));
         }
         let oversize = headers.len() > limits::HEADERS || headers.bytes() > limits::HEADER_BYTES;
         stream.request = Some(Request {

@@ -283,8 +283,9 @@ fn a_host_is_asked_only_for_what_somebody_reads() {
         (json!([]), false, 1, false),
         (json!(["sanitize"]), true, 0, false),
         (json!(["headers"]), true, 0, true),
-        (json!(["access"]), true, 1, true),
-        (json!(["rate_limit"]), true, 1, true),
+        (json!(["access"]), true, 0, true),
+        (json!(["rate_limit"]), true, 0, false),
+        (json!(["rate_limit"]), false, 1, false),
         (json!(["audit"]), false, 1, true),
     ] {
         let chain = chain(json!({"policies": policies, "user": named}));

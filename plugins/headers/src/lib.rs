@@ -26,8 +26,8 @@ mod reporting;
 use std::rc::Rc;
 
 use portcullis_policy::{
-    ConfigErrors, Context, Decision, Effect, Effects, Event, Headers as HeaderList, Metric, Policy, Site,
-    Substitution, Verdict, Vocabulary, json::Value,
+    ConfigErrors, Context, Decision, Effect, Effects, Event, Headers as HeaderList, Metric, Policy,
+    ReadsAddress, Site, Substitution, Verdict, Vocabulary, json::Value,
 };
 
 pub use cache::{CacheWire, StaticWire};
@@ -129,13 +129,16 @@ pub struct Headers {
 
 impl Policy for Headers {
     const NAME: &'static str = "headers";
-    const READS_ADDRESS: bool = false;
     const METRICS: &'static [Metric] = &[HARDENED, REMOVED, REPLACED, WOULD, COOKIES, NONCES, NONCELESS];
     type Wire = Wire;
     type Stream = State;
 
     fn compile(wire: Wire, site: &Site, _: &Vocabulary, errors: &mut ConfigErrors) -> Option<Self> {
         config::compile(wire, site, errors)
+    }
+
+    fn reads_address(&self) -> ReadsAddress {
+        ReadsAddress::Never
     }
 
     fn on(&self, context: &mut Context<'_>, stream: &mut State, event: &Event<'_>, effects: &mut Effects) {

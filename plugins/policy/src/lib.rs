@@ -50,6 +50,17 @@ pub struct Vocabulary {
     pub actions: Vec<String>,
 }
 
+/// Of which requests a policy reads the client's address: it costs a host call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ReadsAddress {
+    /// Of none.
+    Never,
+    /// Of those in which nobody names the user.
+    OfUnnamed,
+    /// Of all.
+    Always,
+}
+
 /// One concern: headers, sanitize, rate-limit, audit.
 ///
 /// The value itself is the compiled configuration of one route; it is immutable and shared by all streams.
@@ -58,10 +69,6 @@ pub trait Policy: Sized {
     const NAME: &'static str;
     /// Every metric that this policy counts.
     const METRICS: &'static [Metric];
-    /// Whether it hears of the response and of the stream's end. Where no policy does, the host asks for neither.
-    const HEARS_RESPONSES: bool = true;
-    /// Whether it reads [`Request::client_ip`]. Where no policy does, the address is not asked for but to name the user.
-    const READS_ADDRESS: bool = true;
     /// What the section looks like on the wire: refuses unknown keys.
     type Wire: serde::de::DeserializeOwned;
     /// What the policy remembers of one stream.
@@ -75,6 +82,19 @@ pub trait Policy: Sized {
         vocabulary: &Vocabulary,
         errors: &mut ConfigErrors,
     ) -> Option<Self>;
+
+    /// Whether it needs the response's headers, or hears of the stream's end. Where no policy does, the host asks for neither:
+    /// [`Event::ResponseHeaders`] comes without headers and without the time, for what was made ready before; [`Event::Done`] does
+    /// not come.
+    fn hears_responses(&self) -> bool {
+        true
+    }
+
+    /// Of which requests it reads [`Request::client_ip`]. Where no policy reads it, the address is not asked for but to name the
+    /// user.
+    fn reads_address(&self) -> ReadsAddress {
+        ReadsAddress::Always
+    }
 
     /// Decides on one event.
     fn on(

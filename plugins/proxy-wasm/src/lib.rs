@@ -10,10 +10,11 @@
 //! | callback | calls |
 //! |---|---|
 //! | request headers | all headers; the monotonic clock; audit: one write of shared data; the client's address and the route's metadata, a property each; limits: a read and a write of shared data for each rule; `x-request-id`, if the proxy made none |
-//! | response headers | all headers; the clock; one per header that is set or removed |
+//! | response headers | all headers; the clock; one that sets all headers anew, or one per header that is set or removed where those are few |
 //! | log | the clock; for a stream of which nothing else was seen, also its headers, status, details and duration |
 //!
-//! Where no policy hears of responses (sanitize alone does not), the rest is one header that is set.
+//! Where no policy hears of responses (sanitize does not, nor limits that neither wait for a status nor hold a place), the rest is
+//! one per header that is set.
 //! The client's address is asked for where a policy reads it, or where nothing else names the user.
 //! Each further fact that the configuration asks for (a claim, a filter's mark, a route's name) is one more property.
 //! Counters and records go out on ticks, every 500 ms, or when a batch is full.
@@ -33,6 +34,7 @@ mod intents;
 mod limits;
 mod map;
 mod metrics;
+mod response;
 mod rewriting;
 mod shared;
 #[cfg(any(feature = "audit", feature = "rate-limit"))]

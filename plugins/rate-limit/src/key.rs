@@ -8,7 +8,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use portcullis_policy::{Headers, Request, limits};
+use portcullis_policy::{Headers, ReadsAddress, Request, limits};
 use serde::Deserialize;
 
 use crate::sip::{Sip13, spread};
@@ -81,6 +81,15 @@ impl Counted {
     pub fn breadth(&self) -> usize {
         let parts = [self.tenant, self.user, self.client_ip].into_iter().filter(|part| *part).count();
         parts.saturating_add(self.headers.len())
+    }
+
+    /// Of which requests the client's address tells quotas apart.
+    pub fn reads_address(&self) -> ReadsAddress {
+        match (self.client_ip, self.user) {
+            (true, _) => ReadsAddress::Always,
+            (false, true) => ReadsAddress::OfUnnamed,
+            (false, false) => ReadsAddress::Never,
+        }
     }
 
     /// Whether each tenant has its own.

@@ -39,8 +39,8 @@ mod strikes;
 use std::{cell::Cell, rc::Rc, time::Duration};
 
 use portcullis_policy::{
-    ConfigErrors, Context, Effect, Effects, Event, Headers, Leases, LogLevel, Metric, Policy, Request, Site,
-    Vocabulary, WorkerState,
+    ConfigErrors, Context, Effect, Effects, Event, Headers, Leases, LogLevel, Metric, Policy, ReadsAddress,
+    Request, Site, Vocabulary, WorkerState,
 };
 
 pub use config::{
@@ -54,6 +54,7 @@ use ban::Ban;
 use commit::{Asks, Claim, Cost, Failure, Outcome};
 use fields::Style;
 use global::Dry;
+use key::Counted;
 use rule::{Kind, Rule};
 use set::{Step, Tag};
 use stream::nanoseconds;
@@ -92,6 +93,17 @@ impl Policy for RateLimit {
 
     fn compile(wire: Wire, site: &Site, vocabulary: &Vocabulary, errors: &mut ConfigErrors) -> Option<Self> {
         config::compile(wire, site, vocabulary, errors)
+    }
+
+    fn hears_responses(&self) -> bool {
+        let awaits = |rule: &Rule| rule.awaits_response() || matches!(rule.kind, Kind::Concurrent(_));
+        !self.bans.is_empty() || self.rules.iter().any(awaits)
+    }
+
+    fn reads_address(&self) -> ReadsAddress {
+        let counted =
+            self.rules.iter().map(|rule| &rule.counted).chain(self.bans.iter().map(|ban| &ban.counted));
+        counted.map(Counted::reads_address).max().unwrap_or(ReadsAddress::Never)
     }
 
     fn on(&self, context: &mut Context<'_>, stream: &mut Stream, event: &Event<'_>, effects: &mut Effects) {

@@ -50,7 +50,7 @@ mod upload;
 use std::ops::ControlFlow;
 
 use portcullis_policy::{
-    ConfigErrors, Context, Effect, Effects, Event, Headers, Metric, Policy, Site, Vocabulary,
+    ConfigErrors, Context, Effect, Effects, Event, Headers, Metric, Policy, ReadsAddress, Site, Vocabulary,
 };
 
 #[cfg(feature = "schema")]
@@ -89,13 +89,19 @@ pub struct Stream {
 impl Policy for Sanitize {
     const NAME: &'static str = "sanitize";
     const METRICS: &'static [Metric] = report::METRICS;
-    const HEARS_RESPONSES: bool = false;
-    const READS_ADDRESS: bool = false;
     type Wire = Wire;
     type Stream = Stream;
 
     fn compile(wire: Wire, site: &Site, _: &Vocabulary, errors: &mut ConfigErrors) -> Option<Self> {
         Config::compile(wire, site, errors).map(|config| Self { config })
+    }
+
+    fn hears_responses(&self) -> bool {
+        false
+    }
+
+    fn reads_address(&self) -> ReadsAddress {
+        ReadsAddress::Never
     }
 
     fn on(&self, context: &mut Context<'_>, stream: &mut Stream, event: &Event<'_>, effects: &mut Effects) {

@@ -26,8 +26,8 @@ use std::time::Duration;
 
 use portcullis_hpke::Envelope;
 use portcullis_policy::{
-    ConfigErrors, Context, Decision, Effect, Effects, Event, Headers, LogLevel, Metric, Policy, Refusal,
-    Site, Verdict, Vocabulary, json::Value,
+    ConfigErrors, Context, Decision, Effect, Effects, Event, Headers, LogLevel, Metric, Policy, ReadsAddress,
+    Refusal, Site, Verdict, Vocabulary, json::Value,
 };
 
 pub use config::{Answer, Wire};
@@ -107,6 +107,10 @@ impl Policy for Seal {
     fn compile(wire: Wire, site: &Site, _: &Vocabulary, errors: &mut ConfigErrors) -> Option<Self> {
         let config = Config::compile(wire, site, errors)?;
         Some(Self { config, exchanges: RefCell::default(), logged: Cell::new(None) })
+    }
+
+    fn reads_address(&self) -> ReadsAddress {
+        ReadsAddress::Never
     }
 
     fn on(&self, context: &mut Context<'_>, stream: &mut State, event: &Event<'_>, effects: &mut Effects) {

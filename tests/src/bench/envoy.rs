@@ -4,7 +4,7 @@ use std::{
     fs,
     net::TcpStream,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
     time::Duration,
 };
 
@@ -16,7 +16,7 @@ use xtask::{
     process::{Lifetime, Process},
 };
 
-use super::Variant;
+use super::{Variant, processors};
 
 /// How long an Envoy may take to listen.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,6 +30,17 @@ pub struct Cpu {
     pub compiling_ns: u64,
 }
 
+/// What stands behind Envoy.
+#[derive(Debug, Clone, Copy)]
+pub struct Behind {
+    /// The port of the application; `None`: Envoy answers itself (`direct_response`).
+    pub upstream: Option<u16>,
+    /// The port to which records go.
+    pub records: u16,
+    /// The port of a rate limit service.
+    pub service: u16,
+}
+
 /// A running Envoy; killed when dropped, and when this process ends.
 pub struct Envoy {
     process: Process,
@@ -38,18 +49,23 @@ pub struct Envoy {
 }
 
 impl Envoy {
-    /// Starts one and waits until it listens. `service` is the port of a rate limit service.
+    /// Starts one, on that processor if one is named, and waits until it listens.
     ///
     /// # Errors
     /// When it cannot be started, ends, or does not listen in time.
-    pub fn start(binary: &Path, variant: &Variant, upstream: u16, service: u16) -> Result<Self> {
+    pub fn start(
+        binary: &Path,
+        variant: &Variant,
+        behind: &Behind,
+        processor: Option<usize>,
+    ) -> Result<Self> {
         let port = ports::free()?;
         let folder = std::env::temp_dir().join(format!("portcullis-bench-{}-{port}", std::process::id()));
         fs::create_dir_all(&folder)?;
         let bootstrap = folder.join("envoy.json");
-        fs::write(&bootstrap, bootstrap_json(variant, port, upstream, service).to_string())?;
+        fs::write(&bootstrap, bootstrap_json(variant, port, behind).to_string())?;
         let log = fs::File::create(folder.join("envoy.log"))?;
-        let mut command = Command::new(binary);
+        let mut command = processors::command(binary, processor);
         command
             .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "-c"])
             .arg(&bootstrap)
@@ -121,12 +137,20 @@ impl Drop for Envoy {
     }
 }
 
-fn bootstrap_json(variant: &Variant, port: u16, upstream: u16, service: u16) -> serde_json::Value {
+fn bootstrap_json(variant: &Variant, port: u16, behind: &Behind) -> serde_json::Value {
     let mut filters = variant.filters.clone();
-    filters.push(json!({
-        "name": "envoy.filters.http.router",
-        "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}
-    }));
+    let filter = |name: &str, kind: &str, settings: serde_json::Value| {
+        let mut typed = json!({"@type": format!("type.googleapis.com/envoy.extensions.filters.http.{kind}")});
+        if let (Some(typed), Some(settings)) = (typed.as_object_mut(), settings.as_object()) {
+            typed.extend(settings.clone());
+        }
+        json!({"name": format!("envoy.filters.http.{name}"), "typed_config": typed})
+    };
+    if behind.upstream.is_none() {
+        // An answer of Envoy's own would else not wait for a body.
+        filters.push(filter("buffer", "buffer.v3.Buffer", json!({"max_request_bytes": 1 << 20})));
+    }
+    filters.push(filter("router", "router.v3.Router", json!({})));
     let endpoint = |port: u16| json!({"lb_endpoints": [{"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}}]});
     let cluster = |name: &str, port: u16| {
         json!({
@@ -134,12 +158,28 @@ fn bootstrap_json(variant: &Variant, port: u16, upstream: u16, service: u16) -> 
             "load_assignment": {"cluster_name": name, "endpoints": [endpoint(port)]}
         })
     };
-    let mut limits = cluster("limits", service);
+    let mut limits = cluster("limits", behind.service);
     if let Some(cluster) = limits.as_object_mut() {
         let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
         let http2 = json!({"@type": format!("type.googleapis.com/{options}"), "explicit_http_config": {"http2_protocol_options": {}}});
         cluster.insert("typed_extension_protocol_options".to_owned(), json!({options: http2}));
     }
+    // Records go to an upstream whose small answer acknowledges them.
+    let mut clusters = vec![cluster("portcullis_ingest", behind.records), limits];
+    let route = match behind.upstream {
+        Some(port) => {
+            clusters.push(cluster("upstream", port));
+            json!({"match": {"prefix": "/"}, "route": {"cluster": "upstream"}})
+        }
+        None => json!({
+            "match": {"prefix": "/"},
+            "direct_response": {"status": 200, "body": {"inline_string": "{\"ok\":true}"}},
+            "response_headers_to_add": [{
+                "header": {"key": "content-type", "value": "application/json"},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"
+            }]
+        }),
+    };
     json!({
         "static_resources": {
             "listeners": [{
@@ -151,16 +191,12 @@ fn bootstrap_json(variant: &Variant, port: u16, upstream: u16, service: u16) -> 
                         "stat_prefix": "bench",
                         "use_remote_address": true,
                         "preserve_external_request_id": true,
-                        "route_config": {"virtual_hosts": [{
-                            "name": "all", "domains": ["*"],
-                            "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "upstream", "rate_limits": variant.rate_limits}}]
-                        }]},
+                        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
                         "http_filters": filters
                     }
                 }]}]
             }],
-            // Records go to the same upstream, whose small answer acknowledges them.
-            "clusters": [cluster("upstream", upstream), cluster("portcullis_ingest", upstream), limits]
+            "clusters": clusters
         }
     })
 }

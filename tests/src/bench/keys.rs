@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::{Context as _, Result};
 
-use super::{Envoy, Load, Options, Upstream, levels};
+use super::{Behind, Envoy, Load, Options, Upstream, levels};
 
 /// Memory after so many keys.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
@@ -22,7 +22,8 @@ pub struct Memory {
 pub fn run(options: &Options, keys: usize, progress: &mut dyn Write) -> Result<Vec<Memory>> {
     let upstream = Upstream::start()?;
     let variant = levels::daily(&options.dist)?;
-    let envoy = Envoy::start(&options.envoy, &variant, upstream.port(), upstream.port())?;
+    let behind = Behind { upstream: None, records: upstream.port(), service: upstream.port() };
+    let envoy = Envoy::start(&options.envoy, &variant, &behind, None)?;
     let request = variant.requests.first().context("a variant without a request")?.clone();
     let text = String::from_utf8_lossy(&request).into_owned();
     let of = move |number: usize| {

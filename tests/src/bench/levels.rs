@@ -18,6 +18,7 @@ pub const SERVICE: &str = "3 limits, 1,000 tenants: our gRPC service";
 pub const DOMAIN: &str = "bench";
 
 const ALONE: &str = "3 limits, 1,000 tenants: Envoy alone";
+const PROXIED: &str = "3 limits, 1,000 tenants: Envoy alone, with an upstream";
 const NOOP: &str = "3 limits, 1,000 tenants: a no-op module";
 const TENANTS: usize = 1_000;
 
@@ -27,10 +28,10 @@ const TENANTS: usize = 1_000;
 /// When the no-op module cannot be put together.
 pub fn variants(module: &Path, base: &Map<String, Value>) -> Result<Vec<Variant>> {
     let requests = requests();
-    let variant = |name: &str, filters: Vec<Value>, rate_limits: Value| Variant {
+    let variant = |name: &str, filters: Vec<Value>| Variant {
         name: name.to_owned(),
         filters,
-        rate_limits,
+        proxied: false,
         requests: requests.clone(),
         baseline: ALONE,
         noop: NOOP,
@@ -43,17 +44,17 @@ pub fn variants(module: &Path, base: &Map<String, Value>) -> Result<Vec<Variant>
     let ours = vec![wasm(&code, &Value::Object(configuration))];
     let nothing = vec![wasm(&json!({"inline_bytes": STANDARD.encode(noop::module())}), &json!({}))];
     Ok(vec![
-        variant(ALONE, vec![], json!([])),
+        variant(ALONE, vec![]),
         variant(
             "3 limits, 1,000 tenants: native local_ratelimit",
-            vec![local_ratelimit(&descriptors())],
-            actions(),
+            vec![local_ratelimit(&descriptors(), &actions())],
         ),
-        variant(SERVICE, vec![ratelimit()], actions()),
-        variant(NOOP, nothing, json!([])),
+        Variant { proxied: true, baseline: PROXIED, ..variant(PROXIED, vec![]) },
+        Variant { proxied: true, baseline: PROXIED, ..variant(SERVICE, vec![ratelimit()]) },
+        variant(NOOP, nothing),
         Variant {
             goal: Goal { added_us: Some(12.0), beyond_noop_us: Some(4.0) },
-            ..variant("3 limits, 1,000 tenants: portcullis", ours, json!([]))
+            ..variant("3 limits, 1,000 tenants: portcullis", ours)
         },
     ])
 }
@@ -72,7 +73,7 @@ pub fn daily(dist: &Path) -> Result<Variant> {
     Ok(Variant {
         name: "a daily limit".to_owned(),
         filters: vec![wasm(&json!({"filename": dist.join("portcullis.wasm")}), &configuration)],
-        rate_limits: json!([]),
+        proxied: false,
         requests: vec![small_get()],
         baseline: ALONE,
         noop: NOOP,
@@ -126,6 +127,7 @@ fn ratelimit() -> Value {
             "domain": DOMAIN,
             // A call that fails must not pass for one that was cheap.
             "failure_mode_deny": true,
+            "rate_limits": actions(),
             "timeout": "2s",
             "rate_limit_service": {
                 "transport_api_version": "V3",

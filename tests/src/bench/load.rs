@@ -77,7 +77,7 @@ pub type Make = Box<dyn Fn(usize) -> Vec<u8>>;
 
 /// Connections to one Envoy, and the requests that go over them.
 pub struct Load {
-    connections: Vec<TcpStream>,
+    lanes: Vec<Lane>,
     request: Make,
     /// How many were sent.
     sent: usize,
@@ -86,41 +86,64 @@ pub struct Load {
 impl Load {
     /// Opens the connections.
     pub fn connect(port: u16, connections: usize, request: Make) -> Result<Self> {
-        let connections = (0..connections)
-            .map(|_| {
-                let connection = TcpStream::connect(("127.0.0.1", port))?;
-                connection.set_nodelay(true)?;
-                connection.set_read_timeout(Some(Duration::from_secs(10)))?;
-                Ok(connection)
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self { connections, request, sent: 0 })
+        let lanes = (0..connections.max(1)).map(|_| Lane::connect(port)).collect::<Result<_>>()?;
+        Ok(Self { lanes, request, sent: 0 })
     }
 
-    /// Sends that many requests, one in flight on each connection, and insists on 200.
+    /// Sends that many requests, one in flight on each connection, and insists on 200. The connections take turns, each has its
+    /// next request as soon as it has its answer: so the others keep Envoy busy meanwhile.
     pub fn run(&mut self, requests: usize) -> Result<()> {
-        let mut piece = [0; 16 * 1024];
         let mut left = requests;
-        while left > 0 {
-            let batch = left.min(self.connections.len());
-            for connection in self.connections.iter_mut().take(batch) {
-                connection.write_all(&(self.request)(self.sent)).context("sending")?;
-                self.sent = self.sent.wrapping_add(1);
-            }
-            for connection in self.connections.iter_mut().take(batch) {
-                let mut answer = Vec::new();
-                while request_size(&answer).is_none() {
-                    let read = connection.read(&mut piece).context("receiving")?;
-                    if read == 0 {
-                        bail!("the connection was closed");
-                    }
-                    answer.extend_from_slice(piece.get(..read).unwrap_or_default());
-                }
-                if !answer.starts_with(b"HTTP/1.1 200") {
-                    bail!("answered {}", String::from_utf8_lossy(answer.get(..200).unwrap_or(&answer)));
+        while left > 0 || self.lanes.iter().any(|lane| lane.waits) {
+            for lane in &mut self.lanes {
+                lane.receive()?;
+                if left > 0 {
+                    lane.stream.write_all(&(self.request)(self.sent)).context("sending")?;
+                    lane.waits = true;
+                    self.sent = self.sent.wrapping_add(1);
+                    left -= 1;
                 }
             }
-            left -= batch;
+        }
+        Ok(())
+    }
+}
+
+/// One connection.
+struct Lane {
+    stream: TcpStream,
+    /// An answer is to come.
+    waits: bool,
+    /// What came and was not looked at yet.
+    pending: Vec<u8>,
+}
+
+impl Lane {
+    fn connect(port: u16) -> Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        Ok(Self { stream, waits: false, pending: Vec::new() })
+    }
+
+    /// Takes the answer that is to come.
+    fn receive(&mut self) -> Result<()> {
+        let mut piece = [0; 16 * 1024];
+        while self.waits {
+            let Some(size) = request_size(&self.pending) else {
+                let read = self.stream.read(&mut piece).context("receiving")?;
+                if read == 0 {
+                    bail!("the connection was closed");
+                }
+                self.pending.extend_from_slice(piece.get(..read).unwrap_or_default());
+                continue;
+            };
+            if !self.pending.starts_with(b"HTTP/1.1 200") {
+                let shown = self.pending.get(..200).unwrap_or(&self.pending);
+                bail!("answered {}", String::from_utf8_lossy(shown));
+            }
+            self.pending.drain(..size);
+            self.waits = false;
         }
         Ok(())
     }

@@ -1,15 +1,20 @@
 //! CPU time per request of Envoy alone, with native filters, and with Portcullis.
 //!
-//! All variants run at the same time, each an Envoy of its own with one worker; load goes to one after the other in
-//! rounds whose order rotates, so that what else the machine does meets all of them alike. What counts is the CPU time
-//! of Envoy's worker thread (`/proc/<pid>/task/*/schedstat`), not wall time. What V8 spends on threads of its own to compile
-//! what is called often is a price of the start, not of a request: it is told apart.
+//! All variants run at the same time, each an Envoy of its own with one worker; load goes to one after the other in many
+//! short rounds whose order rotates, and what is compared is compared within a round, so that what else the machine does meets
+//! all alike. What counts is the CPU time of Envoy's worker thread (`/proc/<pid>/task/*/schedstat`), not wall time. Each
+//! Envoy runs on one processor and everything else on the others. It answers by itself and has requests of other connections
+//! waiting, so that neither the upstream nor waiting and waking up is in the figures; `Options::upstream` brings both
+//! in. What V8 spends on threads of its own to compile what is called often is a price of the start, not of a request:
+//! it is told apart.
 
 mod envoy;
+mod figures;
 pub mod keys;
 mod levels;
 mod load;
 mod noop;
+mod processors;
 mod service;
 mod variants;
 
@@ -17,7 +22,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
-pub use envoy::Envoy;
+pub use envoy::{Behind, Envoy};
+pub use figures::Figure;
+use figures::median;
 pub use load::{Load, Upstream};
 pub use service::Service;
 pub use variants::{Goal, Variant, variants};
@@ -43,6 +50,8 @@ pub struct Options {
     pub requests: usize,
     /// Connections that are kept open.
     pub connections: usize,
+    /// All requests go on to an upstream, instead of being answered by Envoy.
+    pub upstream: bool,
     /// Measure only variants whose name contains this.
     pub only: Option<String>,
 }
@@ -54,12 +63,10 @@ pub struct Row {
     pub name: String,
     /// CPU microseconds per request, median over the rounds.
     pub cpu_us: f64,
-    /// The same beyond Envoy alone with the same request, median of the differences within each round.
-    pub added_us: f64,
-    /// Smallest and largest of those differences.
-    pub added_range_us: [f64; 2],
+    /// The same beyond Envoy alone with the same request: of the differences within each round.
+    pub added_us: Figure,
     /// The same beyond a module that does nothing, where there is one to compare with: what is ours of `added_us`.
-    pub beyond_noop_us: Option<f64>,
+    pub beyond_noop_us: Option<Figure>,
     /// What may be added, where that was set.
     pub goal: Goal,
     /// CPU microseconds per request of our rate limit service, where it was asked; not among `cpu_us`.
@@ -77,6 +84,7 @@ pub struct Row {
 /// # Errors
 /// When an Envoy does not start, or answers anything but 200.
 pub fn run(options: &Options, progress: &mut dyn std::io::Write) -> Result<Vec<Row>> {
+    let processor = processors::spare_one()?;
     let upstream = Upstream::start()?;
     let all = variants(&options.dist, &options.beside)?;
     let named = |variant: &Variant| options.only.as_ref().is_none_or(|only| variant.name.contains(only));
@@ -90,10 +98,14 @@ pub fn run(options: &Options, progress: &mut dyn std::io::Write) -> Result<Vec<R
     let mut envoys = Vec::new();
     let asks = |variant: &Variant| variant.name == levels::SERVICE;
     let service = chosen.iter().any(asks).then(Service::start).transpose()?;
-    let service_port = service.as_ref().map_or(upstream.port(), Service::port);
     for variant in &chosen {
+        let behind = Behind {
+            upstream: (options.upstream || variant.proxied).then(|| upstream.port()),
+            records: upstream.port(),
+            service: service.as_ref().map_or(upstream.port(), Service::port),
+        };
         envoys.push(
-            Envoy::start(&options.envoy, variant, upstream.port(), service_port)
+            Envoy::start(&options.envoy, variant, &behind, processor)
                 .with_context(|| format!("starting Envoy for `{}`", variant.name))?,
         );
     }
@@ -117,12 +129,14 @@ pub fn run(options: &Options, progress: &mut dyn std::io::Write) -> Result<Vec<R
             };
             // The first round warms up: connections, caches, the wasm compiler's tiers.
             let requests = if round == 0 { options.requests.max(WARM_UP) } else { options.requests };
+            let named = || format!("`{}`", chosen.get(at).map_or("", |variant| variant.name.as_str()));
+            // What another Envoy has displaced from the caches comes back.
+            load.run(options.requests / 8).with_context(named)?;
             let before = envoy.cpu()?.serving_ns;
             let asked = service.as_ref().filter(|_| chosen.get(at).is_some_and(asks));
             let asked =
                 asked.map(|service| Ok::<_, anyhow::Error>((service, service.cpu_ns()?))).transpose()?;
-            load.run(requests)
-                .with_context(|| format!("`{}`", chosen.get(at).map_or("", |v| v.name.as_str())))?;
+            load.run(requests).with_context(named)?;
             let each = |before: u64, after: u64| {
                 after.saturating_sub(before) as f64 / 1000.0 / options.requests as f64
             };
@@ -146,17 +160,13 @@ pub fn run(options: &Options, progress: &mut dyn std::io::Write) -> Result<Vec<R
         let base = costs_of(variant.baseline).context("a variant without its baseline")?;
         let beyond =
             |other: &[f64]| -> Vec<f64> { cost.iter().zip(other).map(|(is, other)| is - other).collect() };
-        let mut added = beyond(base);
-        added.sort_by(f64::total_cmp);
         let noop = costs_of(variant.noop).filter(|_| variant.name.contains("portcullis"));
-        let range = [added.first().copied().unwrap_or(0.0), added.last().copied().unwrap_or(0.0)];
         let cpu_us = median(cost.clone());
         rows.push(Row {
             name: variant.name.clone(),
             cpu_us,
-            added_us: median(added),
-            added_range_us: range,
-            beyond_noop_us: noop.map(|noop| median(beyond(noop))),
+            added_us: Figure::of(&beyond(base)),
+            beyond_noop_us: noop.map(|noop| Figure::of(&beyond(noop))),
             goal: variant.goal,
             service_us: asks(variant).then(|| median(of_service.clone())),
             ratio: cpu_us / median(base.clone()),
@@ -167,29 +177,23 @@ pub fn run(options: &Options, progress: &mut dyn std::io::Write) -> Result<Vec<R
     Ok(rows)
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    let upper = values.get(middle).copied().unwrap_or(0.0);
-    if values.len() % 2 == 1 {
-        upper
-    } else {
-        (upper + values.get(middle.wrapping_sub(1)).copied().unwrap_or(upper)) / 2.0
-    }
-}
-
 /// The rows as a Markdown table.
 pub fn table(rows: &[Row]) -> String {
     let mut text = String::from(
-        "| variant | CPU µs per request | added µs | (min .. max) | beyond a no-op module | ratio | compiling ms | memory MiB |\n\
-         |---|---|---|---|---|---|---|---|\n",
+        "| variant | CPU µs per request | added µs (95 % interval) | beyond a no-op module | ratio | compiling ms | memory MiB |\n\
+         |---|---|---|---|---|---|---|\n",
     );
+    let shown = |Figure { median, interval: [low, high] }| format!("{median:+.1} ({low:+.1} .. {high:+.1})");
     for row in rows {
-        let [low, high] = row.added_range_us;
-        let beyond = row.beyond_noop_us.map(|beyond| format!("{beyond:+.1}")).unwrap_or_default();
+        let beyond = row.beyond_noop_us.map(shown).unwrap_or_default();
         text.push_str(&format!(
-            "| {} | {:.1} | {:+.1} | {:+.1} .. {:+.1} | {beyond} | {:.2} | {:.0} | {:.0} |\n",
-            row.name, row.cpu_us, row.added_us, low, high, row.ratio, row.compiling_ms, row.memory_mib
+            "| {} | {:.1} | {} | {beyond} | {:.2} | {:.0} | {:.0} |\n",
+            row.name,
+            row.cpu_us,
+            shown(row.added_us),
+            row.ratio,
+            row.compiling_ms,
+            row.memory_mib
         ));
     }
     for row in rows {
@@ -200,13 +204,14 @@ pub fn table(rows: &[Row]) -> String {
         ];
         for (is, goal, what) in goals {
             let (Some(is), Some(goal)) = (is, goal) else { continue };
+            let is = is.median;
             text.push_str(&format!("\n{name}: {is:.1} µs beyond {what}; the goal is {goal:.0} µs.\n"));
         }
         if let Some(service_us) = row.service_us {
             text.push_str(&format!("\n{name}: and {service_us:.1} µs in the service.\n"));
         }
     }
-    let added = |name: &str| rows.iter().find(|row| row.name == name).map(|row| row.added_us);
+    let added = |name: &str| rows.iter().find(|row| row.name == name).map(|row| row.added_us.median);
     if let (Some(native), Some(ours)) = (added(variants::NATIVE_HEADERS), added(variants::HEADERS))
         && native > 0.0
     {

@@ -15,8 +15,8 @@ pub struct Variant {
     pub name: String,
     /// The filters before the router.
     pub filters: Vec<Value>,
-    /// The route's `rate_limits`: what native filters are to count.
-    pub rate_limits: Value,
+    /// Its requests go on to an upstream in any case: Envoy's `ratelimit` filter asks for nothing on a route that answers by itself.
+    pub proxied: bool,
     /// The requests that are sent in turn, as bytes on the wire.
     pub requests: Vec<Vec<u8>>,
     /// The name of the variant that it is compared with.
@@ -72,7 +72,7 @@ fn of_module(module: &Path) -> Result<Vec<Variant>> {
     let get = |name: &str, filters| Variant {
         name: name.to_owned(),
         filters,
-        rate_limits: json!([]),
+        proxied: false,
         requests: vec![small_get()],
         baseline: GET_ALONE,
         noop: GET_NOOP,
@@ -88,8 +88,8 @@ fn of_module(module: &Path) -> Result<Vec<Variant>> {
     let mut all = vec![
         get(GET_ALONE, vec![]),
         get(NATIVE_HEADERS, vec![header_mutation()]),
-        get("native local_ratelimit", vec![local_ratelimit(&[])]),
-        get("native both", vec![header_mutation(), local_ratelimit(&[])]),
+        get("native local_ratelimit", vec![local_ratelimit(&[], &json!([]))]),
+        get("native both", vec![header_mutation(), local_ratelimit(&[], &json!([]))]),
         get(GET_NOOP, noop()),
         get("portcullis, no policy", chain(&[])),
         get(HEADERS, chain(&["headers"])),
@@ -216,8 +216,8 @@ pub(super) fn bucket() -> Value {
     json!({"max_tokens": 1_000_000, "tokens_per_fill": 1_000_000, "fill_interval": "1s"})
 }
 
-/// Envoy's own limits within one process, for everybody and for each of these descriptors.
-pub(super) fn local_ratelimit(descriptors: &[Value]) -> Value {
+/// Envoy's own limits within one process, for everybody and for each of these descriptors, which come of those actions.
+pub(super) fn local_ratelimit(descriptors: &[Value], actions: &Value) -> Value {
     let always = json!({"default_value": {"numerator": 100, "denominator": "HUNDRED"}});
     json!({
         "name": "envoy.filters.http.local_ratelimit",
@@ -225,6 +225,7 @@ pub(super) fn local_ratelimit(descriptors: &[Value]) -> Value {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
             "stat_prefix": "limit",
             "token_bucket": bucket(),
+            "rate_limits": actions,
             "descriptors": descriptors,
             // Of each descriptor without a value: one bucket a value that comes.
             "max_dynamic_descriptors": 100_000,

@@ -18,15 +18,19 @@ struct Arguments {
     /// Another module to measure beside `portcullis.wasm`, in the same rounds: an older build, say. May be repeated.
     #[arg(long, value_name = "FILE")]
     beside: Vec<PathBuf>,
-    /// Rounds; each loads every variant once, in rotating order.
-    #[arg(long, default_value_t = 9)]
+    /// Rounds; each loads every variant once, in rotating order
+    #[arg(long, default_value_t = 60)]
     rounds: usize,
-    /// Requests per variant and round.
-    #[arg(long, default_value_t = 10_000)]
+    /// Requests per variant and round
+    #[arg(long, default_value_t = 500)]
     requests: usize,
-    /// Connections that are kept open to each Envoy.
+    /// Connections that are kept open to each Envoy
     #[arg(long, default_value_t = 16)]
     connections: usize,
+    /// Let requests go on to an upstream instead of having Envoy answer them: what it costs to wait and wake up is then in the
+    /// figures, most of all with --connections 1
+    #[arg(long)]
+    upstream: bool,
     /// Measure only variants whose name contains this (and the baseline).
     #[arg(long)]
     only: Option<String>,
@@ -47,6 +51,7 @@ fn main() -> Result<()> {
         rounds: arguments.rounds,
         requests: arguments.requests,
         connections: arguments.connections,
+        upstream: arguments.upstream,
         only: arguments.only,
     };
     if let Some(keys) = arguments.keys {

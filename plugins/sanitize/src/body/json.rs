@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::ops::ControlFlow;
 
 use super::window::{Next, Window};
-use crate::bytes::{at, between, from, is_space, skip_space};
+use crate::bytes::{at, between, either, from, is_space, skip_space};
 use crate::decode::hex_run;
 use crate::inspector::{Flow, Part};
 
@@ -137,19 +137,19 @@ pub(crate) fn is_document(text: &[u8]) -> bool {
 /// The place of the quote that ends a string, and whether there is one.
 pub(crate) fn string_end(text: &[u8], start: usize) -> (usize, bool) {
     let mut index = start;
-    while let Some(byte) = text.get(index) {
-        match byte {
-            b'"' => return (index, true),
-            b'\\' => index += 2,
-            _ => index += 1,
+    while let Some(place) = either(from(text, index), b'"', b'\\') {
+        index += place;
+        if at(text, index) == b'"' {
+            return (index, true);
         }
+        index += 2;
     }
     (text.len(), false)
 }
 
 /// Undoes the escapes of RFC 8259, section 7. What is no escape stays.
 fn unescape(text: &[u8]) -> Cow<'_, [u8]> {
-    let Some(first) = text.iter().position(|b| *b == b'\\') else { return Cow::Borrowed(text) };
+    let Some(first) = either(text, b'\\', b'\\') else { return Cow::Borrowed(text) };
     let mut out = between(text, 0, first).to_vec();
     let mut index = first;
     while let Some(byte) = text.get(index) {

@@ -16,7 +16,7 @@ mod utf7;
 
 use std::borrow::Cow;
 
-use crate::bytes::{at, between, find, from};
+use crate::bytes::{at, between, either, find, from};
 use crate::marks::{self, Marks};
 
 /// How often a value is decoded again while that changes it.
@@ -24,11 +24,11 @@ pub const ROUNDS: usize = 4;
 
 /// Undoes percent escapes once, as the query and form parsers of applications do. What is no escape stays.
 pub fn percent(value: &[u8], plus_is_space: bool) -> Cow<'_, [u8]> {
-    if !value.iter().any(|b| *b == b'%' || plus_is_space && *b == b'+') {
-        return Cow::Borrowed(value);
-    }
+    let plus = if plus_is_space { b'+' } else { b'%' };
+    let Some(first) = either(value, b'%', plus) else { return Cow::Borrowed(value) };
     let mut out = Vec::with_capacity(value.len());
-    let mut index = 0;
+    out.extend_from_slice(between(value, 0, first));
+    let mut index = first;
     while let Some(byte) = value.get(index) {
         match (byte, escape::hex_pair(from(value, index + 1))) {
             (b'%', Some(decoded)) => {
