@@ -227,10 +227,12 @@ enum Fault {
     Snapshot,
     /// The server has no room for the sort.
     Room,
+    /// Whoever wanted it wants it no longer.
+    Withdrawn,
 }
 
-const FAULTS: [Fault; 6] =
-    [Fault::Lock, Fault::LongLock, Fault::Kill, Fault::Gone, Fault::Snapshot, Fault::Room];
+const FAULTS: [Fault; 7] =
+    [Fault::Lock, Fault::LongLock, Fault::Kill, Fault::Gone, Fault::Snapshot, Fault::Room, Fault::Withdrawn];
 
 /// Until a concurrent build waits for somebody.
 async fn until_it_waits(client: &Client) -> Option<i32> {
@@ -255,10 +257,12 @@ async fn round(database: &Database, fault: Fault, number: usize) {
     };
     blocker.batch_execute(hold).await.unwrap();
     let mut options = quick();
-    if matches!(fault, Fault::Kill | Fault::Gone) {
+    if matches!(fault, Fault::Kill | Fault::Gone | Fault::Withdrawn) {
         // It waits for the writer until it is killed.
         options.lock_timeout = Duration::from_secs(20);
     }
+    let (withdraw, withdrawal) = tokio::sync::watch::channel(None);
+    options.withdrawal = Some(withdrawal);
     if matches!(fault, Fault::LongLock | Fault::Snapshot) {
         options.attempts = 2;
         options.patience = Duration::from_secs(2);
@@ -281,6 +285,15 @@ async fn round(database: &Database, fault: Fault, number: usize) {
             Fault::Lock => {
                 until_it_waits(&observer).await.expect("it waits for the writer");
                 tokio::time::sleep(Duration::from_millis(500)).await;
+                blocker.batch_execute("COMMIT").await.unwrap();
+            }
+            Fault::Withdrawn => {
+                until_it_waits(&observer).await.expect("it waits for the writer");
+                withdraw.send_replace(Some("nobody wants it".to_owned()));
+                // The build ends at once; what it leaves can be dropped when the writer lets go.
+                while until_it_waits(&observer).await.is_some() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
                 blocker.batch_execute("COMMIT").await.unwrap();
             }
             _ => drop(until_it_waits(&observer).await),
@@ -307,6 +320,10 @@ async fn round(database: &Database, fault: Fault, number: usize) {
             let report = report.unwrap();
             match fault {
                 Fault::Lock | Fault::Kill => assert_eq!(report.count("kept"), 1, "{fault:?} {report:?}"),
+                Fault::Withdrawn => {
+                    assert_eq!(report.withdrawn.as_deref(), Some("nobody wants it"), "{report:?}");
+                    assert_eq!((report.count("failed"), database.invalid().await), (1, 0), "{report:?}");
+                }
                 Fault::Snapshot => {
                     assert_eq!(report.count("failed"), 1, "{report:?}");
                     assert_eq!(database.invalid().await, 0, "the snapshot is no lock on the table");

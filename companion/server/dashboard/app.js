@@ -197,7 +197,7 @@ async function refresh() {
     "events, 24 h": metrics.metrics.total_events_24h, "limits exceeded": metrics.metrics.rate_limit_violations,
     "unauthorized": metrics.metrics.unauthorized_access, "database": database.database || "none",
     "connections in use": `${pool.checked_out} of ${pool.pool_max}`, "waiting": pool.waiting,
-    "statements": pool.query_count, "slow, 24 h": pool.slow_queries, "looked through": pool.last_optimization || "never",
+    "statements": pool.query_count, "slow, 24 h": pool.slow_queries, "looked through": pool.last_optimization ? moment(pool.last_optimization) : "never",
   };
   if (database.problem) figures.problem = database.problem;
   at("figures").replaceChildren(...Object.entries(figures).map(([term, value]) => {
@@ -217,7 +217,7 @@ function follow(tenant) {
   state.stream.addEventListener("security", message => {
     if (tenant !== state.tenant) return;
     const event = JSON.parse(message.data), rows = at("events").tBodies[0];
-    const row = line(event.timestamp, event.severity, event.event_type, event.ip_address || "",
+    const row = line(moment(event.timestamp), event.severity, event.event_type, event.ip_address || "",
       [[event.details.method, event.details.path, event.details.reason].filter(Boolean).join(" ")]);
     row.className = event.severity;
     rows.prepend(row);

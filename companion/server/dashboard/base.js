@@ -49,6 +49,11 @@ function size(bytes) {
   return bytes === undefined || bytes === null ? "" : `${(bytes / 1048576).toFixed(1)} MB`;
 }
 
+// UTC, to the second.
+function moment(text) {
+  return text.slice(0, 19).replace("T", " ");
+}
+
 function percent(share) {
   return `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
 }

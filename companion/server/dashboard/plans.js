@@ -7,14 +7,18 @@ const DO = {
   rollback: { label: "Roll back", from: ["applying", "observing", "kept", "failed"], said: "taking back …" },
 };
 
+const COLUMNS = ["Index", "Cost", "Size", "Write tax", "Confidence", "State"];
+
+const counted = (number, one, many) => `${number} ${number === 1 ? one : many}`;
+
 function statements(rows) {
   return rows.map(row => line(
-    row.execution_time.toFixed(3), steps(row.statement, row.plan), row.rows ?? "", row.timestamp));
+    row.execution_time.toFixed(3), steps(row.statement, row.plan), row.rows ?? "", moment(row.timestamp)));
 }
 
 function regressions(rows) {
   return rows.map(row => line(
-    row.execution_time.toFixed(3), row.usual_time.toFixed(3), steps(row.statement, row.plan), row.timestamp));
+    row.execution_time.toFixed(3), row.usual_time.toFixed(3), steps(row.statement, row.plan), moment(row.timestamp)));
 }
 
 // A statement, and what its plan does when somebody wants to see it.
@@ -44,8 +48,10 @@ function stepRow(step) {
   const fate = element("div", step.state);
   for (const why of [step.reason, step.state === "planned" && step.not_permitted]) if (why) fate.append(element("p", why, { class: "hint" }));
   const grown = step.built_bytes === null ? `${size(step.size_bytes)} foreseen` : size(step.built_bytes);
-  return line(what, `${step.cost_before.toFixed(0)} → ${step.cost_after.toFixed(0)} (${percent(step.saves)} of all)`, grown,
+  const cells = line(what, `${step.cost_before.toFixed(0)} → ${step.cost_after.toFixed(0)} (${percent(step.saves)} of all)`, grown,
     `+${percent(step.write_tax)}`, confidence(step), fate);
+  COLUMNS.forEach((title, column) => { cells.cells[column].dataset.title = title; });
+  return cells;
 }
 
 function planned(plan) {
@@ -53,7 +59,7 @@ function planned(plan) {
   const place = element("article", null, { class: `plan ${plan.state}`, "aria-label": `plan ${plan.plan_id}` });
   const head = element("header");
   head.append(element("h4", `Plan ${plan.plan_id}`), element("strong", plan.state.replaceAll("_", " "), { class: "badge" }),
-    element("span", `${plan.steps.length} indexes, ${size(plan.size_bytes)}`, { class: "dim" }));
+    element("span", `${counted(plan.steps.length, "index", "indexes")}, ${size(plan.size_bytes)}`, { class: "dim" }));
   for (const [what, { label, from, said }] of Object.entries(DO)) {
     if (!admin || !from.includes(plan.state)) continue;
     const button = element("button", label, { type: "button" });
@@ -62,7 +68,7 @@ function planned(plan) {
     head.append(button);
   }
   const table = element("table"), titles = element("tr");
-  for (const title of ["Index", "Cost", "Size", "Write tax", "Confidence", "State"]) titles.append(element("th", title, { scope: "col" }));
+  for (const title of COLUMNS) titles.append(element("th", title, { scope: "col" }));
   table.createTHead().append(titles);
   table.createTBody().append(...plan.steps.map(stepRow));
   const scroll = element("div", null, { class: "scroll" });
@@ -70,7 +76,7 @@ function planned(plan) {
   const history = element("ol", null, { class: "timeline" });
   history.append(...plan.timeline.map(entry => {
     const point = element("li");
-    point.append(element("time", entry.at, { datetime: entry.at }), element("strong", entry.what.replaceAll("_", " ")), ` ${entry.by}`);
+    point.append(element("time", moment(entry.at), { datetime: entry.at }), element("strong", entry.what.replaceAll("_", " ")), ` ${entry.by}`);
     if (entry.detail) point.append(element("p", entry.detail, { class: "hint" }));
     return point;
   }));
@@ -123,5 +129,5 @@ function found(done) {
     finding.kind.replaceAll("_", " "), finding.bytes ? size(finding.bytes) : "", [finding.remedy], finding.reason)));
   const indexes = done.plans.reduce((sum, plan) => sum + plan.steps.length, 0);
   at("optimize-state").textContent = done.problem || (done.optimization_success === null ? "it goes on; look again"
-    : told.without_indexes_because || (indexes + findings.length ? `${indexes} indexes, ${findings.length} findings` : "nothing is lacking"));
+    : told.without_indexes_because || (indexes + findings.length ? `${counted(indexes, "index", "indexes")}, ${counted(findings.length, "finding", "findings")}` : "nothing is lacking"));
 }

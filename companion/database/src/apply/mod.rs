@@ -12,6 +12,7 @@ mod build;
 mod effect;
 mod ledger;
 mod preflight;
+mod sample;
 mod script;
 mod session;
 mod watch;

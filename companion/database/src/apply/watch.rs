@@ -8,15 +8,15 @@ use std::borrow::Borrow;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres::Client;
 
 use super::build::LOCK;
 use super::effect::{Count, Measured, Window};
+use super::sample::{self, Sample};
 use super::session::Session;
 use super::{Build, Report, ledger};
 use crate::Error;
 use crate::catalog::Catalog;
-use crate::planner::explain;
 use crate::proof::{Stopwatch, slower};
 use crate::sql::analyze;
 use crate::workload::Query;
@@ -28,20 +28,6 @@ const CALLS: i64 = 5;
 /// Slower by so many times and so many milliseconds is harm.
 const HARM_SHARE: f64 = 1.5;
 const HARM_MILLISECONDS: f64 = 5.0;
-/// Runs of a given statement; the fastest counts. One that takes long is not run again.
-const RUNS: usize = 3;
-const LONG_SECONDS: f64 = 1.0;
-const STATEMENT_SECONDS: u32 = 30;
-
-/// A statement by which is measured.
-struct Sample {
-    query: Query,
-    /// The tables that it reads, as SQL has them.
-    tables: BTreeSet<String>,
-    /// Seconds before, and as they were last seen; none where it cannot be run.
-    before: Option<f64>,
-    after: Option<f64>,
-}
 
 /// An index that was built and is being watched.
 struct Standing {
@@ -93,7 +79,11 @@ where
         for (query, analysis) in queries.into_iter().zip(analyses) {
             let Ok(analysis) = analysis else { continue };
             let tables = analysis.accesses.iter().map(|access| access.table.sql()).collect();
-            let before = if analysis.writes { None } else { watch.time(&query).await? };
+            let before = if analysis.writes {
+                None
+            } else {
+                sample::time(watch.session.client(), &watch.stopwatch, &query).await?
+            };
             watch.samples.push(Sample { query, tables, before, after: before });
         }
         watch.history = match watch.counts().await {
@@ -179,10 +169,13 @@ where
             else {
                 continue;
             };
-            let mut after = self.time(&query).await?;
+            let mut after = sample::time(self.session.client(), &self.stopwatch, &query).await?;
             // Once may be a coincidence.
             if after.is_some_and(|after| slower(before, after)) {
-                after = self.time(&query).await?.zip(after).map(|(second, first)| second.min(first));
+                after = sample::time(self.session.client(), &self.stopwatch, &query)
+                    .await?
+                    .zip(after)
+                    .map(|(second, first)| second.min(first));
             }
             if let Some(after) = after.filter(|after| slower(before, *after)) {
                 let (before, after) = (before * 1e3, after * 1e3);
@@ -220,7 +213,7 @@ where
         self.revive().await?;
         let mut plans = Vec::new();
         for sample in &self.samples {
-            plans.extend(self.plan(&sample.query).await?);
+            plans.extend(sample::plan(self.session.client(), self.catalog.version, &sample.query).await?);
         }
         for number in 0..self.standing.len() {
             let Some(standing) = self.standing.get(number) else { continue };
@@ -389,52 +382,5 @@ where
             all.insert(row.try_get(0)?, count);
         }
         Ok(all)
-    }
-
-    /// The fastest of some runs, read-only and rolled back; `None` when it cannot be run so.
-    async fn time(&self, query: &Query) -> Result<Option<f64>, Error> {
-        if query.parameters > 0 {
-            return Ok(None);
-        }
-        let client = self.session.client();
-        let mut fastest: Option<f64> = None;
-        for _ in 0..RUNS {
-            client
-                .batch_execute(&format!(
-                    "BEGIN READ ONLY; SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'"
-                ))
-                .await?;
-            let start = self.stopwatch.read();
-            let done = client.simple_query(&query.text).await;
-            let seconds = self.stopwatch.since(start);
-            if let Err(error) = &done
-                && error.is_closed()
-            {
-                return Ok(None);
-            }
-            client.batch_execute("ROLLBACK").await?;
-            if done.is_err() {
-                return Ok(None);
-            }
-            fastest = Some(fastest.map_or(seconds, |best| best.min(seconds)));
-            if seconds > LONG_SECONDS {
-                break;
-            }
-        }
-        Ok(fastest)
-    }
-
-    async fn plan(&self, query: &Query) -> Result<Vec<String>, Error> {
-        let statement = explain(query, self.catalog.version, "FORMAT TEXT");
-        let client = self.session.client();
-        let Ok(messages) = client.simple_query(&statement).await else {
-            client.batch_execute("DEALLOCATE ALL").await?;
-            return Ok(Vec::new());
-        };
-        let lines = messages.iter().filter_map(|message| match message {
-            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-            _ => None,
-        });
-        Ok(lines.collect())
     }
 }

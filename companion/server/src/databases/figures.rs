@@ -39,6 +39,11 @@ impl Databases {
                 "Who waits for a connection.",
                 sum(|pool| pool.waiting.try_into().unwrap_or(0)),
             ),
+            (
+                "portcullis_index_plans_running",
+                "Plans of indexes that are being applied, watched or taken back.",
+                count(self.0.running.count()),
+            ),
         ];
         for (name, help, value) in gauges {
             header(out, name, "gauge", help);

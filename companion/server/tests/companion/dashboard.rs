@@ -216,7 +216,7 @@ async fn in_a_real_browser() {
         (&json!(["Seq Scan on <b>"]), &json!([["0.500", "0.100", "SELECT slower"]]))
     );
     assert_eq!(saw["limits"], json!([["acme", "login", "100 %"]]), "who is near the end of a limit is told");
-    assert!(saw["optimized"].as_str().unwrap().contains("1 indexes"), "{saw}");
+    assert!(saw["optimized"].as_str().unwrap().contains("1 index, "), "{saw}");
     // An index was approved and applied by the keyboard, on a real server, and taken back.
     let step = saw["plan"].as_array().unwrap();
     assert!(step[0].as_str().unwrap().contains("(note"), "{saw}");

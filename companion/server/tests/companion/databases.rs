@@ -178,6 +178,28 @@ async fn a_statement_that_has_become_slower_is_told_with_its_plan(store: Store) 
     assert_eq!(answer["count"], 0, "50 ms are not slow by themselves: {answer}");
 }
 
+async fn what_a_slow_statement_of_a_file_does_is_told(store: Store) {
+    let places = Places::new();
+    let running = places.start(store, true).await;
+    let made =
+        storage::open(&storage::Place::Sqlite(places.files.path().join("acme.db")), Shape::default()).await;
+    made.unwrap().close().await.unwrap();
+    give(&running, "acme", "sqlite:acme.db").await;
+    let lease = running.companion.databases().lend(&TenantId::new("acme").unwrap(), None).await.unwrap();
+    let asked = lease.run("SELECT count(*) FROM tenants WHERE origin = 'hunter2'", |_| {
+        std::thread::sleep(Duration::from_millis(200));
+        Ok(((), 1))
+    });
+    asked.await.unwrap();
+    let told = async || {
+        running.get("/api/database/slow-queries/acme", Some(&running.of_tenant("acme"))).await.json()
+    };
+    eventually(async || told().await["count"] == 1).await;
+    let slow = told().await;
+    assert!(slow["slow_queries"][0]["plan"][0].as_str().unwrap().contains("SCAN tenants"), "{slow}");
+    assert!(!slow.to_string().contains("hunter2"), "{slow}");
+}
+
 async fn what_hinders_is_told_with_a_remedy(store: Store) {
     let places = Places::new();
     let running = places.start(store, true).await;
@@ -277,6 +299,7 @@ async fn a_tenant_that_goes_takes_its_pool_and_its_statements_along(store: Store
 on_each_store![
     a_tenants_database_has_figures_slow_statements_and_advice,
     a_statement_that_has_become_slower_is_told_with_its_plan,
+    what_a_slow_statement_of_a_file_does_is_told,
     what_hinders_is_told_with_a_remedy,
     all_are_looked_through_and_progress_is_streamed,
     a_tenant_that_goes_takes_its_pool_and_its_statements_along,

@@ -46,7 +46,7 @@ impl Shop {
         let running = Running::started_with(store, |settings| {
             let databases = &mut settings.databases;
             databases.sockets = vec![folder];
-            databases.observe = Duration::from_secs(1);
+            databases.observe = Duration::from_secs(3);
         })
         .await;
         running.add_tenant("acme").await;
@@ -191,7 +191,15 @@ async fn a_plan_is_approved_applied_observed_kept_and_taken_back(store: Store) {
     let answer = shop.act(id, "apply").await;
     assert_eq!((answer.status, &answer.json()["success"]), (200, &json!(true)), "{}", answer.body);
     assert_eq!(shop.indexes().await, 1);
+    // What is asked while it is watched is compared with what it took before.
+    shop.used().await;
     let kept = shop.until(id, "kept").await;
+    let confidence = &kept["steps"][0]["confidence"];
+    assert_eq!(confidence["by"], "observed", "{kept}");
+    let [low, share, high] =
+        ["low", "share", "high"].map(|end| confidence["interval"][end].as_f64().unwrap());
+    // Where a busy machine has stalled a call, the interval says so.
+    assert!(low <= share && share <= high && low < 0.9, "an index on 20,000 rows is felt: {kept}");
     let expected = ["planned", "approved", "applying", "applied", "observed", "kept"];
     assert_eq!(happened(&kept), expected, "{kept}");
     assert!(kept["timeline"][1]["by"].as_str().unwrap().starts_with("administrator, token "), "{kept}");
@@ -356,7 +364,9 @@ async fn an_index_that_harms_goes_within_a_minute_by_itself(store: Store) {
     let plan = shop.until(&id, "rolled_back").await;
     assert_eq!(plan["steps"][0]["state"], "dropped", "{plan}");
     assert!(plan["steps"][0]["reason"].as_str().unwrap().contains("pg_stat_statements: statement"), "{plan}");
-    let events = shop.running.events("acme", "?event_type=DATABASE_PLAN_ROLLED_BACK").await;
+    let told = async || shop.running.events("acme", "?event_type=DATABASE_PLAN_ROLLED_BACK").await;
+    eventually(async || !told().await.is_empty()).await;
+    let events = told().await;
     assert!(events[0]["details"]["detail"].as_str().unwrap().contains("ms since it was built"), "{events:?}");
     drop(folder);
 }

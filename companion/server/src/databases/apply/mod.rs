@@ -111,17 +111,38 @@ impl Databases {
             let remedy = "nothing of it stands, so there is nothing to take back";
             return Err(PlanError::State { found: plan.state, remedy });
         }
-        let reason = format!("taken back by {}", asked.by);
-        let phase = match self.0.running.withdraw(tenant.as_str(), Some(id), &reason) {
-            Some(phase) => phase,
-            None => self.take_back(tenant, plan, asked)?,
-        };
-        let (databases, id) = (self.clone(), id.to_owned());
-        let job = self.0.jobs.begin(&format!("rollback {id}"), vec![tenant.to_string()], move |name| {
-            let (databases, id, phase) = (databases.clone(), id.clone(), phase.clone());
-            async move { databases.awaited(&name, &id, phase, Phase::Ended).await }
+        if let Some(other) = self.0.running.other(tenant, id) {
+            return Err(PlanError::Busy(other));
+        }
+        let (databases, tenant, id, asked) = (self.clone(), tenant.clone(), id.to_owned(), asked.clone());
+        let job = self.0.jobs.begin(&format!("rollback {id}"), vec![tenant.to_string()], move |_| {
+            let (databases, tenant, id, asked) =
+                (databases.clone(), tenant.clone(), id.clone(), asked.clone());
+            async move { databases.taken_back(&tenant, &id, &asked).await }
         });
         Ok(job?)
+    }
+
+    /// Withdraws a plan that is being built or watched, and takes back what stands when nobody is at it any more: it may have come to its end
+    /// in the same moment.
+    async fn taken_back(&self, tenant: &TenantId, id: &str, asked: &Asked) -> Outcome {
+        let reason = format!("taken back by {}", asked.by);
+        if let Some(mut phase) = self.0.running.withdraw(tenant.as_str(), Some(id), &reason) {
+            // Whoever tells of it is gone when it has ended.
+            let _ = phase.wait_for(|phase| *phase == Phase::Ended).await;
+        }
+        let stands =
+            |plan: &Plan| !matches!(plan.state, State::Planned | State::Approved | State::RolledBack);
+        let begun = match self.plan(tenant, id).await {
+            Ok(Some(plan)) if stands(&plan) => self.take_back(tenant, plan, asked).map(Some),
+            Ok(_) => Ok(None),
+            Err(error) => Err(error.into()),
+        };
+        match begun {
+            Ok(Some(phase)) => self.awaited(tenant.as_str(), id, phase, Phase::Ended).await,
+            Ok(None) => self.came_of(tenant.as_str(), id, Phase::Ended).await,
+            Err(error) => Outcome { problem: Some(error.to_string()), ..Outcome::default() },
+        }
     }
 
     /// Ends whatever goes on with a tenant's database, and takes it back.
@@ -139,6 +160,11 @@ impl Databases {
     ) -> Outcome {
         // Whoever tells of it is gone when it has ended.
         let _ = phase.wait_for(|phase| *phase == wanted || *phase == Phase::Ended).await;
+        self.came_of(name, id, wanted).await
+    }
+
+    /// What came of a plan that should be so far.
+    async fn came_of(&self, name: &str, id: &str, wanted: Phase) -> Outcome {
         let found = match TenantId::new(name) {
             Ok(tenant) => self.plan(&tenant, id).await,
             Err(_) => Ok(None),
@@ -171,6 +197,12 @@ impl Databases {
         }
         match self.begin_apply(tenant, &plan.id, &by).await {
             Ok(job) => job.finished().await.done.remove(tenant.as_str()).unwrap_or_default(),
+            // An earlier one is watched still.
+            Err(error @ PlanError::Busy(_)) => Outcome {
+                success: true,
+                problem: Some(format!("plan {} is approved and waits: {error}", plan.id)),
+                ..Outcome::default()
+            },
             Err(error) => failed(error),
         }
     }

@@ -48,6 +48,17 @@ impl Running {
         Ok((withdrawal, phases))
     }
 
+    /// The plan that goes on with a tenant's database, if it is another one.
+    pub fn other(&self, tenant: &TenantId, plan: &str) -> Option<String> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(tenant.as_str()).map(|work| work.plan.clone()).filter(|other| other != plan)
+    }
+
+    /// How many go on.
+    pub fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     pub fn release(&self, tenant: &TenantId) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(tenant.as_str());
     }

@@ -224,8 +224,7 @@ impl Databases {
         let [kept, dropped, failed, left] =
             ["kept", "dropped", "failed", "left"].map(|outcome| report.count(outcome));
         if plan.state == State::Observing {
-            let notes = (!report.notes.is_empty()).then(|| report.notes.join("; "));
-            plan.document.note(now, "observed", COMPANION, notes);
+            plan.document.note(now, "observed", COMPANION, Some(observed(&report)));
         }
         let counts = format!("{kept} kept, {dropped} dropped, {failed} failed, {left} left to be dropped");
         let reasons = report
@@ -333,4 +332,17 @@ impl Databases {
             "detail": detail});
         self.tell(tenant, name, severity, details).await;
     }
+}
+
+/// What was seen while the indexes were watched.
+fn observed(report: &Report) -> String {
+    let measured =
+        report.indexes.iter().filter_map(|one| Some(format!("{}: {}", one.index, one.measured.as_ref()?)));
+    let measured: Vec<String> = measured.collect();
+    if measured.is_empty() {
+        let reason = "statements on their tables were not counted often enough before and after to compare";
+        let blind = report.notes.iter().find(|note| note.contains("pg_stat_statements"));
+        return blind.map_or(reason, String::as_str).to_owned();
+    }
+    measured.join("; ")
 }

@@ -89,7 +89,7 @@ impl Databases {
             None => (State::Planned, now),
         };
         if known.as_ref().is_none_or(|known| known.state != state) {
-            let detail = format!("{} indexes", document.steps.len());
+            let detail = format!("indexes: {}", document.steps.len());
             document.note(now, "planned", by, Some(detail));
         }
         let before = known.as_ref().map_or("", |known| known.state.as_str());
