@@ -57,7 +57,7 @@ bench: build ## Measure what Portcullis adds to a request; ARGS=--help tells wha
 	@$(XTASK) bench -- $(ARGS)
 
 bench-database: cargo ## Advise on a workload, build it, measure: WORKLOAD=folder BUDGET=105MB URL=postgres://... SKIP=02,17
-	@WORKLOAD='$(WORKLOAD)' BUDGET='$(BUDGET)' URL='$(URL)' SKIP='$(SKIP)' PROVE='$(PROVE)' \
+	@WORKLOAD='$(WORKLOAD)' BUDGET='$(BUDGET)' URL='$(URL)' SKIP='$(SKIP)' PROVE='$(PROVE)' SIZES='$(SIZES)' \
 	  cargo run --quiet --release --example bench
 
 bench-pools: cargo ## 500 tenants' databases under 100 connections: outages, a noisy neighbour, what watching costs; /metrics and readiness

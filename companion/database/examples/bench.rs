@@ -3,6 +3,8 @@
 //!     make bench-database                                              # the booking fixture on a server of its own
 //!     make bench-database WORKLOAD=folder BUDGET=105MB URL=postgres://me@127.0.0.1/copy SKIP=02,17
 //!
+//!     make bench-database WORKLOAD=folder URL=... SIZES=200            # builds 200 candidates: how far off were their foreseen sizes?
+//!
 //! The folder holds `queries/*.sql` (or the statements themselves), and if there are any `weights.json`, `writes/*.sql`, and `schema.sql`, which
 //! is loaded into a server of its own where no URL is given. The database of a URL is written to: indexes are built and dropped. Times are CPU
 //! seconds of the server's session where it runs on this machine.
@@ -12,10 +14,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use portcullis_database::advise::{Options, Prove, advise};
+use portcullis_database::advise::{Options, Prove, advise, prepare};
 use portcullis_database::catalog;
 use portcullis_database::plan::Plan;
-use portcullis_database::proof::{Clock, Stopwatch};
+use portcullis_database::planner::Planner;
+use portcullis_database::proof::{self, Clock, Stopwatch};
 use portcullis_database::workload::{self, Query};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use xtask::layout::Layout;
@@ -57,6 +60,8 @@ struct Arguments {
     budget: f64,
     skip: BTreeSet<String>,
     prove: Prove,
+    /// Candidates whose sizes are compared with what is built.
+    sizes: usize,
 }
 
 impl Arguments {
@@ -77,6 +82,7 @@ impl Arguments {
                 Some("never") => Prove::Never,
                 Some(other) => bail!("PROVE={other}: auto, always or never"),
             },
+            sizes: given("SIZES").map_or(Ok(0), |number| number.parse()).context("SIZES=200")?,
         })
     }
 
@@ -184,6 +190,35 @@ fn share(after: f64, before: f64) -> f64 {
     if before > 0.0 { after / before } else { 1.0 }
 }
 
+/// Builds candidates, evenly taken from all, and tells how far off their foreseen sizes were.
+async fn sizes(client: &Client, arguments: &Arguments, queries: Vec<Query>) -> Result<()> {
+    let catalog = catalog::load(client).await?;
+    let mut planner = Planner::new(client, &catalog);
+    let prepared =
+        prepare(client, &catalog, &mut planner, queries, arguments.budget, &mut |_, _, _| ()).await?;
+    planner.reset().await?;
+    let every = prepared.space.candidates.len().div_ceil(arguments.sizes).max(1);
+    let mut errors = Vec::new();
+    for (candidate, foreseen) in prepared.space.candidates.iter().zip(&prepared.foreseen).step_by(every) {
+        let real = proof::bytes(client, candidate).await?;
+        errors.push(((foreseen - real) / real.max(1.0), candidate.definition(), *foreseen, real));
+    }
+    errors.sort_by(|a, b| a.0.abs().total_cmp(&b.0.abs()));
+    let at = |share: usize| {
+        errors.get(errors.len().saturating_sub(1) * share / 100).map_or(0.0, |one| 100.0 * one.0.abs())
+    };
+    for (error, definition, foreseen, real) in errors.iter().rev().take(12) {
+        println!("{:+7.1} %  {:>10.0} foreseen {:>10.0} built  {definition}", 100.0 * error, foreseen, real);
+    }
+    println!(
+        "{} indexes built: foreseen wrong by {:.1} % (median), {:.1} % (p95)",
+        errors.len(),
+        at(50),
+        at(95)
+    );
+    Ok(())
+}
+
 async fn open(layout: &Layout, arguments: &Arguments) -> Result<(Client, Option<Server>)> {
     let (url, server) = match &arguments.url {
         Some(url) => (url.clone(), None),
@@ -212,6 +247,9 @@ async fn main() -> Result<()> {
     let arguments = Arguments::read(&layout)?;
     let (queries, writes) = (arguments.queries()?, arguments.writes()?);
     let (client, _server) = open(&layout, &arguments).await?;
+    if arguments.sizes > 0 {
+        return sizes(&client, &arguments, queries).await;
+    }
     let judge = Judge { watch: Stopwatch::of(&client).await?, client };
 
     let (ours, theirs) = (own_cpu(), judge.watch.read());

@@ -1,29 +1,21 @@
 //! From a database and a workload to a plan.
 
+mod prepare;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::Client;
 
 use crate::Error;
-use crate::candidate::{Candidate, Method, generate};
 use crate::catalog::Catalog;
 use crate::plan::Plan;
-use crate::planner::{Outcome, Planned, Planner};
-use crate::proof::{self, Observation, Proof, Seconds};
-use crate::search::Atoms;
+use crate::planner::{Outcome, Planner, computes};
+use crate::proof::{self, Observation, Plans, Proof, Seconds};
 use crate::search::choose::Choice;
-use crate::search::explore::{MANY, Space};
-use crate::size::{self, Sampler};
-use crate::sql::{Analysis, analyze};
+use crate::search::explore::Space;
 use crate::workload::Query;
+pub use prepare::{Prepared, Skipped, prepare};
 
-/// What an insertion into an index costs, in the planner's unit: some two microseconds.
-const INSERTION: f64 = 0.7;
-/// Where the workload does not tell what is written: while it runs, every row of the database is taken to be written anew, and an index
-/// over all of them to cost this share of the workload.
-const UNKNOWN_WRITES: f64 = 0.005;
-/// What an index costs merely by being there, as a share of the workload's cost for each share of the budget that it takes.
-const PRESENCE: f64 = 0.002;
 /// Unless it is wanted, statements whose estimated costs are together beyond this are not run for proof: some ten seconds.
 const MOST_COST: f64 = 2_500_000.0;
 /// Nor when they take longer than this together.
@@ -36,151 +28,8 @@ const PROOF_SECONDS: u64 = 120;
 /// A statement that becomes slower counts as if it had become so many times as slow: that is not to be had for any gain.
 const HARM: f64 = 1000.0;
 
-/// A statement that is left out, and why.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct Skipped {
-    /// Its name.
-    pub name: String,
-    /// Why.
-    pub reason: String,
-}
-
-/// What was found before anything was chosen.
-pub struct Prepared {
-    /// Statements and candidates.
-    pub space: Space,
-    /// What is known of them.
-    pub atoms: Atoms,
-    /// Statements that were left out.
-    pub skipped: Vec<Skipped>,
-    /// Sizes as they were foreseen.
-    pub foreseen: Vec<f64>,
-    /// How much of an entry each adds for a row that is written.
-    pub entries: Vec<f64>,
-}
-
 /// Progress: what is done, how far, of how much.
 pub type Progress<'p> = &'p mut dyn FnMut(&str, usize, usize);
-
-/// Reads the workload, makes candidates and asks the planner the first questions.
-///
-/// # Errors
-/// When the connection is lost.
-pub async fn prepare(
-    client: &Client,
-    catalog: &Catalog,
-    planner: &mut Planner<'_>,
-    workload: Vec<Query>,
-    budget: f64,
-    progress: Progress<'_>,
-) -> Result<Prepared, Error> {
-    let mut skipped = Vec::new();
-    let mut read = Vec::new();
-    let texts: Vec<&str> = workload.iter().map(|query| query.text.as_str()).collect();
-    let analyses = analyze(catalog, &texts);
-    for (query, analysis) in workload.into_iter().zip(analyses) {
-        match analysis {
-            Ok(analysis) if analysis.explainable => read.push((query, analysis)),
-            Ok(_) => {
-                skipped.push(Skipped { name: query.name, reason: "neither reads nor writes rows".into() })
-            }
-            Err(error) => skipped.push(Skipped { name: query.name, reason: error.to_string() }),
-        }
-    }
-    let mut all: BTreeMap<String, Candidate> = BTreeMap::new();
-    let mut made: Vec<BTreeSet<String>> = Vec::new();
-    for (_, analysis) in &read {
-        let mut own = BTreeSet::new();
-        for candidate in generate(&analysis.accesses, read.len() > MANY) {
-            own.insert(candidate.definition());
-            all.insert(candidate.definition(), candidate);
-        }
-        made.push(own);
-    }
-    progress("weighing candidates", 0, all.len());
-    let candidates = planner.admissible(all.into_values().collect()).await?;
-    let mut sampler = Sampler::new(client);
-    let samples = sampler.samples(&candidates).await?;
-    let (mut sizes, mut entries) = (Vec::new(), Vec::new());
-    for candidate in &candidates {
-        let share = sampler.share(candidate).await?;
-        let none = size::Sample::default();
-        sizes.push(size::of(candidate, samples.get(&candidate.table.oid).unwrap_or(&none), share));
-        entries.push(share * insertions(candidate));
-    }
-    let queries = plannable(planner, read.into_iter().zip(made).collect(), &candidates, &mut skipped).await?;
-    let mut space = Space { queries, upkeep: vec![0.0; candidates.len()], candidates, sizes, budget };
-    let atoms =
-        space.begin(planner, &mut |done, of| progress("asking the planner, statement", done, of)).await?;
-    space.upkeep = upkeep(catalog, &space, &atoms, &entries);
-    let foreseen = space.sizes.clone();
-    Ok(Prepared { space, atoms, skipped, foreseen, entries })
-}
-
-/// Statements that the server plans, with the candidates on their tables.
-async fn plannable(
-    planner: &mut Planner<'_>,
-    read: Vec<((Query, Analysis), BTreeSet<String>)>,
-    candidates: &[Candidate],
-    skipped: &mut Vec<Skipped>,
-) -> Result<Vec<Planned>, Error> {
-    let mut queries: Vec<Planned> = Vec::new();
-    let definitions: Vec<String> = candidates.iter().map(Candidate::definition).collect();
-    for ((query, analysis), made) in read {
-        let own = |index: &usize| definitions.get(*index).is_some_and(|definition| made.contains(definition));
-        let serves = |index: &usize| {
-            own(index)
-                || candidates
-                    .get(*index)
-                    .is_some_and(|one| analysis.accesses.iter().any(|a| one.may_serve(a)))
-        };
-        let relevant: Vec<usize> = (0..candidates.len()).filter(serves).collect();
-        let own = relevant.iter().copied().filter(own).collect();
-        let mut planned = Planned { own, relevant, query, analysis, base: 0.0 };
-        match planner.cost(queries.len(), &planned, candidates, &[], &[]).await {
-            Ok(outcome) => {
-                planned.base = outcome.cost;
-                queries.push(planned);
-            }
-            Err(Error::Database(error)) if error.is_closed() => return Err(Error::Database(error)),
-            Err(error) => skipped.push(Skipped { name: planned.query.name, reason: error.to_string() }),
-        }
-    }
-    Ok(queries)
-}
-
-/// How much of an insertion an index costs that holds all rows.
-fn insertions(candidate: &Candidate) -> f64 {
-    match candidate.method {
-        Method::Btree if candidate.has_expression() => 1.5,
-        Method::Btree => 1.0,
-        // A range's summary is rarely changed.
-        Method::Brin { .. } => 0.02,
-    }
-}
-
-/// What keeping each candidate costs: its part of the writes, and a little for being there. `entries` tells what share of its table's
-/// rows are in each.
-fn upkeep(catalog: &Catalog, space: &Space, atoms: &Atoms, entries: &[f64]) -> Vec<f64> {
-    let total = atoms.base();
-    let told = space.queries.iter().any(|planned| planned.analysis.writes);
-    let rows: f64 = catalog.tables.iter().map(|table| table.rows).sum();
-    let written = |candidate: &Candidate| -> f64 {
-        if !told {
-            return total * UNKNOWN_WRITES * candidate.table.rows / rows.max(1.0);
-        }
-        let writes = |planned: &&Planned| {
-            let mut accesses = planned.analysis.accesses.iter();
-            accesses.any(|access| access.written && access.table.oid == candidate.table.oid)
-        };
-        space.queries.iter().filter(writes).map(|planned| planned.query.weight * INSERTION).sum()
-    };
-    let each = space.candidates.iter().zip(&space.sizes).zip(entries);
-    each.map(|((candidate, bytes), entries)| {
-        written(candidate) * entries + total * PRESENCE * (bytes / space.budget.max(1.0))
-    })
-    .collect()
-}
 
 /// Whether indexes are built for proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -231,10 +80,21 @@ pub async fn advise(
             proof = Some(proven.1);
             None
         }
-        Err(reason) => Some(reason),
+        Err(reason) => {
+            choice = prepared.without_failures(client, &mut planner, choice).await?;
+            Some(reason)
+        }
     };
-    let after = costs(&mut planner, &prepared.space, &choice.set).await?;
+    let mut after = costs(&mut planner, &prepared.space, &choice.set).await?;
     planner.reset().await?;
+    // What the planner said of the real indexes is truer than what it says of hypothetical ones.
+    for seen in proof.iter().flat_map(|proof| &proof.seen) {
+        let kept =
+            seen.built.is_superset(&choice.set) && seen.used.iter().all(|index| choice.set.contains(index));
+        if let Some(outcome) = after.get_mut(seen.query).filter(|_| kept) {
+            *outcome = Outcome { cost: seen.estimate, used: seen.used.clone() };
+        }
+    }
     let found = Found {
         choice,
         after,
@@ -304,6 +164,34 @@ async fn before(
 }
 
 impl Prepared {
+    /// What is not built for proof is at least computed: an expression that fails on a row would end the building of its index.
+    async fn without_failures(
+        &mut self,
+        client: &Client,
+        planner: &mut Planner<'_>,
+        mut choice: Choice,
+    ) -> Result<Choice, Error> {
+        let mut computed = BTreeSet::new();
+        loop {
+            let mut failed = false;
+            for index in choice.set.iter().filter(|index| !computed.contains(*index)) {
+                let Some(candidate) = self.space.candidates.get(*index) else { continue };
+                if computes(client, candidate).await? {
+                    continue;
+                }
+                failed = true;
+                if let Some(size) = self.space.sizes.get_mut(*index) {
+                    *size = f64::INFINITY;
+                }
+            }
+            if !failed {
+                return Ok(choice);
+            }
+            computed.append(&mut choice.set);
+            choice = self.space.settle(planner, &mut self.atoms).await?;
+        }
+    }
+
     /// Weighs statements by half by their share of estimated cost, by half by their share of measured time: each alone misleads.
     fn reweigh(&mut self, before: &Seconds, base: f64) {
         let weight = |number: usize| self.space.queries.get(number).map_or(0.0, |one| one.query.weight);
@@ -338,6 +226,11 @@ impl Prepared {
                 *size = bytes;
             }
         }
+        for index in &proof.refused {
+            if let Some(size) = self.space.sizes.get_mut(*index) {
+                *size = f64::INFINITY;
+            }
+        }
         let mut costs: BTreeMap<usize, f64> = BTreeMap::new();
         for seen in &proof.seen {
             let cost = self.worth(seen, before, base);
@@ -370,6 +263,7 @@ async fn prove(
     let mut tried: Vec<BTreeSet<usize>> = Vec::new();
     let mut best: Option<(Choice, Proof)> = None;
     let mut rejected = BTreeMap::new();
+    let mut plans = Plans::default();
     for round in 0..PROOFS {
         progress("building and running for proof, round", round, PROOFS);
         let choice = prepared.space.settle(planner, &mut prepared.atoms).await?;
@@ -378,7 +272,8 @@ async fn prove(
             break;
         }
         planner.reset().await?;
-        let mut proof = proof::judge(client, &prepared.space, &choice.set, before, version).await?;
+        let mut proof =
+            proof::judge(client, &prepared.space, &choice.set, before, &mut plans, version).await?;
         let cost = prepared.learn(&proof, before, base);
         tracing::debug!(round, predicted = choice.cost, cost, "proof");
         rejected.append(&mut proof.rejected);

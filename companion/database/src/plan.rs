@@ -137,7 +137,9 @@ impl Plan {
                 foreseen_bytes: foreseen.get(*index).copied().unwrap_or(0.0),
                 bytes: found.proof.as_ref().and_then(|proof| proof.bytes.get(index).copied()),
                 saves: saved(&statements, name) / before.max(1e-9),
-                reasons: statements.iter().filter(|one| one.uses.contains(name)).map(reason).collect(),
+                reasons: (statements.iter().filter(|one| one.uses.contains(name)).map(reason))
+                    .chain(candidate.since.iter().map(|since| recent(since)))
+                    .collect(),
                 kinds: candidate.kinds(),
                 write_tax: entries.get(*index).copied().unwrap_or(0.0)
                     / (1.0 + candidate.table.indexes.iter().map(|_| 1.0).sum::<f64>()),
@@ -265,6 +267,12 @@ fn reason(effect: &Effect) -> String {
         let _ = write!(text, ", measured {:.2} ms -> {:.2} ms", before * 1e3, after * 1e3);
     }
     text
+}
+
+fn recent(since: &str) -> String {
+    format!(
+        "holds what is recent ({since}), and serves what asks for that or later; build it anew with a later bound when it has grown"
+    )
 }
 
 fn time(statements: &[Effect]) -> Option<f64> {

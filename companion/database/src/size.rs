@@ -4,7 +4,8 @@
 //! pointer of 4. Leaf pages are filled to 90 %. Since PostgreSQL 13 equal keys are merged into posting lists of 6 bytes a
 //! row, up to a tenth of a page; not with included columns, and not for types whose equal values differ in bytes (`numeric`).
 //! How wide values are and how they go together is taken from a sample of rows; how many rows a predicate leaves, from the
-//! planner; how many distinct keys there are, from the statistics and the sample.
+//! planner and the sample; how many distinct keys there are, from the statistics and the sample. Rows that have nulls in other keys are
+//! reckoned apart: their tuples have another length, and they are merged more often.
 //!
 //! Source: `nbtree/README`, `nbtsort.c`, `nbtdedup.c` of PostgreSQL 15. Limits: what will be inserted later is not foreseen, nor
 //! bloat; values that are compressed differently in the index are taken as in the table.
@@ -25,11 +26,13 @@ const LINE_POINTER: f64 = 4.0;
 /// A merged tuple is at most this long.
 const LONGEST_POSTING: f64 = 812.0;
 const ROW_POINTER: f64 = 6.0;
+/// A tuple has at least a header and something.
+const SMALLEST: f64 = 16.0;
 
-/// How the keys of an index are distributed.
+/// Rows of an index whose keys are alike in kind.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Keys {
-    /// Rows that are indexed.
+pub struct Stratum {
+    /// Rows.
     pub rows: f64,
     /// Distinct keys among them.
     pub distinct: f64,
@@ -39,8 +42,20 @@ pub struct Keys {
     pub tuple: f64,
     /// All tuples have the same length.
     pub fixed: bool,
-    /// Equal keys are merged.
-    pub merged: bool,
+}
+
+impl Stratum {
+    /// Bytes of its leaf tuples, line pointers included.
+    fn bytes(&self, merged: bool) -> f64 {
+        if !merged {
+            return self.rows * (self.tuple + LINE_POINTER);
+        }
+        let common: f64 = self.common.iter().map(|rows| group(*rows, self.tuple)).sum();
+        let rows = (self.rows - self.common.iter().sum::<f64>()).max(0.0);
+        #[expect(clippy::cast_precision_loss, reason = "at most some hundred")]
+        let distinct = (self.distinct - self.common.len() as f64).max(rows.min(1.0));
+        common + groups(rows, distinct.min(rows), self.tuple)
+    }
 }
 
 fn up_to_8(bytes: f64) -> f64 {
@@ -92,24 +107,19 @@ fn groups(rows: f64, distinct: f64, tuple: f64) -> f64 {
     bytes * distinct
 }
 
-/// Bytes of a B-tree.
+/// Bytes of a B-tree; `merged` is whether equal keys share a tuple.
 #[must_use]
-pub fn btree(keys: &Keys) -> f64 {
-    let single = keys.tuple + LINE_POINTER;
-    let bytes = if keys.merged {
-        let common: f64 = keys.common.iter().map(|rows| group(*rows, keys.tuple)).sum();
-        let rest_rows = (keys.rows - keys.common.iter().sum::<f64>()).max(0.0);
-        #[expect(clippy::cast_precision_loss, reason = "at most some hundred")]
-        let rest = (keys.distinct - keys.common.len() as f64).max(rest_rows.min(1.0));
-        common + groups(rest_rows, rest.min(rest_rows), keys.tuple)
-    } else {
-        keys.rows * single
-    };
+pub fn btree(strata: &[Stratum], merged: bool) -> f64 {
+    let rows: f64 = strata.iter().map(|one| one.rows).sum();
+    let tuple = strata.iter().map(|one| one.rows * one.tuple).sum::<f64>() / rows.max(1e-9);
+    let tuple = tuple.max(SMALLEST);
+    let single = tuple + LINE_POINTER;
+    let bytes: f64 = strata.iter().map(|one| one.bytes(merged)).sum();
     // Tuples of one length leave a rest on every page.
-    let leaf =
-        if keys.fixed && !keys.merged { (LEAF / single).floor() * single } else { LEAF - single / 2.0 };
+    let fixed = strata.iter().all(|one| one.fixed && (one.tuple - tuple).abs() < 0.5);
+    let leaf = if fixed && !merged { (LEAF / single).floor() * single } else { LEAF - single / 2.0 };
     let leaves = (bytes / leaf.max(single)).ceil().max(1.0);
-    let fan_out = (INNER / (keys.tuple.min(64.0) + 8.0 + LINE_POINTER)).max(2.0);
+    let fan_out = (INNER / (tuple.min(64.0) + 8.0 + LINE_POINTER)).max(2.0);
     let (mut pages, mut level) = (leaves + 1.0, leaves);
     while level > 1.0 {
         level = (level / fan_out).ceil();
@@ -128,11 +138,18 @@ pub fn brin(table_pages: f64, pages_per_range: u32, width: f64) -> f64 {
     (1.0 + map + regular) * PAGE
 }
 
-/// Bytes of an index.
+/// Bytes of an index over `share` of its table's rows.
 #[must_use]
 pub fn of(candidate: &Candidate, sample: &Sample, share: f64) -> f64 {
     match candidate.method {
-        Method::Btree => btree(&keys(candidate, sample, share)),
+        Method::Btree => {
+            let merged = candidate.include.is_empty()
+                && candidate.keys.iter().all(|key| match &key.key {
+                    Key::Column(name) => candidate.table.column(name).is_none_or(|one| one.deduplicates),
+                    Key::Expression { .. } => true,
+                });
+            btree(&strata(candidate, sample, share), merged)
+        }
         Method::Brin { pages } => {
             let width = |name: &str| candidate.table.column(name).map_or(8.0, |column| column.width);
             let width = candidate.keys.iter().flat_map(|key| key.key.columns()).map(width).sum();
@@ -141,51 +158,42 @@ pub fn of(candidate: &Candidate, sample: &Sample, share: f64) -> f64 {
     }
 }
 
-/// The keys of an index over `share` of its table's rows.
-fn keys(candidate: &Candidate, sample: &Sample, share: f64) -> Keys {
+fn strata(candidate: &Candidate, sample: &Sample, share: f64) -> Vec<Stratum> {
     let table = &candidate.table;
-    let rows = table.rows * share;
-    let stored: Vec<Key> = candidate
-        .keys
-        .iter()
-        .map(|key| key.key.clone())
-        .chain(candidate.include.iter().cloned().map(Key::Column))
-        .collect();
-    let (tuple, fixed) = sample.tuple(table, &stored);
+    let keys: Vec<Key> = candidate.keys.iter().map(|key| key.key.clone()).collect();
     let column = |key: &Key| match key {
         Key::Column(name) => table.column(name),
         Key::Expression { .. } => None,
     };
-    let merged = candidate.include.is_empty()
-        && candidate.keys.iter().all(|key| column(&key.key).is_none_or(|column| column.deduplicates));
-    let key_list: Vec<Key> = candidate.keys.iter().map(|key| key.key.clone()).collect();
-    let values: Vec<f64> = key_list
-        .iter()
-        .map(|key| match column(key) {
-            Some(column) => column.distinct + if column.nulls > 0.0 { 1.0 } else { 0.0 },
-            None => sample.distinct(key, table.rows),
-        })
-        .collect();
-    let most = values.iter().copied().fold(1.0, f64::max);
-    let mut distinct = match values.as_slice() {
-        [one] => *one,
-        several => occupied(table.rows, several.iter().product()).max(most),
+    let values = |key: &Key| match column(key) {
+        Some(column) => column.distinct,
+        None => sample.distinct(key, table.rows),
     };
-    if let Some(bound) = sample.dependent(&key_list).and_then(|place| values.get(place)) {
-        distinct = distinct.min(*bound);
-    }
-    let distinct = remaining(distinct.min(table.rows), table.rows, share);
-    let common = match (key_list.as_slice(), key_list.first().and_then(column)) {
-        ([_], Some(column)) => {
-            let mut common: Vec<f64> = column.common.iter().map(|(_, share)| share * rows).collect();
-            if column.nulls > 0.0 {
-                common.push(column.nulls * rows);
+    let mut all = Vec::new();
+    for part in sample.parts(candidate, &keys) {
+        let rows = table.rows * share * part.share;
+        let present: Vec<&Key> =
+            keys.iter().zip(&part.present).filter(|(_, there)| **there).map(|(key, _)| key).collect();
+        let singles: Vec<f64> = present.iter().map(|key| values(key)).collect();
+        let distinct = match (singles.as_slice(), part.together) {
+            ([], _) => 1.0,
+            ([one], _) => remaining(one.min(table.rows), table.rows, share * part.share),
+            (several, together) => {
+                let left =
+                    |distinct: f64| remaining(distinct.min(table.rows), table.rows, share * part.share);
+                let least = several.iter().copied().map(left).fold(1.0, f64::max);
+                let most = occupied(rows, several.iter().product()).max(least);
+                together.map_or(most, |seen| seen.of(rows)).clamp(least.min(most), most)
             }
-            common
-        }
-        _ => Vec::new(),
-    };
-    Keys { rows, distinct, common, tuple, fixed, merged }
+        };
+        let common = match (keys.as_slice(), present.first().and_then(|key| column(key))) {
+            // Of one key the statistics know more than the sample; a predicate leaves of each value what it leaves of all.
+            ([_], Some(column)) => column.common.iter().map(|(_, each)| each * table.rows * share).collect(),
+            _ => Vec::new(),
+        };
+        all.push(Stratum { rows, distinct, common, tuple: part.tuple, fixed: part.fixed });
+    }
+    all
 }
 
 /// How many of `cells` equally likely values `rows` rows take.
@@ -206,35 +214,24 @@ fn remaining(distinct: f64, rows: f64, share: f64) -> f64 {
 mod tests {
     use super::*;
 
+    fn pages(rows: f64, distinct: f64, merged: bool) -> f64 {
+        let stratum = Stratum { rows, distinct, common: Vec::new(), tuple: 16.0, fixed: true };
+        btree(&[stratum], merged) / PAGE
+    }
+
     #[test]
     fn integers_without_duplicates_take_366_to_a_page() {
-        let keys = Keys {
-            rows: 1_000_000.0,
-            distinct: 1_000_000.0,
-            common: Vec::new(),
-            tuple: 16.0,
-            fixed: true,
-            merged: false,
-        };
         // What PostgreSQL 15 makes of generate_series(1, 1000000): 2745 pages.
-        let pages = btree(&keys) / PAGE;
-        assert!((2735.0..2755.0).contains(&pages), "{pages}");
+        let plain = pages(1e6, 1e6, false);
+        assert!((2735.0..2755.0).contains(&plain), "{plain}");
         // Merging changes nothing where there is nothing to merge.
-        let merged = btree(&Keys { merged: true, ..keys }) / PAGE;
+        let merged = pages(1e6, 1e6, true);
         assert!((2700.0..2800.0).contains(&merged), "{merged}");
     }
 
     #[test]
     fn duplicates_take_six_bytes_and_a_bit() {
-        let keys = Keys {
-            rows: 1_000_000.0,
-            distinct: 10.0,
-            common: Vec::new(),
-            tuple: 16.0,
-            fixed: true,
-            merged: true,
-        };
-        let bytes_per_row = btree(&keys) / 1e6;
+        let bytes_per_row = pages(1e6, 10.0, true) * PAGE / 1e6;
         assert!((6.2..7.4).contains(&bytes_per_row), "{bytes_per_row}");
     }
 
@@ -242,19 +239,18 @@ mod tests {
     fn never_less_than_two_pages_and_never_nonsense() {
         for rows in [0.0, 1.0, 2.0, 1e3, 1e9] {
             for distinct in [0.0, 1.0, 1e3, 1e12] {
-                for tuple in [16.0, 400.0, 2700.0] {
+                for tuple in [0.0, 16.0, 400.0, 2700.0] {
                     for merged in [true, false] {
-                        let keys =
-                            Keys { rows, distinct, common: vec![rows / 2.0], tuple, fixed: false, merged };
-                        let bytes = btree(&keys);
-                        assert!(bytes.is_finite() && bytes >= 2.0 * PAGE, "{keys:?}: {bytes}");
-                        assert!(
-                            bytes <= (rows + 3.0) * (tuple + 8.0) * 2.0 + 4.0 * PAGE,
-                            "{keys:?}: {bytes}"
-                        );
+                        let one = Stratum { rows, distinct, common: vec![rows / 2.0], tuple, fixed: false };
+                        let strata = [one.clone(), Stratum { rows: 0.0, ..one }];
+                        let bytes = btree(&strata, merged);
+                        assert!(bytes.is_finite() && bytes >= 2.0 * PAGE, "{strata:?}: {bytes}");
+                        let most = (rows + 3.0) * (tuple.max(16.0) + 8.0) * 2.0 + 4.0 * PAGE;
+                        assert!(bytes <= most, "{strata:?}: {bytes}");
                     }
                 }
             }
         }
+        assert!(btree(&[], true) >= 2.0 * PAGE);
     }
 }

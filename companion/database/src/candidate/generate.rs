@@ -2,11 +2,13 @@
 //!
 //! Keys that are compared for equality come first, in orders that other statements can share; then a range, or the order of
 //! the result. Frequent constants and `IS NULL` can move into the predicate of a partial index. Columns that are only read
-//! may be carried along, so that the table need not be visited. For ranges over columns that follow the table's order there
+//! may be carried along, so that the table need not be visited. Where only what is recent is asked for, of a table that grows in time, an
+//! index may hold just that. For ranges over columns that follow the table's order there
 //! is BRIN.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::worth::{CORRELATED, distinct, grows, selects_for_partial, usable};
 use super::{Candidate, Method};
 use crate::sql::{Access, Key, Kind, Order, Predicate};
 
@@ -22,10 +24,6 @@ const MOST: usize = 160;
 const MOST_OF_STATEMENT: usize = 240;
 const MOST_OF_ONE_OF_MANY: usize = 120;
 const LEAST: usize = 12;
-/// A constant may stand in a predicate when its column has at most this many values.
-const FEW_VALUES: f64 = 64.0;
-/// A range over a column whose correlation is at least this can use BRIN.
-const CORRELATED: f64 = 0.9;
 /// Tables from this size on are worth a BRIN.
 const BRIN_PAGES: f64 = 256.0;
 
@@ -59,6 +57,8 @@ struct Parts<'a> {
     prefixes: Vec<&'a Predicate>,
     /// Conditions that can be a partial index's.
     partial: Vec<&'a Predicate>,
+    /// Bounds from which on rows are asked for, of times that grow with the table.
+    recent: Vec<&'a String>,
 }
 
 impl<'a> Parts<'a> {
@@ -69,8 +69,10 @@ impl<'a> Parts<'a> {
             ranges: Vec::new(),
             prefixes: Vec::new(),
             partial: Vec::new(),
+            recent: Vec::new(),
         };
         for predicate in &access.predicates {
+            parts.recent.extend(predicate.since.as_ref().filter(|_| grows(access, &predicate.key)));
             if selects_for_partial(access, predicate) {
                 parts.partial.push(predicate);
             }
@@ -158,7 +160,7 @@ struct Found<'a> {
 impl Found<'_> {
     /// The keys with each predicate that makes the index smaller, with and without the columns that are read.
     fn with_predicates(&mut self, keys: &[Order], parts: &Parts<'_>) {
-        self.with_columns(keys, &BTreeSet::new());
+        self.with_columns(keys, &BTreeSet::new(), None);
         let mut choices: BTreeSet<BTreeSet<String>> = BTreeSet::new();
         let clauses = |wanted: &dyn Fn(&Predicate) -> bool| -> BTreeSet<String> {
             parts.partial.iter().filter(|p| wanted(p)).map(|p| p.clause.clone()).collect()
@@ -170,30 +172,40 @@ impl Found<'_> {
         for one in &parts.partial {
             choices.insert(BTreeSet::from([one.clause.clone()]));
         }
-        for predicate in choices.into_iter().filter(|choice| !choice.is_empty()) {
-            // What the predicate fixes to one value is no key any more.
-            let fixed = |key: &Key| {
-                parts.partial.iter().any(|p| {
-                    p.key == *key
-                        && matches!(p.kind, Kind::Equal | Kind::Null)
-                        && predicate.contains(&p.clause)
-                })
-            };
-            let rest: Vec<Order> = keys.iter().filter(|key| !fixed(&key.key)).cloned().collect();
-            if rest.is_empty() {
-                // Any key will do: the rows are what is wanted. A small one that is read anyway.
-                let carried =
-                    self.access.used.iter().find(|name| usable(self.access, &Key::Column((*name).clone())));
-                if let Some(name) = carried {
-                    self.with_columns(&[Order::ascending(Key::Column(name.clone()))], &predicate);
-                }
-                continue;
-            }
-            self.with_columns(&rest, &predicate);
+        for predicate in choices.iter().filter(|choice| !choice.is_empty()) {
+            self.partial(keys, parts, predicate, None);
+        }
+        let whole = clauses(&|_| true);
+        for since in &parts.recent {
+            self.partial(keys, parts, &BTreeSet::new(), Some(since));
+            self.partial(keys, parts, &whole, Some(since));
         }
     }
 
-    fn with_columns(&mut self, keys: &[Order], predicate: &BTreeSet<String>) {
+    fn partial(
+        &mut self,
+        keys: &[Order],
+        parts: &Parts<'_>,
+        predicate: &BTreeSet<String>,
+        since: Option<&String>,
+    ) {
+        // What the predicate fixes to one value is no key any more.
+        let fixed = |key: &Key| {
+            let mut fixing = parts.partial.iter().filter(|p| matches!(p.kind, Kind::Equal | Kind::Null));
+            fixing.any(|p| p.key == *key && predicate.contains(&p.clause))
+        };
+        let rest: Vec<Order> = keys.iter().filter(|key| !fixed(&key.key)).cloned().collect();
+        if !rest.is_empty() {
+            return self.with_columns(&rest, predicate, since);
+        }
+        // Any key will do: the rows are what is wanted. A small one that is read anyway.
+        let carried = self.access.used.iter().find(|name| usable(self.access, &Key::Column((*name).clone())));
+        if let Some(name) = carried {
+            self.with_columns(&[Order::ascending(Key::Column(name.clone()))], predicate, since);
+        }
+    }
+
+    fn with_columns(&mut self, keys: &[Order], predicate: &BTreeSet<String>, since: Option<&String>) {
         let bare = Candidate {
             table: self.access.table.clone(),
             method: Method::Btree,
@@ -201,6 +213,7 @@ impl Found<'_> {
             pattern: false,
             include: BTreeSet::new(),
             predicate: predicate.clone(),
+            since: since.cloned(),
         };
         let carried: BTreeSet<String> =
             self.access.used.iter().filter(|name| !is_key(&bare, name)).cloned().collect();
@@ -237,6 +250,7 @@ impl Found<'_> {
                 pattern: true,
                 include: BTreeSet::new(),
                 predicate: BTreeSet::new(),
+                since: None,
             };
             self.add(candidate);
         }
@@ -256,6 +270,7 @@ impl Found<'_> {
                         pattern: false,
                         include: BTreeSet::new(),
                         predicate: BTreeSet::new(),
+                        since: None,
                     });
                 }
             }
@@ -278,45 +293,6 @@ impl Found<'_> {
 
 fn is_key(candidate: &Candidate, name: &str) -> bool {
     candidate.keys.iter().any(|key| key.key == Key::Column(name.to_owned()))
-}
-
-/// A key whose type has an order, and is not too wide for a page's third.
-fn usable(access: &Access, key: &Key) -> bool {
-    key.columns().all(|name| {
-        access.table.column(name).is_some_and(|column| match key {
-            Key::Column(_) => column.ordered && column.width < 600.0,
-            Key::Expression { .. } => column.width < 4000.0,
-        })
-    })
-}
-
-/// A condition that leaves a part of the table, by a constant that will be asked for again.
-fn selects_for_partial(access: &Access, predicate: &Predicate) -> bool {
-    if !predicate.constant {
-        return false;
-    }
-    let Key::Column(name) = &predicate.key else { return false };
-    let Some(column) = access.table.column(name) else { return false };
-    match predicate.kind {
-        Kind::Null => column.nulls < 0.99,
-        Kind::Equal => {
-            let few = column.distinct <= FEW_VALUES;
-            few && frequency(column, predicate.value.as_deref()) <= 0.75
-        }
-        Kind::In | Kind::Not => column.distinct <= FEW_VALUES || predicate.clause.ends_with("IS NOT NULL"),
-        Kind::Join | Kind::Range | Kind::Prefix => false,
-    }
-}
-
-/// The share of rows with this value.
-pub(crate) fn frequency(column: &crate::catalog::Column, value: Option<&str>) -> f64 {
-    let known = value.and_then(|value| column.common.iter().find(|(common, _)| common == value));
-    known.map_or_else(|| (1.0 - column.nulls) / column.distinct.max(1.0), |(_, share)| *share)
-}
-
-fn distinct(access: &Access, key: &Key) -> f64 {
-    let mut columns = key.columns().filter_map(|name| access.table.column(name));
-    columns.next().map_or(1.0, |column| column.distinct)
 }
 
 /// The order of the result. One that is all the other way round is read backwards: so the usual one can be shared.

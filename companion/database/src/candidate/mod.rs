@@ -1,13 +1,14 @@
 //! An index that could be: its definition as data, and as SQL.
 
 mod generate;
+mod worth;
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::Arc;
 
-pub(crate) use generate::frequency;
 pub use generate::generate;
+pub(crate) use worth::frequency;
 
 use crate::catalog::{Table, quoted};
 use crate::sql::{Access, Key, Order};
@@ -42,6 +43,9 @@ pub struct Candidate {
     pub include: BTreeSet<String>,
     /// The conditions of a partial index, all of which hold for its rows.
     pub predicate: BTreeSet<String>,
+    /// A bound from which on a time lies that grows with the table: one more condition of a partial index. Statements that ask for what is
+    /// later imply it, today's and tomorrow's.
+    pub since: Option<String>,
 }
 
 impl Candidate {
@@ -92,7 +96,7 @@ impl Candidate {
     /// The predicate as one condition.
     #[must_use]
     pub fn condition(&self) -> Option<String> {
-        let clauses: Vec<&str> = self.predicate.iter().map(String::as_str).collect();
+        let clauses: Vec<&str> = self.predicate.iter().chain(&self.since).map(String::as_str).collect();
         (!clauses.is_empty()).then(|| clauses.join(" AND "))
     }
 
@@ -129,7 +133,7 @@ impl Candidate {
     pub fn kinds(&self) -> Vec<&'static str> {
         let method = if matches!(self.method, Method::Brin { .. }) { "brin" } else { "btree" };
         let more = [
-            (!self.predicate.is_empty(), "partial"),
+            (self.condition().is_some(), "partial"),
             (self.has_expression(), "expression"),
             (!self.include.is_empty(), "covering"),
         ];
@@ -165,7 +169,7 @@ impl Candidate {
             keys.any(|key| Some(key) == first)
         };
         let holds = || access.used.iter().all(|name| self.columns().any(|column| column == name));
-        self.predicate.iter().all(asked) && (looked_for() || holds())
+        self.predicate.iter().chain(&self.since).all(asked) && (looked_for() || holds())
     }
 
     /// Whether `other` can do all that this one does: the same rows or more, the same keys first, at least the same columns.
@@ -175,6 +179,7 @@ impl Candidate {
             && self.method == other.method
             && self.pattern == other.pattern
             && self.predicate.is_superset(&other.predicate)
+            && (other.since.is_none() || self.since == other.since)
             && other.keys.starts_with(&self.keys)
             && self.include.iter().all(|name| {
                 other.include.contains(name)
@@ -218,6 +223,7 @@ mod tests {
             pattern: false,
             include: BTreeSet::new(),
             predicate: BTreeSet::new(),
+            since: None,
         }
     }
 
@@ -228,7 +234,11 @@ mod tests {
             index(vec![column("queue"), Order { descending: true, nulls_first: true, ..column("order") }]);
         one.include.insert("id".into());
         one.predicate.insert("state = 'x'".into());
-        assert_eq!(one.definition(), "public.tasks (queue, \"order\" DESC) INCLUDE (id) WHERE state = 'x'");
+        one.since = Some("at >= '2026-05-01'".into());
+        assert_eq!(
+            one.definition(),
+            "public.tasks (queue, \"order\" DESC) INCLUDE (id) WHERE state = 'x' AND at >= '2026-05-01'"
+        );
         let lower = Key::Expression { sql: "lower(email)".into(), columns: ["email".to_owned()].into() };
         let json = Key::Expression { sql: "a ->> 'ip'".into(), columns: ["a".to_owned()].into() };
         let two = index(vec![Order::ascending(lower), Order::ascending(json)]);

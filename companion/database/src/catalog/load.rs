@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_postgres::{Client, Row};
 
-use super::{Catalog, Column, Costs, ForeignKey, Index, Table};
+use super::{Catalog, Column, Costs, ForeignKey, Index, Table, View};
 use crate::Error;
 
 /// Which tables are looked at, of `pg_class c` in `pg_namespace n`: not the system's, and not our own.
@@ -92,6 +92,13 @@ SELECT k.conname::text, k.conrelid, k.confrelid,
              JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = w.number ORDER BY place)
 FROM pg_constraint k WHERE k.contype = 'f' AND k.conparentid = 0 ORDER BY k.conrelid, k.conname";
 
+const VIEWS: &str = "
+SELECT n.nspname::text, c.relname::text, pg_get_viewdef(c.oid)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'v' AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'portcullis_advisor')
+  AND has_table_privilege(c.oid, 'SELECT')
+ORDER BY n.nspname, c.relname";
+
 const SERVER: &str = "
 SELECT current_setting('server_version_num')::int4,
        (SELECT extversion FROM pg_extension WHERE extname = 'hypopg'),
@@ -158,6 +165,13 @@ pub async fn load(client: &Client) -> Result<Catalog, Error> {
         if places.contains_key(&key.table) {
             catalog.foreign_keys.push(key);
         }
+    }
+    for row in client.query(VIEWS, &[]).await? {
+        catalog.views.push(View {
+            schema: row.try_get(0)?,
+            name: row.try_get(1)?,
+            definition: row.try_get(2)?,
+        });
     }
     catalog.tables = tables.into_iter().map(Arc::new).collect();
     Ok(catalog)

@@ -25,6 +25,8 @@ pub struct Catalog {
     pub search_path: Vec<String>,
     /// Ordinary tables and materialized views outside the system's schemas.
     pub tables: Vec<Arc<Table>>,
+    /// Views over them.
+    pub views: Vec<View>,
     /// All foreign keys of those tables.
     pub foreign_keys: Vec<ForeignKey>,
     /// What the planner reckons with.
@@ -50,6 +52,17 @@ impl Default for Costs {
     fn default() -> Self {
         Self { sequential_page: 1.0, random_page: 4.0, tuple: 0.01, index_tuple: 0.005, operator: 0.0025 }
     }
+}
+
+/// A view: statements that read it are read through it.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// The statement behind it.
+    pub definition: String,
 }
 
 /// A table.
@@ -177,6 +190,16 @@ impl Catalog {
     #[must_use]
     pub fn find(&self, schema: Option<&str>, name: &str) -> Option<&Arc<Table>> {
         let within = |schema: &str| self.tables.iter().find(|t| t.name == name && t.schema == schema);
+        match schema {
+            Some(schema) => within(schema),
+            None => self.search_path.iter().find_map(|schema| within(schema)),
+        }
+    }
+
+    /// The view that a name means.
+    #[must_use]
+    pub fn view(&self, schema: Option<&str>, name: &str) -> Option<&View> {
+        let within = |schema: &str| self.views.iter().find(|one| one.name == name && one.schema == schema);
         match schema {
             Some(schema) => within(schema),
             None => self.search_path.iter().find_map(|schema| within(schema)),

@@ -5,20 +5,24 @@ use std::fmt::Write;
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 
+use super::descent::{self, Loops};
 use super::{Outcome, Planned, cost_of, explain};
 use crate::Error;
-use crate::candidate::Candidate;
+use crate::candidate::{Candidate, Method};
+use crate::catalog::Catalog;
 
 pub(super) struct Session<'c> {
     client: &'c Client,
     version: u32,
+    /// What an operator costs.
+    operator: f64,
     /// Candidates that exist now, with their numbers at the server.
     live: HashMap<usize, u32>,
 }
 
 impl<'c> Session<'c> {
-    pub fn new(client: &'c Client, version: u32) -> Self {
-        Self { client, version, live: HashMap::new() }
+    pub fn new(client: &'c Client, catalog: &Catalog) -> Self {
+        Self { client, version: catalog.version, operator: catalog.costs.operator, live: HashMap::new() }
     }
 
     /// Tries each candidate, in batches that are halved where one is refused.
@@ -62,10 +66,11 @@ impl<'c> Session<'c> {
         &mut self,
         planned: &Planned,
         candidates: &[Candidate],
+        sizes: &[f64],
         set: &[usize],
     ) -> Result<Outcome, Error> {
         match self.ask(planned, candidates, set).await {
-            Ok(outcome) => Ok(outcome),
+            Ok(lines) => self.read(&lines, candidates, sizes, set),
             Err(error) => {
                 // What was built before the error is not known.
                 if !self.client.is_closed() {
@@ -84,7 +89,7 @@ impl<'c> Session<'c> {
         planned: &Planned,
         candidates: &[Candidate],
         set: &[usize],
-    ) -> Result<Outcome, Error> {
+    ) -> Result<Vec<String>, Error> {
         let mut statement = String::new();
         // Indexes on other tables change nothing for this statement, and may stay.
         let on_its_tables = |index: &usize| {
@@ -105,38 +110,47 @@ impl<'c> Session<'c> {
         }
         statement.push_str(&explain(&planned.query, self.version, "FORMAT TEXT"));
         let messages = self.client.simple_query(&statement).await?;
-        self.read(&messages, gone.len(), &fresh, set)
-    }
-
-    fn read(
-        &mut self,
-        messages: &[SimpleQueryMessage],
-        gone: usize,
-        fresh: &[usize],
-        set: &[usize],
-    ) -> Result<Outcome, Error> {
         let mut rows = messages.iter().filter_map(|message| match message {
             SimpleQueryMessage::Row(row) => row.get(0),
             _ => None,
         });
-        let mut rows = rows.by_ref().skip(gone);
-        for index in fresh {
+        let mut rows = rows.by_ref().skip(gone.len());
+        for index in &fresh {
             let number = rows.next().and_then(|text| text.parse().ok()).ok_or(Error::Unexpected("hypopg"))?;
             self.live.insert(*index, number);
         }
+        Ok(rows.map(str::to_owned).collect())
+    }
+
+    /// What a plan costs, and which of the indexes it uses.
+    fn read(
+        &self,
+        lines: &[String],
+        candidates: &[Candidate],
+        sizes: &[f64],
+        set: &[usize],
+    ) -> Result<Outcome, Error> {
         let by_number: HashMap<u32, usize> =
             set.iter().filter_map(|index| Some((*self.live.get(index)?, *index))).collect();
         let mut cost = None;
         let mut used = Vec::new();
-        for line in rows {
+        let (mut loops, mut descents) = (Loops::default(), 0.0);
+        for line in lines {
             if cost.is_none() {
                 cost = cost_of(line);
             }
-            used.extend(numbers(line).filter_map(|number| by_number.get(&number).copied()));
+            let times = loops.of(line);
+            for index in numbers(line).filter_map(|number| by_number.get(&number).copied()) {
+                if candidates.get(index).is_some_and(|one| one.method == Method::Btree) {
+                    descents += times * descent::operators(sizes.get(index).copied().unwrap_or(0.0));
+                }
+                used.push(index);
+            }
         }
         used.sort_unstable();
         used.dedup();
-        Ok(Outcome { cost: cost.ok_or(Error::Unexpected("EXPLAIN"))?, used })
+        let cost = cost.ok_or(Error::Unexpected("EXPLAIN"))?;
+        Ok(Outcome { cost: cost + descents * self.operator, used })
     }
 }
 

@@ -4,6 +4,8 @@
 //! Where it is not, the planner's plan without them is taken, and what an index would save at each scan of it is
 //! reckoned with the planner's own formulas ([`model`]).
 
+mod buildable;
+mod descent;
 mod hypothetical;
 mod model;
 
@@ -16,6 +18,7 @@ use crate::candidate::Candidate;
 use crate::catalog::Catalog;
 use crate::sql::Analysis;
 use crate::workload::Query;
+pub(crate) use buildable::computes;
 
 /// What the planner says.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,7 +61,7 @@ impl<'c> Planner<'c> {
     #[must_use]
     pub fn new(client: &'c Client, catalog: &'c Catalog) -> Self {
         let source = match &catalog.hypopg {
-            Some(_) => Source::Hypothetical(hypothetical::Session::new(client, catalog.version)),
+            Some(_) => Source::Hypothetical(hypothetical::Session::new(client, catalog)),
             None => Source::Model(model::Model::new(client, catalog)),
         };
         Self { source, known: HashMap::new(), asked: 0 }
@@ -83,7 +86,7 @@ impl<'c> Planner<'c> {
     pub async fn admissible(&mut self, candidates: Vec<Candidate>) -> Result<Vec<Candidate>, Error> {
         match &mut self.source {
             Source::Hypothetical(session) => session.admissible(candidates).await,
-            Source::Model(_) => Ok(candidates.into_iter().filter(model::immutable).collect()),
+            Source::Model(model) => buildable::buildable(model.client(), candidates, model::immutable).await,
         }
     }
 
@@ -106,7 +109,7 @@ impl<'c> Planner<'c> {
             return Ok(outcome.clone());
         }
         let outcome = match &mut self.source {
-            Source::Hypothetical(session) => session.cost(planned, candidates, &key.1).await?,
+            Source::Hypothetical(session) => session.cost(planned, candidates, sizes, &key.1).await?,
             Source::Model(model) => model.cost(number, planned, candidates, sizes, &key.1).await?,
         };
         self.asked = self.asked.saturating_add(1);

@@ -51,6 +51,10 @@ impl<'c> Model<'c> {
         Self { client, version: catalog.version, costs: catalog.costs, plans: HashMap::new() }
     }
 
+    pub fn client(&self) -> &'c Client {
+        self.client
+    }
+
     pub async fn cost(
         &mut self,
         number: usize,
@@ -128,6 +132,10 @@ impl<'c> Model<'c> {
         let table = &access.table;
         let holds = |clause: &String| access.predicates.iter().any(|predicate| predicate.clause == *clause);
         if candidate.table.oid != table.oid || !candidate.predicate.iter().all(holds) {
+            return None;
+        }
+        let since = |bound: &String| access.predicates.iter().any(|one| one.since.as_ref() == Some(bound));
+        if !candidate.since.iter().all(since) {
             return None;
         }
         let partial: f64 = access

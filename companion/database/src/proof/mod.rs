@@ -10,12 +10,13 @@
 mod stopwatch;
 mod verdict;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tokio_postgres::Client;
 
 use crate::Error;
-use crate::catalog::Catalog;
+use crate::candidate::Candidate;
+use crate::catalog::{Catalog, quoted};
 use crate::planner::Planned;
 use crate::search::explore::Space;
 pub use stopwatch::{Clock, Stopwatch, same_machine};
@@ -64,6 +65,8 @@ pub struct Proof {
     pub bytes: BTreeMap<usize, u64>,
     /// Candidates that were taken out, and why.
     pub rejected: BTreeMap<usize, String>,
+    /// Those of them that the server does not build.
+    pub refused: BTreeSet<usize>,
     /// All that was seen, the last of a statement last.
     pub seen: Vec<Observation>,
     /// How time was taken.
@@ -102,6 +105,25 @@ pub async fn obstacle(
 /// Seconds of each statement, by number.
 pub type Seconds = BTreeMap<usize, f64>;
 
+/// What each plan of a statement took, by the indexes that it uses and by its estimate: the same plan is not run in every round, and what else
+/// the machine does at the time does not make it look better or worse than it was.
+#[derive(Debug, Default)]
+pub struct Plans(HashMap<(usize, Vec<usize>, u64), f64>);
+
+impl Plans {
+    fn key(query: usize, used: &[usize], estimate: f64) -> (usize, Vec<usize>, u64) {
+        (query, used.to_vec(), estimate.to_bits())
+    }
+
+    fn of(&self, query: usize, used: &[usize], estimate: f64) -> Option<f64> {
+        self.0.get(&Self::key(query, used, estimate)).copied()
+    }
+
+    fn took(&mut self, query: usize, used: &[usize], estimate: f64, seconds: f64) {
+        self.0.insert(Self::key(query, used, estimate), seconds);
+    }
+}
+
 /// Runs every statement as things are. Those that fail or take too long are left out; `None` when all together take longer than `limit`
 /// seconds.
 ///
@@ -134,14 +156,32 @@ pub async fn judge(
     space: &Space,
     set: &BTreeSet<usize>,
     before: &Seconds,
+    plans: &mut Plans,
     version: u32,
 ) -> Result<Proof, Error> {
     let trial = Trial::begin(client).await?;
-    let judged = Verdict::new(&trial, space, before, version).of(set).await;
+    let judged = Verdict::new(&trial, space, before, plans, version).of(set).await;
     if !client.is_closed() {
         trial.end().await?;
     }
     judged
+}
+
+/// Bytes that an index takes: built, looked at, and rolled back.
+///
+/// # Errors
+/// When it cannot be built.
+pub async fn bytes(client: &Client, candidate: &Candidate) -> Result<f64, Error> {
+    client.batch_execute("BEGIN").await?;
+    let size = async {
+        client.batch_execute(&candidate.create("portcullis_size", false)).await?;
+        let size = "SELECT pg_relation_size($1::text::regclass)::float8";
+        let name = format!("{}.portcullis_size", quoted(&candidate.table.schema));
+        Ok(client.query_one(size, &[&name]).await?.try_get(0)?)
+    };
+    let size = size.await;
+    client.batch_execute("ROLLBACK").await?;
+    size
 }
 
 /// A transaction in which statements run and indexes are built, and which is rolled back.

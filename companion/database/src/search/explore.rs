@@ -32,6 +32,8 @@ pub(crate) const MANY: usize = 40;
 struct Effort {
     /// Candidates of up to these shares of the budget are offered.
     parts: &'static [f64],
+    /// Of up to so many indexes that are used together it is asked what all but one do.
+    together: usize,
     /// Times that a statement is asked what else it would use, without what it used before.
     alternatives: usize,
     /// Rounds of choosing and asking at most.
@@ -40,9 +42,14 @@ struct Effort {
     beside: &'static [f64],
 }
 
-const THOROUGH: Effort =
-    Effort { parts: &[1.0, 0.25, 0.06], alternatives: 3, rounds: 8, beside: &[0.1, 0.3] };
-const QUICK: Effort = Effort { parts: &[1.0, 0.1], alternatives: 2, rounds: 5, beside: &[0.2] };
+const THOROUGH: Effort = Effort {
+    parts: &[1.0, 0.25, 0.06],
+    together: usize::MAX,
+    alternatives: 3,
+    rounds: 8,
+    beside: &[0.1, 0.3],
+};
+const QUICK: Effort = Effort { parts: &[1.0, 0.1], together: 3, alternatives: 2, rounds: 5, beside: &[0.2] };
 
 impl Space {
     fn effort(&self) -> &'static Effort {
@@ -130,7 +137,7 @@ impl Space {
         for index in used {
             let alone = self.ask(planner, query, &[*index]).await?;
             atoms.learn(query, &alone.used, alone.cost);
-            if used.len() > 2 {
+            if (3..=self.effort().together).contains(&used.len()) {
                 let others: Vec<usize> = used.iter().copied().filter(|other| other != index).collect();
                 let outcome = self.ask(planner, query, &others).await?;
                 atoms.learn(query, &outcome.used, outcome.cost);

@@ -150,8 +150,16 @@ impl Known {
     /// The cost when just these are there.
     #[must_use]
     pub fn cost(&self, chosen: &[bool]) -> f64 {
+        self.plan(chosen, self.atoms.len()).1
+    }
+
+    /// Which of the first plans it is when just these are there, and its cost; `before` and the cost without any where it is none of them.
+    pub(crate) fn plan(&self, chosen: &[bool], before: usize) -> (usize, f64) {
         let there = |index: &usize| chosen.get(*index).copied().unwrap_or(false);
         // What the planner takes stands first.
-        self.atoms.iter().find(|atom| atom.set.iter().all(there)).map_or(self.base, |atom| atom.cost)
+        let mut first = self.atoms.iter().take(before).enumerate();
+        first
+            .find(|(_, atom)| atom.set.iter().all(there))
+            .map_or((before, self.base), |(place, atom)| (place, atom.cost))
     }
 }

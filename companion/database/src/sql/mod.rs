@@ -3,14 +3,16 @@
 //! The statement is read by a PostgreSQL parser, and every name is resolved as PostgreSQL does it: through aliases, derived
 //! tables, common table expressions and the scopes around a subquery. A name that cannot be resolved is left out, never guessed.
 //!
-//! Limits: 256 KiB of text; what is nested deeper than the parser permits is refused. Views and functions are not looked
-//! into: the planner sees through them, this does not. Of alternatives (`OR`) only what all of them demand is taken, and
+//! Limits: 256 KiB of text; what is nested deeper than the parser permits is refused. Functions are not looked
+//! into; views are, to a depth of 8. Of alternatives (`OR`) only what all of them demand is taken, and
 //! alternatives of one column.
 
 mod expression;
 mod order;
 mod predicate;
 mod scope;
+mod view;
+mod walk;
 mod write;
 
 use std::collections::BTreeSet;
@@ -73,6 +75,8 @@ pub struct Predicate {
     pub value: Option<String>,
     /// It compares with literals alone, so it can be the predicate of a partial index.
     pub constant: bool,
+    /// Of a range, the bound from which on it asks, as SQL: `created_at >= '2026-05-01'`. Later bounds imply it.
+    pub since: Option<String>,
 }
 
 /// How a key is compared.

@@ -141,6 +141,7 @@ impl Analyzer<'_> {
             clause: unqualified(clause),
             value: literal.map(str::to_owned),
             constant: fixed && own && !renamed,
+            since: if kind == Kind::Range && own && !renamed { since(clause, value) } else { None },
             key,
         };
         if let Some(access) = self.accesses.get_mut(access)
@@ -148,6 +149,23 @@ impl Analyzer<'_> {
         {
             access.predicates.push(predicate);
         }
+    }
+}
+
+/// The lower bound of a range over `value`, where it is a literal.
+fn since(clause: &Expr, value: &Expr) -> Option<String> {
+    let of = |one: &Expr, other: &Expr| stripped(one) == stripped(value) && constant(other);
+    match stripped(clause) {
+        Expr::BinaryOp { left, op: BinaryOperator::Gt | BinaryOperator::GtEq, right } => {
+            of(left, right).then(|| unqualified(clause))
+        }
+        Expr::BinaryOp { left, op: BinaryOperator::Lt | BinaryOperator::LtEq, right } => {
+            of(right, left).then(|| unqualified(clause))
+        }
+        Expr::Between { expr, negated: false, low, .. } => {
+            of(expr, low).then(|| format!("{} >= {low}", unqualified(expr)))
+        }
+        _ => None,
     }
 }
 

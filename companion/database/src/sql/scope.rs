@@ -1,13 +1,11 @@
 //! Scopes: which table a name means.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use sqlparser::ast::{
     Cte, Expr, Ident, JoinConstraint, JoinOperator, LimitClause, ObjectName, OrderByExpr, OrderByKind, Query,
     Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement, TableFactor, TableWithJoins,
-    Visit, Visitor,
 };
 
 use super::expression::stripped;
@@ -22,7 +20,7 @@ pub(super) struct Place {
 }
 
 /// What a derived table gives: names, and where each comes from if it is a column as it stands.
-type Outputs = Vec<(String, Option<Place>)>;
+pub(super) type Outputs = Vec<(String, Option<Place>)>;
 
 /// A name in a FROM clause.
 pub(super) enum Relation {
@@ -37,9 +35,11 @@ pub(super) struct Scope<'p> {
 }
 
 pub(super) struct Analyzer<'c> {
-    catalog: &'c Catalog,
+    pub(super) catalog: &'c Catalog,
     pub(super) accesses: Vec<Access>,
-    tables: Vec<(String, Outputs)>,
+    pub(super) tables: Vec<(String, Outputs)>,
+    /// Views that stand in views.
+    pub(super) views: usize,
     pub(super) wrote: bool,
 }
 
@@ -50,7 +50,7 @@ pub(super) fn folded(ident: &Ident) -> String {
 
 impl<'c> Analyzer<'c> {
     pub fn new(catalog: &'c Catalog) -> Self {
-        Self { catalog, accesses: Vec::new(), tables: Vec::new(), wrote: false }
+        Self { catalog, accesses: Vec::new(), tables: Vec::new(), views: 0, wrote: false }
     }
 
     pub fn wrote(&self) -> bool {
@@ -248,7 +248,14 @@ impl<'c> Analyzer<'c> {
         let Some(access) = self.accesses.get_mut(place.access) else { return };
         let clause = place.column.clone();
         let key = Key::Column(place.column);
-        access.predicates.push(Predicate { key, kind: Kind::Join, clause, value: None, constant: false });
+        access.predicates.push(Predicate {
+            key,
+            kind: Kind::Join,
+            clause,
+            value: None,
+            constant: false,
+            since: None,
+        });
     }
 
     fn relation<'e>(
@@ -266,6 +273,8 @@ impl<'c> Analyzer<'c> {
                     scope.relations.push(Relation::Derived { name: shown, outputs: outputs.clone() });
                 } else if let Some(access) = self.table(name) {
                     scope.relations.push(Relation::Table { name: shown, access });
+                } else if let Some(outputs) = self.view(name) {
+                    scope.relations.push(Relation::Derived { name: shown, outputs });
                 }
             }
             TableFactor::Derived { lateral, subquery, alias, .. } => {
@@ -344,66 +353,10 @@ impl<'c> Analyzer<'c> {
         }
     }
 
-    fn used(&mut self, place: &Place) {
+    pub(super) fn used(&mut self, place: &Place) {
         if let Some(access) = self.accesses.get_mut(place.access) {
             access.used.insert(place.column.clone());
         }
-    }
-
-    /// Notes the columns that an expression reads, and analyzes the queries in it. To be called once for each expression.
-    pub(super) fn uses(&mut self, expr: &Expr, scope: &Scope<'_>) {
-        let mut walk = Walk { analyzer: self, scope, depth: 0, outputs: Vec::new() };
-        let _: ControlFlow<()> = expr.visit(&mut walk);
-    }
-}
-
-/// Visits an expression without the queries in it, which are analyzed in scopes of their own.
-struct Walk<'a, 'c, 's> {
-    analyzer: &'a mut Analyzer<'c>,
-    scope: &'s Scope<'s>,
-    depth: usize,
-    /// Of the query that was met last.
-    outputs: Outputs,
-}
-
-impl Visitor for Walk<'_, '_, '_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
-        if self.depth == 0 {
-            self.outputs = self.analyzer.query(query, Some(self.scope));
-        }
-        self.depth = self.depth.saturating_add(1);
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-        self.depth = self.depth.saturating_sub(1);
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-        if self.depth == 0
-            && matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
-            && let Some(place) = self.analyzer.column(expr, self.scope)
-        {
-            self.analyzer.used(&place);
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-        // `x IN (SELECT y ...)` joins both.
-        if self.depth == 0
-            && let Expr::In { expr, target: sqlparser::ast::InTarget::Subquery(_), negated: false, .. } = expr
-        {
-            let inner = self.outputs.first().and_then(|(_, place)| place.clone());
-            let outer = self.analyzer.column(expr, self.scope);
-            for place in [inner, outer].into_iter().flatten() {
-                self.analyzer.joined(place);
-            }
-        }
-        ControlFlow::Continue(())
     }
 }
 

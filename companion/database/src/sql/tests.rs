@@ -1,5 +1,5 @@
 use super::*;
-use crate::catalog::Column;
+use crate::catalog::{Column, View};
 
 fn catalog() -> Catalog {
     let table = |oid, name: &str, columns: &[&str]| {
@@ -12,8 +12,19 @@ fn catalog() -> Catalog {
             ..Table::default()
         })
     };
+    let view = |name: &str, definition: &str| View {
+        schema: "public".into(),
+        name: name.into(),
+        definition: definition.into(),
+    };
     Catalog {
         search_path: vec!["public".into()],
+        views: vec![
+            view("living", "SELECT id, tenant_id AS whose, owner FROM tasks WHERE deleted_at IS NULL;"),
+            view("ours", "SELECT l.id, l.whose FROM living l JOIN users u ON u.id = l.owner"),
+            view("itself", "SELECT id FROM itself"),
+            view("broken", "SELEKT"),
+        ],
         tables: vec![
             table(1, "tasks", &["id", "tenant_id", "status", "due", "deleted_at", "owner"]),
             table(2, "users", &["id", "tenant_id", "email", "role"]),
@@ -101,6 +112,21 @@ fn names_are_resolved_through_scopes() {
 }
 
 #[test]
+fn views_are_read_through() {
+    assert_eq!(
+        shown("SELECT id FROM living v WHERE v.whose = 7 AND id = 3"),
+        ["tasks: deleted_at Null!, tenant_id Equal, id Equal!"]
+    );
+    assert_eq!(
+        shown("WITH tasks AS (SELECT 1) SELECT 1 FROM ours WHERE id = 3"),
+        ["tasks: deleted_at Null!, owner Join, id Equal!", "users: id Join"]
+    );
+    for odd in ["itself", "broken", "public.broken", "elsewhere.living"] {
+        assert_eq!(shown(&format!("SELECT 1 FROM {odd} WHERE id = 3")), Vec::<String>::new(), "{odd}");
+    }
+}
+
+#[test]
 fn what_cannot_be_resolved_is_left_out() {
     assert_eq!(shown("SELECT 1 FROM elsewhere WHERE tenant_id = 3"), Vec::<String>::new());
     assert_eq!(shown("SELECT 1 FROM tasks WHERE nothing = 3 AND other.id = 4"), ["tasks: "]);
@@ -127,6 +153,25 @@ fn alternatives_and_expressions() {
     assert_eq!(shown("SELECT 1 FROM users WHERE email LIKE '%ab'"), ["users: "]);
     // An aggregate is no key.
     assert_eq!(shown("SELECT tenant_id FROM users GROUP BY tenant_id HAVING count(id) = 3"), ["users: "]);
+}
+
+#[test]
+fn the_bound_from_which_on_a_range_asks() {
+    let since = |text: &str| {
+        read(text).accesses[0].predicates.iter().filter_map(|one| one.since.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        since("SELECT 1 FROM tasks t WHERE t.due >= '2026-01-01' AND due < '2026-02-01'"),
+        ["due >= '2026-01-01'"]
+    );
+    assert_eq!(since("SELECT 1 FROM tasks WHERE '2026-01-01' < due"), ["'2026-01-01' < due"]);
+    assert_eq!(since("SELECT 1 FROM tasks WHERE due BETWEEN '2026-01-01' AND $1"), ["due >= '2026-01-01'"]);
+    // Near misses: an upper bound, what is not known before, a row, another column.
+    for text in
+        ["due < '2026-01-01'", "due >= $1", "due >= now()", "(due, id) > ('2026-01-01', 3)", "due >= owner"]
+    {
+        assert_eq!(since(&format!("SELECT 1 FROM tasks WHERE {text}")), Vec::<String>::new(), "{text}");
+    }
 }
 
 #[test]

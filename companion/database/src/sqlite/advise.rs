@@ -148,9 +148,15 @@ impl Search {
             if set.is_empty() {
                 break;
             }
+            let mut built = Vec::new();
             for index in &set {
-                self.build(*index)?;
+                match self.build(*index) {
+                    Ok(()) => built.push(*index),
+                    // What may change its answer is no key: such a candidate is not for SQLite.
+                    Err(error) => tracing::debug!(index = self.name(*index), %error, "not built"),
+                }
             }
+            set = built;
             let (used, steps) = self.count(number, &set)?;
             for index in &set {
                 self.drop(*index)?;
@@ -173,7 +179,8 @@ impl Search {
         let before = self.copy.bytes()?;
         // Statistics of this index alone.
         let name = quoted(&candidate.name());
-        self.copy.connection.execute_batch(&format!("{}; ANALYZE {name}", create(candidate)))?;
+        let statement = create(candidate);
+        self.copy.connection.execute_batch(&format!("{statement}; ANALYZE {name}"))?;
         if let Some(size) = self.sizes.get_mut(index) {
             *size = (self.copy.bytes()? - before).max(4096.0);
         }
