@@ -6,7 +6,8 @@
 //! - [`ports`], [`process`], [`http`], [`secrets`] and [`clock`] are small and know nothing of Portcullis;
 //! - [`bootstrap`] renders `envoy/bootstrap.yaml`, [`local_reply`] what Envoy's own replies carry;
 //! - [`stack`] starts, watches and stops the companion, the upstream and Envoy;
-//! - [`postgres`] starts a database server of one's own, [`browser`] a browser, for tests;
+//! - [`postgres`] starts a database server of one's own, [`pgbouncer`] finds a PgBouncer, [`browser`]
+//!   starts a browser, for tests;
 //! - [`upstream`] is the demonstration application behind Envoy;
 //! - [`reference`] renders the configuration's schema for people, `families` what sanitize knows;
 //! - [`commands`] are the subcommands behind the Makefile.
@@ -21,6 +22,7 @@ mod families;
 pub mod http;
 pub mod layout;
 pub mod local_reply;
+pub mod pgbouncer;
 pub mod ports;
 pub mod postgres;
 pub mod process;

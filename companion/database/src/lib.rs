@@ -10,15 +10,18 @@
 
 pub mod advise;
 pub mod apply;
+pub mod bouncer;
 pub mod cache;
 pub mod candidate;
 pub mod catalog;
 pub mod findings;
+pub mod metric;
 pub mod monitor;
 pub mod plan;
 pub mod planner;
 pub mod pool;
 pub mod proof;
+pub mod replication;
 pub mod search;
 pub mod size;
 pub mod sql;

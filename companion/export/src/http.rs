@@ -1,5 +1,6 @@
 //! A small HTTP/1.1 client: posts and gets, one request at a time over a connection that is kept.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -58,6 +59,14 @@ impl Client {
     #[must_use]
     pub fn trusting(mut self, authorities: &Path) -> Self {
         self.address.authorities = Some(authorities.to_owned());
+        self
+    }
+
+    /// The same, connected to this address whatever the name leads to: for who has looked at the address. The name stays what
+    /// a certificate is held against.
+    #[must_use]
+    pub fn pinned(mut self, address: SocketAddr) -> Self {
+        self.address.pinned = Some(address);
         self
     }
 

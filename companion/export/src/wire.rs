@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,6 +37,8 @@ pub struct Address {
     pub path: String,
     /// The certificates that its own must go back to, PEM; none: the system's.
     pub(crate) authorities: Option<PathBuf>,
+    /// What is connected to instead of what the name leads to at that moment.
+    pub(crate) pinned: Option<SocketAddr>,
 }
 
 impl Address {
@@ -70,7 +73,7 @@ impl Address {
         if host.is_empty() || !plain(&host) || !plain(path) {
             return Err(AddressError(form));
         }
-        Ok(Self { tls, host, port, user_info, path: path.to_owned(), authorities: None })
+        Ok(Self { tls, host, port, user_info, path: path.to_owned(), authorities: None, pinned: None })
     }
 
     /// Connects.
@@ -80,7 +83,10 @@ impl Address {
     }
 
     pub(crate) async fn connect_plain(&self) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        let stream = match self.pinned {
+            Some(address) => TcpStream::connect(address).await?,
+            None => TcpStream::connect((self.host.as_str(), self.port)).await?,
+        };
         stream.set_nodelay(true)?;
         Ok(stream)
     }

@@ -9,7 +9,9 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
+pub use alerts::AlertArgs;
 pub use audit::{AuditArgs, AuditCommand, Opening};
+pub use bouncer::{BouncerArgs, PoolMode, ServerTls};
 pub use databases::{Allowed, DatabasesArgs};
 pub use export::ExportArgs;
 pub use keys::{KeysArgs, KeysCommand, Tenants};
@@ -21,7 +23,9 @@ use crate::inspect::source::Format;
 use crate::trail::retention::TenantRule;
 use crate::units;
 
+mod alerts;
 mod audit;
+mod bouncer;
 mod databases;
 mod export;
 mod keys;
@@ -46,6 +50,7 @@ Secrets come from the environment alone:
                            kept in DATA_DIR/audit-signing-key (mode 0600)
   AUDIT_REDACTION_KEY      the hashes of redacted values; at least 32 bytes; left out, made once and kept in
                            DATA_DIR/audit-redaction-key
+  ALERT_WEBHOOK_SECRET     what messages to ALERT_WEBHOOK_URL are signed with: echo whsec_$(openssl rand -base64 32)
   LIMITS_GRPC_TOKEN        what a caller of the rate limit service must show; needed beyond the loopback
   EXPORT_OTLP_HEADERS      for the collector, like an API key's: name=value, with commas between them
   ENCRYPTION_KEY           the root of all tenants' keys; at least 32 random bytes, made the same way. Keep a copy: without it
@@ -245,6 +250,12 @@ pub struct ServeArgs {
     /// The tenants' databases.
     #[command(flatten)]
     pub databases: DatabasesArgs,
+    /// Alerts.
+    #[command(flatten)]
+    pub alerts: AlertArgs,
+    /// PgBouncer.
+    #[command(flatten)]
+    pub bouncer: BouncerArgs,
     /// Where the audit trail is exported to.
     #[command(flatten)]
     pub exports: ExportArgs,

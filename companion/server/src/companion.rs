@@ -8,7 +8,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::alerts::{self, Alerts};
 use crate::api::{self, Api, Parts};
+use crate::bouncer::Bouncer;
+use crate::business::Business;
 use crate::clock::{Clock, Timestamp};
 use crate::databases::Databases;
 use crate::export::{self, Export};
@@ -66,6 +69,12 @@ pub enum CompanionError {
     /// The tenants' databases.
     #[error("the tenants' databases: {0}")]
     Databases(String),
+    /// The configuration of alerts.
+    #[error(transparent)]
+    Alerts(#[from] alerts::config::ConfigError),
+    /// PgBouncer.
+    #[error("{0}")]
+    Bouncer(String),
     /// Where an export stands.
     #[error("the audit trail's folder cannot be written: {0}; check DATA_DIR/audit")]
     Cursor(std::io::Error),
@@ -147,6 +156,17 @@ impl Companion {
             databases.clone(),
             clock.clone(),
         );
+        let bouncer = settings.bouncer.map(|options| Bouncer::new(options, databases.clone(), keys.clone()));
+        let (bouncer, keeper) = bouncer.transpose().map_err(CompanionError::Bouncer)?.unzip();
+        let alerts = Alerts::new(settings.alerts, clock.clone())?;
+        let sources = alerts::Sources {
+            metrics: Arc::clone(&metrics),
+            trail: trail.clone(),
+            databases: databases.clone(),
+            bouncer: bouncer.clone(),
+            machine: Machine::new(&settings.data_dir),
+        };
+        let business = Business::new(Arc::clone(&storage), databases.clone(), clock.clone());
         let sessions = Sessions::new(Arc::clone(&storage), policies.clone());
         let (end, ended) = watch::channel(false);
         let (end_of_trail, trail_ended) = watch::channel(false);
@@ -166,6 +186,9 @@ impl Companion {
             metrics: Arc::clone(&metrics),
             grpc: grpc.as_ref().map(|(service, _)| service.clone()),
             databases: databases.clone(),
+            business: business.clone(),
+            bouncer,
+            alerts: alerts.clone(),
             machine: Machine::new(&settings.data_dir),
             limits: Arc::clone(&limits),
             checks,
@@ -189,10 +212,15 @@ impl Companion {
             tokio::spawn(serve(ingest_listener, ingest, INGEST, ended.clone())),
             tokio::spawn(sweep(limits, ended.clone())),
             tokio::spawn(beside_databases.run(ended.clone())),
+            tokio::spawn(business.run(ended.clone())),
+            tokio::spawn(alerts.run(sources, ended.clone())),
             tokio::spawn(retention::run(trail.clone(), trail_rules, clock.clone(), ended.clone())),
             tokio::spawn(expire(Arc::clone(&storage), sessions, clock, settings.retention, metrics, ended)),
         ];
         tasks.push(tokio::spawn(keys::finish_erasures(keys.clone(), ended_too.clone())));
+        if let Some(keeper) = keeper {
+            tasks.push(tokio::spawn(keeper.run(ended_too.clone())));
+        }
         if let Some(period) = settings.key_rotation {
             tasks.push(tokio::spawn(keys::rotate_when_due(keys.clone(), period, ended_too.clone())));
         }

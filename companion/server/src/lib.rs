@@ -4,7 +4,10 @@
 //! programs. [`storage`] is the seam to the database. [`companion`] puts the parts together; the binary adds
 //! the command line ([`cli`], [`commands`]). A program may run it within itself, and call [`functions`].
 
+pub mod alerts;
 pub mod api;
+pub mod bouncer;
+pub mod business;
 pub mod cli;
 pub mod clock;
 pub mod commands;

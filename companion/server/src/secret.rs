@@ -144,6 +144,28 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// Replaces a file whole, of mode 0600; it belongs to `owner` (user and group), if one is given.
+///
+/// # Errors
+/// It cannot be written.
+pub fn replace_file(path: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".new");
+    let fresh = path.with_file_name(name);
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+    file.write_all(bytes)?;
+    if let Some((user, group)) = owner {
+        std::os::unix::fs::chown(&fresh, Some(user), Some(group))?;
+    }
+    file.sync_all()?;
+    fs::rename(&fresh, path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,11 +12,9 @@ use std::time::Duration;
 
 use portcullis_audit_log::note::{NoteError, Signer};
 use portcullis_audit_log::retention::Retention;
-use portcullis_database::cache::Limits;
-use portcullis_database::pool;
 
 use crate::api::Protections;
-use crate::cli::{Allowed, Environment, ServeArgs, StoreArgs};
+use crate::cli::{Environment, ServeArgs, StoreArgs};
 use crate::export::{PlaceError, Places};
 use crate::http::access::AllowList;
 use crate::http::tls::TlsFiles;
@@ -30,7 +28,7 @@ use crate::storage::{Place, Registration, Shape};
 use crate::token::TokenKey;
 use crate::trail;
 use crate::trail::redact::{RedactionError, Redactor};
-use crate::{databases, limits, logging};
+use crate::{alerts, bouncer, databases, limits, logging};
 pub use kept::retention;
 
 /// The shortest SECRET_KEY.
@@ -113,6 +111,19 @@ pub enum SettingsError {
     /// A configuration that nobody reads.
     #[error("LIMITS_CONFIG: is set, but LIMITS_GRPC_PORT is not; set the port, or leave both out")]
     NoGrpcPort,
+    /// A webhook that is none.
+    #[error("ALERT_WEBHOOK_URL or ALERT_WEBHOOK_SECRET: {0}")]
+    Webhook(#[from] alerts::webhook::WebhookError),
+    /// Passwords in clear text beyond this machine.
+    #[error(
+        "PGBOUNCER_TLS_CERT_FILE and PGBOUNCER_TLS_KEY_FILE: not set, but PGBOUNCER_ADDRESS is beyond the loopback; set both, or stay on it"
+    )]
+    PlainBouncer,
+    /// Nothing that certificates could go back to.
+    #[error(
+        "PGBOUNCER_SERVER_CA_FILE: not set, and the system has no certificates to trust; set it, or PGBOUNCER_SERVER_TLS=require"
+    )]
+    NoAuthorities,
     /// A place to export to that is none.
     #[error(transparent)]
     Export(#[from] PlaceError),
@@ -180,6 +191,10 @@ pub struct Settings {
     pub environment: Environment,
     /// The tenants' databases.
     pub databases: databases::Options,
+    /// Alerts by webhook.
+    pub alerts: alerts::Options,
+    /// PgBouncer for them, if one is managed.
+    pub bouncer: Option<bouncer::Options>,
     /// Where the audit trail is exported to.
     pub exports: Places,
     /// The log's file, if it has one.
@@ -202,33 +217,6 @@ fn grpc(args: &ServeArgs, variables: Variables<'_>) -> Result<Option<limits::grp
     }
     let address = SocketAddr::new(args.limits_grpc_address, port);
     Ok(Some(limits::grpc::Place { address, token, config, headers: args.limit_response_headers_enabled }))
-}
-
-/// The tenants' databases.
-fn databases(args: &ServeArgs) -> databases::Options {
-    let own = &args.databases;
-    let mut options = databases::Options {
-        enabled: args.database_optimization_enabled,
-        shape: pool::Shape {
-            size: args.database_pool_size.into(),
-            overflow: args.database_max_overflow.into(),
-            wait: Duration::from_secs(args.database_pool_timeout.into()),
-            cap: own.database_connections_max.into(),
-            slow: own.database_slow_query,
-            cache: Limits { bytes: own.database_cache_bytes, life: own.database_cache_life },
-        },
-        sqlite: own.database_sqlite_folder.clone().filter(|folder| !folder.as_os_str().is_empty()),
-        watch: own.database_watch.clamp(Duration::from_secs(1), Duration::from_secs(3600)),
-        observe: own.database_observe.min(Duration::from_secs(86_400)),
-        ..databases::Options::default()
-    };
-    for place in &own.database_targets_allow {
-        match place {
-            Allowed::Network(network) => options.networks.push(*network),
-            Allowed::Sockets(folder) => options.sockets.push(folder.clone()),
-        }
-    }
-    options
 }
 
 /// Where the audit trail is exported to.
@@ -354,7 +342,9 @@ impl Settings {
                 database_optimization: args.database_optimization_enabled,
             },
             environment: args.environment,
-            databases: databases(args),
+            databases: tenants::databases(args),
+            alerts: notices::alerts(&args.alerts, &args.store.data_dir, variables)?,
+            bouncer: pgbouncer::bouncer(&args.bouncer, &args.store.data_dir)?,
             exports: exports(args, variables)?,
             log_file: logging::place(args.log_file.as_deref(), &args.store.data_dir),
             demonstration: args.demonstration,
@@ -493,5 +483,8 @@ pub fn make_data_dir(path: &Path) -> Result<(), SettingsError> {
 }
 
 mod kept;
+mod notices;
+mod pgbouncer;
+mod tenants;
 #[cfg(test)]
 mod tests;

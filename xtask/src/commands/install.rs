@@ -34,9 +34,19 @@ pub fn all(layout: &Layout) -> Result<()> {
 /// # Errors
 /// As each of them.
 pub fn for_tests(layout: &Layout) -> Result<()> {
-    for install in
-        [all, test_packages, postgres, hypopg, redis, registry, scanners, manifests, edge_runtimes, browser]
-    {
+    for install in [
+        all,
+        test_packages,
+        postgres,
+        hypopg,
+        pgbouncer,
+        redis,
+        registry,
+        scanners,
+        manifests,
+        edge_runtimes,
+        browser,
+    ] {
         install(layout)?;
     }
     Ok(())
@@ -281,6 +291,44 @@ pub fn hypopg(layout: &Layout) -> Result<()> {
         println!("hypopg is not to be had ({error:#}): the advisor is tested without it");
     }
     Ok(())
+}
+
+/// PgBouncer, which tests start for themselves. Not needed to run.
+///
+/// # Errors
+/// When it is not there and cannot be had from Debian's archive.
+pub fn pgbouncer(layout: &Layout) -> Result<()> {
+    if crate::pgbouncer::program(layout).is_ok() {
+        return Ok(());
+    }
+    // What its installation asks for, and running it does not.
+    let without = [
+        "perl",
+        "postgresql",
+        "init-system",
+        "sysvinit",
+        "lsb-base",
+        "elogind",
+        "usrmerge",
+        "usr-is-merged",
+        "adduser",
+        "passwd",
+        "debconf",
+        "installer",
+        "libnewt",
+        "libslang",
+        "libtextwrap",
+        "ssl-cert",
+        "ucf",
+        "netbase",
+        "sensible-utils",
+        "pam-modules",
+        "semanage",
+        "dpkg",
+        "install-info",
+    ];
+    debian::unpack(layout, "pgbouncer", &without, &layout.tools().join("debian"))?;
+    crate::pgbouncer::program(layout).map(drop)
 }
 
 /// Redis, which tests start for themselves. Not needed to run.

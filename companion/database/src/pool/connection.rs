@@ -200,7 +200,7 @@ impl Connector {
         let connected = match config.get_hosts().first() {
             Some(Host::Tcp(name)) => {
                 let name = name.trim_matches(['[', ']']);
-                let address = self.resolved(name, port).await?;
+                let address = permitted(&self.rules, name, port).await?;
                 (Socket::tcp(address, port).await, name.to_owned())
             }
             Some(Host::Unix(folder)) => (Socket::unix(folder, port).await, String::new()),
@@ -211,22 +211,37 @@ impl Connector {
             (Err(error), _) => Err(ConnectError::Unreachable(error.to_string())),
         }
     }
+}
 
-    /// The address of a host, every one of which is allowed.
-    async fn resolved(&self, name: &str, port: u16) -> Result<IpAddr, ConnectError> {
-        let found = tokio::net::lookup_host((name, port))
-            .await
-            .map_err(|error| ConnectError::Resolve(error.to_string()))?;
-        let mut first = None;
-        for address in found {
-            let address = address.ip().to_canonical();
-            if !self.rules.permits(address) {
-                return Err(target::TargetError::Private(address).into());
-            }
-            first = first.or(Some(address));
+/// The address of the host of a configuration, every one of which is allowed; none for a socket.
+///
+/// # Errors
+/// The name has none within [`CONNECT`], or one that is not allowed.
+pub async fn resolved(
+    config: &tokio_postgres::Config,
+    rules: &Rules,
+) -> Result<Option<IpAddr>, ConnectError> {
+    let Some(Host::Tcp(name)) = config.get_hosts().first() else { return Ok(None) };
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    let found = permitted(rules, name.trim_matches(['[', ']']), port);
+    let address = tokio::time::timeout(CONNECT, found).await.map_err(|_| ConnectError::Timeout(CONNECT))?;
+    address.map(Some)
+}
+
+/// The address of a host, every one of which is allowed.
+async fn permitted(rules: &Rules, name: &str, port: u16) -> Result<IpAddr, ConnectError> {
+    let found = tokio::net::lookup_host((name, port))
+        .await
+        .map_err(|error| ConnectError::Resolve(error.to_string()))?;
+    let mut first = None;
+    for address in found {
+        let address = address.ip().to_canonical();
+        if !rules.permits(address) {
+            return Err(target::TargetError::Private(address).into());
         }
-        first.ok_or_else(|| ConnectError::Resolve("it has no address".to_owned()))
+        first = first.or(Some(address));
     }
+    first.ok_or_else(|| ConnectError::Resolve("it has no address".to_owned()))
 }
 
 /// Moves a connection's bytes until the server has answered what was asked and its client is gone, or until it is lost. Only then is its place

@@ -37,8 +37,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::cache::Cache;
 use crate::cache::ledger::Ledger;
-pub use connection::ConnectError;
 use connection::Connector;
+pub use connection::{ConnectError, resolved};
 pub use dedicated::Dedicated;
 use gate::{Gate, Refused, Slot};
 pub use lease::{Lease, QueryError};

@@ -24,8 +24,13 @@ pub struct Sizing {
 impl Sizing {
     /// A connection came back after so long.
     pub fn returned(&mut self, after: Duration) {
-        self.loans = self.loans.saturating_add(1);
-        self.busy = self.busy.saturating_add(after);
+        self.counted(1, after);
+    }
+
+    /// So many were there, and lasted so long together.
+    pub fn counted(&mut self, loans: u32, busy: Duration) {
+        self.loans = self.loans.saturating_add(loans);
+        self.busy = self.busy.saturating_add(busy);
     }
 
     /// So long has passed since the last step.

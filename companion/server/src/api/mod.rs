@@ -6,7 +6,10 @@
 //! not exist included, asks for a token first. Against: strangers, tenants who ask for other tenants' data,
 //! malformed parameters. Limits: 64 to 128 KiB a head, 8 KiB a path and query, 64 KiB a body, 1000 events a page.
 
+mod alerts;
 pub mod auth;
+mod bouncer;
+mod business;
 mod cursor;
 mod dashboard;
 mod database;
@@ -36,10 +39,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use axum::{Router, middleware};
 use tokio::sync::{Semaphore, watch};
 
+use crate::alerts::Alerts;
+use crate::bouncer::Bouncer;
+use crate::business::Business;
 use crate::clock::{Clock, monotonic};
 use crate::databases::Databases;
 use crate::event::Numbering;
@@ -98,6 +104,12 @@ pub struct Parts {
     pub exports: Vec<Export>,
     /// The tenants' own.
     pub databases: Databases,
+    /// In front of them, if one is managed.
+    pub bouncer: Option<Bouncer>,
+    /// What fires.
+    pub alerts: Alerts,
+    /// What is measured of them.
+    pub business: Business,
     /// Asked how it fares.
     pub machine: Machine,
     /// Tells its counts.
@@ -252,8 +264,18 @@ pub fn router(api: Api) -> Router {
         .route("/api/database/plans/{tenant_id}/{plan_id}/approve", post(database::plans::approve))
         .route("/api/database/plans/{tenant_id}/{plan_id}/apply", post(database::plans::apply))
         .route("/api/database/plans/{tenant_id}/{plan_id}/rollback", post(database::plans::rollback))
+        .route("/api/database/pgbouncer", get(bouncer::read))
+        .route("/api/alerts", get(alerts::list))
+        .route("/api/alerts/rules/{name}", put(alerts::change_rule))
+        .route("/api/alerts/webhooks/{name}", put(alerts::put_webhook).delete(alerts::remove_webhook))
+        .route("/api/alerts/webhooks/{name}/test", post(alerts::test_webhook))
         .route("/api/tenants", get(tenants::list))
         .route("/api/tenants/{tenant_id}", get(tenants::read).put(tenants::put).delete(tenants::remove))
+        .route("/api/tenants/{tenant_id}/business-metrics", get(business::list))
+        .route(
+            "/api/tenants/{tenant_id}/business-metrics/{name}",
+            get(business::read).put(business::put).delete(business::remove),
+        )
         .route("/monitoring/version", get(monitoring::version))
         .route("/monitoring/health", get(monitoring::health))
         .route("/monitoring/health/detailed", get(monitoring::detailed))

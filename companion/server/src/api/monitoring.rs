@@ -261,6 +261,9 @@ pub async fn prometheus(
         + &api.limits.render()
         + &api.keys.render()
         + &api.databases.render()
+        + &api.business.render()
+        + &api.alerts.render()
+        + &api.bouncer.as_ref().map(crate::bouncer::Bouncer::render).unwrap_or_default()
         + &super::status::sample(&api).await.render()
         + &api.grpc.as_ref().map(crate::limits::grpc::Service::render).unwrap_or_default();
     let mut response = text.into_response();

@@ -4,6 +4,7 @@
 //! tenants there are.
 
 use portcullis_database::pool::Statistics;
+use portcullis_database::replication::Replication;
 
 use super::Databases;
 use crate::metrics::{header, put};
@@ -72,6 +73,23 @@ impl Databases {
             put(out, format_args!("{name} {value}"));
         }
         self.render_cache(out);
+        let replication = self.replication();
+        for (name, help, figure) in [
+            (
+                "portcullis_replication_lag_seconds_max",
+                "How far the standby that is most behind is behind, of all tenants' servers.",
+                (|one: &Replication| one.lag_seconds) as fn(&Replication) -> f64,
+            ),
+            (
+                "portcullis_replication_unread_bytes_max",
+                "Write-ahead log that a server keeps for replication slots that nobody reads, at most.",
+                |one: &Replication| one.unread_bytes,
+            ),
+        ] {
+            header(out, name, "gauge", help);
+            let most = replication.iter().map(|(_, one)| figure(one)).fold(0.0, f64::max);
+            put(out, format_args!("{name} {most}"));
+        }
         let mut most = all;
         most.sort_by_key(|(_, pool)| {
             std::cmp::Reverse((pool.waiting, pool.checked_out, pool.slow, pool.loans))

@@ -16,13 +16,14 @@ mod optimize;
 pub mod plans;
 mod watch;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use portcullis_database::pool::target::Rules;
+use portcullis_database::pool::target::{Kind, Rules};
 use portcullis_database::pool::{Lease, PoolError, Pools, Shape, Statistics};
+use portcullis_database::replication::Replication;
 use tokio::sync::{Semaphore, mpsc, watch as channel};
 
 use crate::clock::{Clock, monotonic};
@@ -89,11 +90,16 @@ struct Known {
     problem: Option<String>,
     /// What was seen of its statements.
     seen: watch::Seen,
+    /// Slow statements that were written down.
+    slow: u64,
+    /// How its replication fares, where that is known.
+    replication: Option<Replication>,
 }
 
 struct Inner {
     options: Options,
     pools: Pools,
+    rules: Rules,
     keys: Keys,
     storage: Arc<dyn Storage>,
     trail: Trail,
@@ -150,10 +156,11 @@ impl Databases {
             sockets: options.sockets.clone(),
             sqlite: options.sqlite.clone(),
         };
-        let (pools, slow) = Pools::new(options.shape, rules, system_tls()?, monotonic());
+        let (pools, slow) = Pools::new(options.shape, rules.clone(), system_tls()?, monotonic());
         let inner = Inner {
             options,
             pools,
+            rules,
             keys,
             storage,
             trail,
@@ -186,6 +193,47 @@ impl Databases {
     #[must_use]
     pub fn patience(&self) -> Duration {
         self.0.options.patience
+    }
+
+    /// Servers of tenants that may be connected to: the tenant, and its sealed address, which tells a change.
+    #[must_use]
+    pub fn servers(&self) -> Vec<(String, String)> {
+        let known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut servers: Vec<(String, String)> = known
+            .iter()
+            .filter(|(name, known)| {
+                known.problem.is_none() && self.0.pools.kind(name) == Some(Kind::Postgres)
+            })
+            .map(|(name, known)| (name.clone(), known.sealed.clone()))
+            .collect();
+        servers.sort_unstable();
+        servers
+    }
+
+    /// Slow statements that were written down since each was known here.
+    #[must_use]
+    pub fn slow_counts(&self) -> BTreeMap<String, u64> {
+        let known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().map(|(name, known)| (name.clone(), known.slow)).collect()
+    }
+
+    /// How the replication of those servers fares that were looked at.
+    #[must_use]
+    pub fn replication(&self) -> Vec<(String, Replication)> {
+        let known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().filter_map(|(name, known)| Some((name.clone(), known.replication?))).collect()
+    }
+
+    /// Where they may be.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.0.rules
+    }
+
+    /// What an operator says of them.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.0.options
     }
 
     /// What is under way.

@@ -171,7 +171,21 @@ impl Databases {
                 && self.pools().kind(&name) == Some(Kind::Postgres)
             {
                 self.watch(&tenant).await;
+                self.look_at_replication(&tenant).await;
             }
+        }
+    }
+
+    /// Looks how one server's replication fares. One that does not answer shows none; its statements say why.
+    pub async fn look_at_replication(&self, tenant: &TenantId) {
+        let look = async {
+            let lease = self.lend(tenant, None).await.ok()?;
+            portcullis_database::replication::look(lease.observer()?).await.ok()
+        };
+        let found = tokio::time::timeout(LOOK, look).await.ok().flatten();
+        let mut known = self.0.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(known) = known.get_mut(tenant.as_str()) {
+            known.replication = found;
         }
     }
 
@@ -259,6 +273,14 @@ impl Databases {
     async fn write_down(&self, lines: Vec<Line<'_>>) {
         if lines.is_empty() {
             return;
+        }
+        {
+            let mut known = self.0.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            for line in &lines {
+                if let Some(known) = known.get_mut(line.tenant) {
+                    known.slow = known.slow.saturating_add(1);
+                }
+            }
         }
         let now = self.0.clock.now();
         let transaction = lines.iter().fold(Transaction::new(), |transaction, line| {

@@ -91,7 +91,7 @@ pub async fn put(
     done.first().and_then(|step| step.rows.first()).map_or(Err(StorageError::Conflict), record)
 }
 
-/// Removes a tenant, its sessions, its sealed values, its slow statements and its plans; `false` when there is none.
+/// Removes a tenant, its sessions, its sealed values, its slow statements, its plans and its business metrics; `false` when there is none.
 ///
 /// # Errors
 /// The store does not answer.
@@ -102,7 +102,8 @@ pub async fn remove(storage: &dyn Storage, tenant: &TenantId) -> Result<bool, St
         .then(of("DELETE FROM user_sessions WHERE tenant_id = ?1"))
         .then(of("DELETE FROM encrypted_data WHERE tenant_id = ?1"))
         .then(of("DELETE FROM database_performance_logs WHERE tenant_id = ?1"))
-        .then(of("DELETE FROM index_plans WHERE tenant_id = ?1"));
+        .then(of("DELETE FROM index_plans WHERE tenant_id = ?1"))
+        .then(of("DELETE FROM business_metrics WHERE tenant_id = ?1"));
     Ok(storage.write(transaction).await?.first().is_some_and(|step| step.changed == 1))
 }
 

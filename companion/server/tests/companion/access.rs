@@ -16,7 +16,7 @@ fn openssl(folder: &Path, arguments: &[&str]) {
 }
 
 /// A certificate of `localhost`, signed by `issuer`, or by itself.
-fn certificate(folder: &Path, name: &str, issuer: Option<&TlsFiles>) -> TlsFiles {
+pub fn certificate(folder: &Path, name: &str, issuer: Option<&TlsFiles>) -> TlsFiles {
     let (key, certificate) = (format!("{name}.key"), format!("{name}.pem"));
     let mut arguments: Vec<&str> =
         "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"

@@ -280,6 +280,9 @@ async fn the_description_lists_what_exists(store: Store) {
     let running = with_events(store).await;
     let token = running.admin();
     let job = running.send_json("POST", "/api/database/optimize-all", &token, "").await.json();
+    let metric = json!({"unit": "visits", "statement": "SELECT 1"}).to_string();
+    let put = running.send_json("PUT", "/api/tenants/acme/business-metrics/visits", &token, &metric).await;
+    assert_eq!(put.status, 201, "{}", put.body);
     let document = running.get("/openapi.json", Some(&token)).await.json();
     assert_eq!(document["openapi"], "3.1.0");
     let paths = document["paths"].as_object().unwrap();
@@ -288,8 +291,10 @@ async fn the_description_lists_what_exists(store: Store) {
         if get["responses"]["200"]["content"].get("text/event-stream").is_some() {
             continue;
         }
-        let mut path =
-            path.replace("{tenant_id}", "acme").replace("{job_id}", job["job_id"].as_str().unwrap());
+        let mut path = path
+            .replace("{tenant_id}", "acme")
+            .replace("{job_id}", job["job_id"].as_str().unwrap())
+            .replace("{name}", "visits");
         if get["parameters"].as_array().is_some_and(|all| all.iter().any(|one| one["name"] == "user_id")) {
             path.push_str("?user_id=alice");
         }

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod access;
+mod alerts;
 mod api;
 mod bad_input;
+mod business;
 mod commands;
 mod dashboard;
 mod database;
@@ -25,6 +27,7 @@ mod logs;
 mod monitoring;
 mod outage;
 mod people;
+mod pgbouncer;
 mod plans;
 mod policies;
 mod push;

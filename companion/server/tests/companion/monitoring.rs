@@ -129,7 +129,9 @@ fn series(text: &str) -> BTreeSet<&str> {
 }
 
 async fn rules_and_dashboard_name_what_there_is(store: Store) {
-    let running = Running::start(store, false).await;
+    let folder = tempfile::tempdir().unwrap();
+    let outside = crate::pgbouncer::outside_in(folder.path());
+    let running = Running::started_with(store, |settings| settings.bouncer = Some(outside)).await;
     let told = running.get("/metrics", Some(&running.admin())).await.body;
     let told: BTreeSet<&str> =
         told.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();

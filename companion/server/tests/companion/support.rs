@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use portcullis_audit_log::note::Signer;
+use portcullis_server::alerts;
 use portcullis_server::api::Protections;
 use portcullis_server::cli::Environment;
 use portcullis_server::clock::{Clock, Timestamp};
@@ -160,6 +161,16 @@ fn settings(folder: &Path, place: Place, demonstration: bool) -> Settings {
         environment: Environment::Development,
         log_file: None,
         databases: Default::default(),
+        alerts: alerts::Options {
+            file: folder.join("alerts.json"),
+            kept: folder.join("alerts-kept.json"),
+            environment: None,
+            guard: Default::default(),
+            interval: Duration::from_secs(15),
+            window: Duration::from_secs(300),
+            retry: Duration::from_millis(50),
+        },
+        bouncer: None,
         exports: Default::default(),
         demonstration,
     }

@@ -26,6 +26,8 @@ const DEFAULT_LIMIT: u32 = 10;
 pub struct Performance {
     tenant_id: String,
     performance_metrics: Figures,
+    /// What PgBouncer counts; null when the tenant is not reached through it.
+    pgbouncer: Option<super::bouncer::BouncerFigures>,
     /// `postgresql` or `sqlite`; null when the tenant has no database of its own.
     database: Option<&'static str>,
     /// What hinders, and what to do; null when nothing does.
@@ -169,6 +171,7 @@ pub async fn performance(
     let slow = api.query(api.databases.slow_count(&tenant, since)).await?;
     let last = api.query(api.databases.last_optimization(&tenant)).await?;
     let (query_count, pool) = (state.query_count(), state.pool);
+    let bouncer = api.bouncer.as_ref().and_then(|bouncer| bouncer.of(tenant.as_str()));
     Ok(envelope::json(&Performance {
         tenant_id: tenant.to_string(),
         performance_metrics: Figures {
@@ -187,6 +190,7 @@ pub async fn performance(
             timeouts: pool.timeouts,
             last_optimization: last.map(rfc3339),
         },
+        pgbouncer: bouncer.map(|(figures, size)| super::bouncer::BouncerFigures::new(figures, size)),
         database: state.kind,
         problem: state.problem,
         sources: Sources {

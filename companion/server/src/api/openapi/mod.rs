@@ -2,6 +2,7 @@
 //! cannot drift; a test asks every path for what it says (`tests/companion/description.rs`).
 
 mod operation;
+mod watching;
 
 use axum::response::Response;
 use serde_json::{Value, json};
@@ -46,6 +47,7 @@ fn describe() -> Value {
     describe_sessions(&mut all);
     describe_databases(&mut all);
     describe_plans(&mut all);
+    watching::describe(&mut all);
     describe_tenants(&mut all);
     describe_monitoring(&mut all);
     let problem = all.schemas.subschema_for::<ProblemBody>();

@@ -35,6 +35,7 @@ impl Description {
             ("{value_id}", value()),
             ("{job_id}", job()),
             ("{plan_id}", plan()),
+            ("{name}", name()),
         ];
         let parameters =
             parameters.into_iter().filter(|(name, _)| path.contains(name)).map(|(_, value)| value).collect();
@@ -127,6 +128,11 @@ fn tenant() -> Value {
 
 fn session() -> Value {
     json!({"name": "session_id", "in": "path", "required": true, "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"}})
+}
+
+/// Of a business metric, a rule of alerts or a webhook.
+fn name() -> Value {
+    json!({"name": "name", "in": "path", "required": true, "schema": {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,49}$"}})
 }
 
 fn job() -> Value {
