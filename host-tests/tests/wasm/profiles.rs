@@ -1,8 +1,7 @@
 //! Other hosts than Envoy, hosts that deny, and configurations that cannot be used.
 
 use portcullis_host_tests::{
-    case::Facts,
-    host::{HostError, Message, Options, Process, Profile, Request, Trap, Vm},
+    host::{HostError, Options, Process, Profile, Request, Trap, Vm},
     run,
 };
 use serde_json::{Value, json};
@@ -87,7 +86,6 @@ fn capabilities_that_are_denied_cost_what_they_were_for_and_nothing_else() {
         &["proxy_get_current_time_nanoseconds"],
         &["environ_get", "environ_sizes_get"],
         &["proxy_replace_header_map_value", "proxy_add_header_map_value", "proxy_remove_header_map_value"],
-        &["proxy_set_header_map_pairs"],
         &["proxy_get_buffer_bytes"],
         &["proxy_get_header_map_pairs"],
     ] {
@@ -117,36 +115,6 @@ fn capabilities_that_are_denied_cost_what_they_were_for_and_nothing_else() {
         let expected = if blind { Some(200) } else { Some(403) };
         assert_eq!(status_of(&mut vm, &attack()), expected, "{denied:?}");
     }
-}
-
-/// Whether a response's headers are set one by one or all at once, the client gets the same.
-#[test]
-fn a_host_that_takes_no_whole_map_gets_the_same_headers_one_by_one() {
-    const WHOLE: &str = "proxy_set_header_map_pairs";
-    let known = Facts { virtual_host: Some("application".to_owned()), ..Facts::default() };
-    let mut answer = Message::answer(200, "ok");
-    let headers = answer.headers.as_mut().unwrap();
-    for (name, value) in
-        [("set-cookie", "a=1"), ("Server", "nginx"), ("set-cookie", "b=2"), ("x-frame-options", "ALLOW")]
-    {
-        headers.add(name, value);
-    }
-    let received = |profile: Profile| {
-        let mut vm = worker_with(&Process::new(1), &on(profile), &json!({}));
-        let request = Request { properties: run::properties(&known), ..Request::new("GET", "/") };
-        let request = request.with("x-request-id", "0f3b7c1e-5d2a-4c8b-9e6f-000000000001");
-        let outcome = vm.exchange(&request, &answer).unwrap();
-        let headers = outcome.downstream.headers.unwrap();
-        let mut pairs: Vec<(Vec<u8>, Vec<u8>)> =
-            headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.to_vec())).collect();
-        pairs.sort();
-        (pairs, vm.take_trace().count(WHOLE))
-    };
-    let (at_once, calls) = received(run::options().profile);
-    let (one_by_one, refused) = received(Profile::denying(&[WHOLE]));
-    assert_eq!(at_once, one_by_one);
-    assert_eq!((calls, refused), (1, 1));
-    assert!(at_once.iter().any(|(name, _)| name == b"x-content-type-options"), "{at_once:?}");
 }
 
 #[test]

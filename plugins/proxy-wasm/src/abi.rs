@@ -86,7 +86,6 @@ host! { "env"
     fn proxy_get_buffer_bytes(kind: u32, start: usize, max: usize, data: *mut *mut u8, size: *mut usize);
     fn proxy_set_buffer_bytes(kind: u32, start: usize, max: usize, data: *const u8, size: usize);
     fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize);
-    fn proxy_set_header_map_pairs(map: u32, data: *const u8, size: usize);
     fn proxy_replace_header_map_value(map: u32, k: *const u8, kn: usize, v: *const u8, vn: usize);
     fn proxy_add_header_map_value(map: u32, k: *const u8, kn: usize, v: *const u8, vn: usize);
     fn proxy_remove_header_map_value(map: u32, k: *const u8, kn: usize);
@@ -210,12 +209,6 @@ pub fn replace_buffer(kind: Buffer, length: usize, bytes: &[u8]) -> Result<(), S
 pub fn header_map(map: Map) -> Result<Vec<u8>, Status> {
     // SAFETY: the host writes one pointer and one size.
     filled(|data, size| unsafe { proxy_get_header_map_pairs(map as u32, data, size) })
-}
-
-/// Replaces all pairs of a header map by these, serialized; see [`crate::map`].
-pub fn replace_header_map(map: Map, pairs: &[u8]) -> Result<(), Status> {
-    // SAFETY: pointer and size belong together; the host only reads.
-    check(unsafe { proxy_set_header_map_pairs(map as u32, pairs.as_ptr(), pairs.len()) })
 }
 
 /// Sets a header, replacing all values under that name.

@@ -8,8 +8,8 @@ use proxy_wasm::types::Action;
 
 use crate::{
     abi::{self, Buffer, Map},
-    facts::{Dialect, Properties},
-    map, response,
+    facts::Properties,
+    map,
     rewriting::Rewriting,
     worker::Worker,
 };
@@ -104,11 +104,6 @@ impl Exchange {
             let mut ports = Ports { facts: &mut facts, shared };
             chain.on(&mut self.stream, &mut ports, moment, event, &mut effects);
         });
-        if let Event::ResponseHeaders { headers } = event
-            && self.worker.dialect.get() == Dialect::Current
-        {
-            response::write(headers, &mut effects, |name| self.worker.unsafe_value(name));
-        }
         for effect in effects {
             self.carry_out(effect, moment);
         }
@@ -178,7 +173,7 @@ impl Exchange {
 
     /// A value with CR, LF or NUL would split the message: it is dropped, and counted.
     fn set(&self, map: Map, name: &[u8], value: &[u8], add: bool) -> Result<(), abi::Status> {
-        if response::is_unsafe(value) {
+        if value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
             self.worker.unsafe_value(name);
             return Ok(());
         }

@@ -10,7 +10,7 @@
 //! | callback | calls |
 //! |---|---|
 //! | request headers | all headers; the monotonic clock; audit: one write of shared data; the client's address and the route's metadata, a property each; limits: a read and a write of shared data for each rule; `x-request-id`, if the proxy made none |
-//! | response headers | all headers; the clock; one that sets all headers anew, or one per header that is set or removed where those are few |
+//! | response headers | all headers; the clock; one per header that is set or removed |
 //! | log | the clock; for a stream of which nothing else was seen, also its headers, status, details and duration |
 //!
 //! Where no policy hears of responses (sanitize does not, nor limits that neither wait for a status nor hold a place), the rest is
@@ -34,7 +34,6 @@ mod intents;
 mod limits;
 mod map;
 mod metrics;
-mod response;
 mod rewriting;
 mod shared;
 #[cfg(any(feature = "audit", feature = "rate-limit"))]
