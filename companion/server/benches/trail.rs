@@ -1,9 +1,9 @@
 //! How fast the audit trail takes events, and how fast the tables follow.
 //!
-//! `cargo bench -p portcullis-server --bench trail -- --events 500000 --store sqlite`; by default on both stores, in a folder of
+//! `cargo bench --workspace --bench trail -- --events 500000 --store sqlite`; by default on both stores, in a folder of
 //! the working directory, because /tmp may be memory. Batches in the module's format are read, what they tell of people is
 //! sealed under their tenants' keys, they are appended to a real file with its Merkle tree and a signature a group, and counted when
-//! they are durable; then the whole trail is projected. Goals:
+//! they are durable; then the whole trail is projected. The keys are in the store that is projected into. Goals:
 //! 50,000 events/s durable; projected 20,000/s by SQLite, 30,000/s by Postgres.
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +26,7 @@ use portcullis_server::keys::{Absent, Keys, Service};
 use portcullis_server::metrics::Metrics;
 use portcullis_server::secret::Secret;
 use portcullis_server::storage::postgres::Target;
-use portcullis_server::storage::{self, Expiry, Place, Registration, Shape};
+use portcullis_server::storage::{self, Expiry, Place, Registration, Shape, Storage};
 use portcullis_server::trail::projector::Projector;
 use portcullis_server::trail::redact::Redactor;
 use portcullis_server::trail::{Settings, Trail};
@@ -59,7 +59,11 @@ fn main() {
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let folder = tempfile::tempdir_in(&arguments.folder).unwrap();
-    runtime.block_on(measure(folder.path(), &arguments));
+    for store in ["sqlite", "postgres"] {
+        if arguments.store.as_deref().is_none_or(|only| only == store) {
+            runtime.block_on(measure(store, folder.path(), &arguments));
+        }
+    }
 }
 
 /// About 760 bytes, as a module writes them.
@@ -91,24 +95,48 @@ fn redactor() -> Redactor {
     Redactor::new(Secret::new("key", "k".repeat(32), 32).unwrap(), [], None).unwrap()
 }
 
-/// Twenty tenants' keys, in a store of their own: what events tell of people is sealed under them.
-async fn keys(folder: &Path) -> Keys {
-    let storage = storage::open(&Place::Sqlite(folder.join("keys.db")), Shape::default()).await.unwrap();
+/// Twenty tenants' keys: what events tell of people is sealed under them.
+fn keys(folder: &Path, storage: &Arc<dyn Storage>) -> Keys {
     let root = |name: &str| (name == "ENCRYPTION_KEY").then(|| "0123456789abcdef0123456789abcdef".to_owned());
-    Keys::new(storage, &Service::new(&root, folder, Absent::Refuse).unwrap(), Clock::System)
+    let service = Service::new(&root, folder, Absent::Refuse).unwrap();
+    Keys::new(Arc::clone(storage), &service, Clock::System)
 }
 
-async fn measure(folder: &Path, arguments: &Arguments) {
+async fn measure(store: &str, folder: &Path, arguments: &Arguments) {
     let now = Clock::System.now();
+    let server;
+    let place = if store == "sqlite" {
+        Place::Sqlite(folder.join("bench.db"))
+    } else {
+        let layout = Layout::of_this_checkout();
+        server = Server::start(&layout, &std::env::temp_dir(), Durability::Full).unwrap();
+        Place::Postgres(Box::new(Target::new(&server.create(&layout, "bench").unwrap()).unwrap()))
+    };
+    let registration = Registration::ByTraffic { max_tenants: 100 };
+    let shape = Shape { registration, max_bytes: 1 << 40, ..Shape::default() };
+    let storage = storage::open(&place, shape).await.unwrap();
+    storage.expire(Expiry { now, before: Timestamp::UNIX_EPOCH, most: 1 }).await.unwrap();
     let settings = Settings {
-        folder: folder.join("audit"),
+        folder: folder.join(format!("audit-{store}")),
         signer: Signer::from_seed(&[7; 32]),
         redactor: Some(Arc::new(redactor())),
         retention: Default::default(),
         max_bytes: u64::MAX,
     };
-    let keys = keys(folder).await;
-    let trail = Trail::open(&settings, Some(keys), Clock::System).unwrap();
+    let trail = Trail::open(&settings, Some(keys(folder, &storage)), Clock::System).unwrap();
+    append(store, &trail, arguments, now).await;
+    let mut projector = Projector::new(trail.clone(), Arc::clone(&storage), Arc::new(Metrics::default()));
+    let (_running, end) = watch::channel(false);
+    let began = Instant::now();
+    projector.catch_up(&end).await.unwrap();
+    let seconds = began.elapsed().as_secs_f64();
+    assert_eq!(trail.projected(), trail.size());
+    println!("{store}: projected in {seconds:.2} s: {:.0} events/s", trail.size() as f64 / seconds);
+    trail.close().await;
+    storage.close().await.unwrap();
+}
+
+async fn append(store: &str, trail: &Trail, arguments: &Arguments, now: Timestamp) {
     let bodies = Arc::new(bodies(arguments, now));
     let bytes = bodies.iter().map(Vec::len).sum::<usize>();
     let began = Instant::now();
@@ -131,38 +159,9 @@ async fn measure(folder: &Path, arguments: &Arguments) {
     let seconds = began.elapsed().as_secs_f64();
     assert_eq!(trail.size(), arguments.events);
     println!(
-        "trail: {} events of {} bytes, durable with their Merkle tree, in {seconds:.2} s: {:.0} events/s",
+        "{store}: {} events of {} bytes, durable with their Merkle tree, in {seconds:.2} s: {:.0} events/s",
         arguments.events,
         bytes / usize::try_from(arguments.events).unwrap(),
         arguments.events as f64 / seconds
     );
-    for store in ["sqlite", "postgres"] {
-        if arguments.store.as_deref().is_none_or(|only| only == store) {
-            project(store, folder, &trail, now).await;
-        }
-    }
-    trail.close().await;
-}
-
-async fn project(store: &str, folder: &Path, trail: &Trail, now: Timestamp) {
-    let server;
-    let place = if store == "sqlite" {
-        Place::Sqlite(folder.join("bench.db"))
-    } else {
-        let layout = Layout::of_this_checkout();
-        server = Server::start(&layout, &std::env::temp_dir(), Durability::Full).unwrap();
-        Place::Postgres(Box::new(Target::new(&server.create(&layout, "bench").unwrap()).unwrap()))
-    };
-    let registration = Registration::ByTraffic { max_tenants: 100 };
-    let shape = Shape { registration, max_bytes: 1 << 40, ..Shape::default() };
-    let storage = storage::open(&place, shape).await.unwrap();
-    storage.expire(Expiry { now, before: Timestamp::UNIX_EPOCH, most: 1 }).await.unwrap();
-    let mut projector = Projector::new(trail.clone(), Arc::clone(&storage), Arc::new(Metrics::default()));
-    let (_running, end) = watch::channel(false);
-    let began = Instant::now();
-    projector.catch_up(&end).await.unwrap();
-    let seconds = began.elapsed().as_secs_f64();
-    assert_eq!(trail.projected(), trail.size());
-    println!("{store}: projected in {seconds:.2} s: {:.0} events/s", trail.size() as f64 / seconds);
-    storage.close().await.unwrap();
 }
