@@ -58,7 +58,12 @@ pub fn pieces(sql: &str, grammar: Grammar) -> Result<Vec<Piece>, Refusal> {
     }
     let odd = |sign: char| sign.is_control() && !matches!(sign, '\t' | '\n' | '\r');
     let spaces = |sign: char| sign.is_whitespace() && !sign.is_ascii();
-    if sql.chars().any(|sign| odd(sign) || spaces(sign)) || sql.to_ascii_lowercase().contains("u&") {
+    // By itself it ends a comment for one and not for the other.
+    let lone_return = sql.replace("\r\n", "\n").contains('\r');
+    if lone_return
+        || sql.chars().any(|sign| odd(sign) || spaces(sign))
+        || sql.to_ascii_lowercase().contains("u&")
+    {
         return Err(Refusal::Unreadable);
     }
     let dialect: &dyn Dialect = match grammar {
@@ -74,8 +79,8 @@ pub fn pieces(sql: &str, grammar: Grammar) -> Result<Vec<Piece>, Refusal> {
             Token::Whitespace(
                 Whitespace::SingleLineComment { comment, .. } | Whitespace::MultiLineComment(comment),
             ) => {
-                // What follows a carriage return, or the end of an inner comment, may be text for one and comment for the other.
-                if comment.contains(['\r']) || comment.contains("/*") || comment.contains("*/") {
+                // What follows the end of an inner comment may be text for one and comment for the other.
+                if comment.contains("/*") || comment.contains("*/") {
                     return Err(Refusal::Unreadable);
                 }
                 continue;
