@@ -204,6 +204,7 @@ impl<'p> Inspector<'p> {
             (self.documents == BATCH).then(|| Finding::new(Family::Protocol, 74, "graphql-batch", 0));
         self.report(place, Part::Value, name, batched)?;
         self.report(place, Part::Value, name, graphql::excess(document))?;
+        self.report(place, Part::Value, name, graphql::cycle(document))?;
         graphql::walk(document, &mut |argument, text| self.look(place, Part::Value, argument, text))
     }
 

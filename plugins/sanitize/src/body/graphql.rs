@@ -100,6 +100,72 @@ pub(crate) fn excess(text: &[u8]) -> Option<Finding> {
     None
 }
 
+/// Fragments of one document whose spreads are followed. More: not looked at.
+const FRAGMENTS: usize = 32;
+
+/// Where a document has fragments that spread themselves, on whatever way: a server that does not validate follows them
+/// for ever (GraphQL, 5.5.2.2). Linear in the document's length.
+pub(crate) fn cycle(text: &[u8]) -> Option<Finding> {
+    find(text, b"fragment", 0)?;
+    let mut names: Vec<&[u8]> = Vec::new();
+    // For each fragment, a bit for each that it spreads.
+    let mut spreads = [0_u32; FRAGMENTS];
+    let mut number = |name| match names.iter().position(|known| *known == name) {
+        None if names.len() < FRAGMENTS => {
+            names.push(name);
+            Some(names.len() - 1)
+        }
+        known => known,
+    };
+    let (mut depth, mut inside, mut index) = (0_u32, None, 0);
+    while index < text.len() {
+        match at(text, index) {
+            b'"' => {
+                index = string(text, index).1;
+                continue;
+            }
+            b'#' => index += from(text, index).iter().position(|b| *b == b'\n').unwrap_or(text.len()),
+            b'{' => depth += 1,
+            b'}' => depth = depth.saturating_sub(1),
+            b'.' if starts(from(text, index), b"...") => {
+                let name = word(text, index + 3);
+                let spread = (name != b"on" && !name.is_empty()).then(|| number(name)).flatten();
+                if let (Some(from), Some(to)) = (inside, spread)
+                    && let Some(spreads) = spreads.get_mut(from)
+                {
+                    *spreads |= 1 << to;
+                }
+                index += 2;
+            }
+            byte if is_word(byte) => {
+                let end = crate::bytes::word_end(text, index);
+                if depth == 0 {
+                    let begins = between(text, index, end) == b"fragment";
+                    inside = if begins { number(word(text, end)) } else { inside };
+                }
+                index = end;
+                continue;
+            }
+            _ => {}
+        }
+        index += 1;
+    }
+    for through in 0..FRAGMENTS {
+        let reached = spreads.get(through).copied().unwrap_or(0);
+        for fragment in &mut spreads {
+            *fragment |= if *fragment >> through & 1 == 1 { reached } else { 0 };
+        }
+    }
+    let cyclic = spreads.iter().enumerate().any(|(own, reached)| reached >> own & 1 == 1);
+    cyclic.then(|| Finding::new(Family::Protocol, 76, "graphql-cycle", 0))
+}
+
+/// The word that stands there, behind white space.
+fn word(text: &[u8], index: usize) -> &[u8] {
+    let start = crate::bytes::skip_space(text, index);
+    between(text, start, crate::bytes::word_end(text, start))
+}
+
 /// Calls `each` with every string, under the name of the argument or field that it belongs to.
 pub(crate) fn walk(text: &[u8], each: &mut Each<'_>) -> Flow {
     let mut name: &[u8] = b"";
@@ -178,6 +244,21 @@ mod tests {
         assert_eq!(why(&format!("{{ {} }}", aliased(50))), None);
         assert_eq!(why("query Q($schema: In = {a: {b: {c: 1}}}) { a { __typename type schema } }"), None);
         assert_eq!(why("{ note(text: \"{ __schema { x } }\") { id } } # __schema { }"), None);
+    }
+
+    #[test]
+    fn fragments_that_spread_themselves() {
+        let cyclic = |text: &str| cycle(text.as_bytes()).is_some();
+        assert!(cyclic("{ user { ...A } } fragment A on User { friends { ...A } }"));
+        assert!(cyclic(
+            "{ ...A } fragment A on T { ...B } fragment B on T { x { ...C } } fragment C on T { ...A }"
+        ));
+        assert!(!cyclic(
+            "{ ...A ...B } fragment A on T { ...B ...C } fragment B on T { ...C } fragment C on T { ... on U { id } }"
+        ));
+        assert!(!cyclic("query fragment { a(b: \"...fragment\") { ...A } } # fragment A { ...A }"));
+        let many: String = (0..40).map(|n| format!("fragment F{n} on T {{ ...F{} }} ", n + 1)).collect();
+        assert!(!cyclic(&many));
     }
 
     #[test]
