@@ -29,8 +29,8 @@ function leave(problem) {
   Object.assign(state, { session: null, tenant: null, stream: null, last: null, charts: [],
     traffic: [[], [], []], times: [[], [], []] });
   for (const id of ["tenants", "parts", "figures"]) at(id).replaceChildren();
-  for (const id of ["slow", "slower", "findings", "events", "limits"]) clear(at(id).tBodies[0]);
-  clear(at("plans"));
+  for (const id of ["business", "slow", "slower", "findings", "events", "limits"]) clear(at(id).tBodies[0]);
+  for (const id of ["plans", "alerts"]) clear(at(id));
   at("tenant").hidden = true;
   at("board").hidden = true;
   at("signin").hidden = false;
@@ -117,6 +117,7 @@ async function pollAll() {
     ask("/monitoring/performance/summary"), ask("/performance"), ask("/monitoring/metrics"), ask("/security"),
     ask("/api/tenants"),
   ]);
+  await showAlerts();
   score(summary);
   const now = Date.now() / 1000;
   const refused = Object.values(figures.events).reduce((sum, counts) => sum + (counts.WARNING || 0), 0);
@@ -176,8 +177,9 @@ async function choose(tenant) {
   for (const cell of at("tenants").children) cell.setAttribute("aria-pressed", String(cell.dataset.tenant === tenant));
   at("tenant-title").textContent = tenant;
   at("tenant").hidden = false;
-  for (const id of ["slow", "slower", "findings", "events"]) clear(at(id).tBodies[0]);
+  for (const id of ["business", "slow", "slower", "findings", "events"]) clear(at(id).tBodies[0]);
   clear(at("plans"));
+  at("business-section").hidden = true;
   at("findings").hidden = true;
   at("optimize-state").textContent = "";
   at("tenant-title").focus({ preventScroll: true });
@@ -208,6 +210,7 @@ async function refresh() {
   show(at("slow").tBodies[0], slow.slow_queries, statements);
   at("slower").hidden = !slow.regressions.length;
   show(at("slower").tBodies[0], slow.regressions, regressions);
+  if (state.session.scope === "admin") await showBusiness(tenant);
   await showPlans();
 }
 

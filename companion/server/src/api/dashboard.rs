@@ -53,6 +53,7 @@ impl Page {
             include_str!("../../dashboard/base.js"),
             include_str!("../../dashboard/plans.js"),
             include_str!("../../dashboard/limits.js"),
+            include_str!("../../dashboard/watching.js"),
             include_str!("../../dashboard/app.js"),
         ]
         .concat();

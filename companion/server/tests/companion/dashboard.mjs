@@ -83,6 +83,9 @@ try {
   saw.slower = await see("[...document.querySelectorAll('#slower tbody tr')].map(row => [row.cells[0].textContent, row.cells[1].textContent, row.querySelector('code').textContent])");
   await until("document.querySelectorAll('#limits tbody tr').length > 0");
   saw.limits = await see("[...document.querySelectorAll('#limits tbody tr')].map(row => [row.cells[0].textContent, row.cells[1].textContent, row.cells[3].textContent])");
+  await until("document.querySelectorAll('#business tbody tr').length > 0 && document.querySelector('#business tbody tr').cells[3].textContent");
+  saw.business = await see("[...document.querySelector('#business tbody tr').cells].map(cell => cell.textContent)");
+  saw.alerts = await see("document.getElementById('alerts-none').hidden === (document.querySelectorAll('#alerts li').length > 0)");
   await see("document.getElementById('optimize').focus()");
   await press("Enter", 13, "\r");
   await until("!document.getElementById('optimize').disabled && document.getElementById('optimize-state').textContent !== 'looking …' && document.getElementById('optimize-state').textContent");

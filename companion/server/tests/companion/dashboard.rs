@@ -165,6 +165,12 @@ async fn in_a_real_browser() {
     }
     let client = shop(&url).await;
     give(&running, "acme", &url).await;
+    // Roles are the whole server's.
+    client.batch_execute("CREATE ROLE dashboard_reader NOLOGIN").await.unwrap();
+    let metric = json!({"unit": "users", "statement": "SELECT 42", "role": "dashboard_reader"}).to_string();
+    let declared = "/api/tenants/acme/business-metrics/active_users";
+    let answer = running.send_json("PUT", declared, &running.admin(), &metric).await;
+    assert_eq!(answer.status, 201, "{}", answer.body);
     let login = json!({"tenant": "acme", "user": "alice", "action": "login"});
     for _ in 0..5 {
         running.post("/api/security/rate-limit/check", &login, &running.admin()).await;
@@ -216,6 +222,12 @@ async fn in_a_real_browser() {
         (&json!(["Seq Scan on <b>"]), &json!([["0.500", "0.100", "SELECT slower"]]))
     );
     assert_eq!(saw["limits"], json!([["acme", "login", "100 %"]]), "who is near the end of a limit is told");
+    let business = saw["business"].as_array().unwrap();
+    assert_eq!(
+        (&business[..3], &business[4]),
+        (&json!(["active_users", "42", "users"]).as_array().unwrap()[..], &"".into())
+    );
+    assert_eq!(saw["alerts"], true);
     assert!(saw["optimized"].as_str().unwrap().contains("1 index, "), "{saw}");
     // An index was approved and applied by the keyboard, on a real server, and taken back.
     let step = saw["plan"].as_array().unwrap();

@@ -13,8 +13,13 @@ impl Run {
             }
         };
         // A sentence about SQL: it goes on in words where a statement would end, and nothing before broke out of anything.
-        let told =
-            self.prose && !self.quoted && !self.stacked && !self.union && !self.weapon && lexer.comments == 0;
+        let told = self.prose
+            && !self.quoted
+            && !self.stacked
+            && !self.union
+            && !self.weapon
+            && !self.statement
+            && lexer.comments == 0;
         if told && (self.first != Operand::Constant || self.select && self.from) {
             return (50, "sentence");
         }

@@ -28,12 +28,18 @@ pub(super) fn names_in_prose(lexer: &Lexer<'_>) -> bool {
 /// Whether a word that the grammar has no place for, and the next, are words of a sentence: `.. gives duplicates`.
 pub(super) fn is_prose(lexer: &Lexer<'_>, token: Token) -> bool {
     let value = lexer.value();
-    let next = lexer.clone().next();
     let letters = |token: Token| {
         between(value, token.start, token.end).iter().all(|b| b.is_ascii_lowercase() || *b >= 0x80)
     };
+    // Before the next token is read: one that is no word may be as long as the rest of the value.
+    let behind = from(value, token.end);
+    let begins = |b: Option<&u8>| b.is_none_or(|b| b.is_ascii_lowercase() || *b >= 0x80);
+    if !begins(behind.first()) && !(behind.first() == Some(&b' ') && begins(behind.get(1))) || !letters(token)
+    {
+        return false;
+    }
+    let next = lexer.clone().next();
     matches!(next.kind, Kind::Name | Kind::Word(_) | Kind::End)
-        && letters(token)
         && letters(next)
         && between(value, token.end, next.start).len() < 2
 }
