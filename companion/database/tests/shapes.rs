@@ -178,7 +178,8 @@ async fn judged(hypothetical: bool, prove: Prove, budget: f64) -> Plan {
     for (((name, _, most), before), after) in STATEMENTS.iter().zip(before).zip(after) {
         let (Some(before), Some(after)) = (before, after) else { continue };
         assert!(after <= before * 1.02, "{name} became dearer: {before} to {after}");
-        if plan.judged.by != "reckoned" {
+        // The catalogue's own grow with each index; that is not to be served.
+        if plan.judged.by != "reckoned" && *most < 1.0 {
             assert!(after <= before * most, "{name} is not served: {before} to {after}\n{}", plan.sql());
         }
     }

@@ -35,7 +35,11 @@ fn fuel(vm: &mut Vm, kind: &str, body: &[u8]) -> u64 {
     stream.request_headers(vm, headers, false).unwrap();
     let mut pieces = body.chunks(16 * 1024).peekable();
     while let Some(piece) = pieces.next() {
-        stream.request_body(vm, piece, pieces.peek().is_none()).unwrap();
+        let done = stream.request_body(vm, piece, pieces.peek().is_none());
+        let begins = || body.get(..60).unwrap_or(body).escape_ascii();
+        done.unwrap_or_else(|error| {
+            panic!("{} bytes of {kind} that begin {}: {error}", body.len(), begins())
+        });
     }
     stream.end(vm).unwrap();
     vm.take_fuel()

@@ -86,7 +86,7 @@ pub fn detect(value: &[u8]) -> Option<Finding> {
             continue;
         }
         let here = match byte {
-            b';' | b'|' | b'&' | b'\n' | b'\r' => separated(value, index),
+            b';' | b'|' | b'&' | b'\n' | b'\r' => separated(value, index, lead),
             b'$' => dollar(value, index),
             b'`' => {
                 ticks += 1;
@@ -156,8 +156,8 @@ fn shell_function(rest: &[u8]) -> bool {
     at(rest, close) == b')' && at(rest, skip_space(rest, close + 1)) == b'{'
 }
 
-/// What follows `;`, `|`, `&` or a line break.
-fn separated(value: &[u8], index: usize) -> Option<Finding> {
+/// What follows `;`, `|`, `&` or a line break; white space ends at `lead`.
+fn separated(value: &[u8], index: usize, lead: usize) -> Option<Finding> {
     let separator = at(value, index);
     let mut start = index + 1;
     while matches!(at(value, start), b';' | b'|' | b'&' | b'\r' | b'\n' | b'(' | b'{' | b'!' | b'+')
@@ -185,15 +185,14 @@ fn separated(value: &[u8], index: usize) -> Option<Finding> {
     let start = behind_keyword(value, start);
     let command = Command::read(value, start)?;
     // A value that begins with a line break goes on with a line of its own.
-    let line = matches!(separator, b'\r' | b'\n')
-        && run.iter().all(|b| is_space(*b))
-        && !between(value, 0, index).trim_ascii().is_empty();
+    let line = matches!(separator, b'\r' | b'\n') && run.iter().all(|b| is_space(*b)) && lead < index;
     let first = !line && index <= skip_space(between(value, 0, NEAR), 0);
     // One word before, or none: a value that goes on where it should have ended.
     let short = !line && index <= NEAR && !between(value, 0, index).trim_ascii().iter().any(|b| is_space(*b));
     let ends = command.ends && command.end >= value.len();
     // A comment hides what the application has behind the value.
-    let comment = from(value, command.end).trim_ascii() == b"#";
+    let behind = skip_space(value, command.end);
+    let comment = at(value, behind) == b'#' && from(value, behind + 1).iter().all(|b| is_space(*b));
     let followed = comment || matches!(at(value, command.end), b';' | b'|' | b'&' | b'#');
     let word = between(value, start, command.end);
     let named = NAMED.has(word);
@@ -225,12 +224,19 @@ fn separated(value: &[u8], index: usize) -> Option<Finding> {
     (confidence > 0).then(|| Finding::new(Family::Command, confidence, "separated-command", index))
 }
 
+/// The longest first line of a table, in bytes.
+const ROW: usize = 512;
+
 /// Bytes at a value's start that are looked at to tell what a separator stands behind.
 const NEAR: usize = 48;
 
-/// `| id | name |`: the first line of a table.
+/// `| id | name |`: the first line of a table. Longer than [`ROW`] is none.
 fn is_row(value: &[u8]) -> bool {
-    let line = value.trim_ascii_start().split(|b| matches!(b, b'\r' | b'\n')).next().unwrap_or_default();
+    let line = between(value, 0, ROW)
+        .trim_ascii_start()
+        .split(|b| matches!(b, b'\r' | b'\n'))
+        .next()
+        .unwrap_or_default();
     let line = line.trim_ascii_end();
     starts(line, b"| ") && line.ends_with(b" |") && find(line, b"||", 0).is_none()
 }

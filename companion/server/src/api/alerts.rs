@@ -23,7 +23,7 @@ use crate::http::envelope::json;
 use crate::http::problem::Problem;
 use crate::token::Grant;
 
-const MAX_BODY_BYTES: usize = 8 * 1024;
+const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// What fires, what is looked at, who is told.
 #[derive(Serialize, JsonSchema)]

@@ -144,7 +144,7 @@ mod tests {
         let of = |paint| lines(Path::new("c.json"), false, &problems, paint);
         assert!(!of(Paint::Plain).contains('\u{1b}'));
         let coloured = of(Paint::Colour);
-        assert!(coloured.starts_with("\u{1b}[1;31merror\u{1b}[0m: a\u{fffd}[31m"), "{coloured}");
+        assert!(coloured.starts_with("\u{1b}[1;31merror\u{1b}[0m: a\\u{1b}[31m"), "{coloured}");
         assert_eq!(coloured.matches('\u{1b}').count(), 2 * problems.iter().count());
     }
 }

@@ -108,6 +108,8 @@ impl Operation {
             .replace("{tenant_id}", tenant)
             .replace("{session_id}", "0123456789abcdef0123456789abcdef")
             .replace("{value_id}", "1")
+            // Of a rule of alerts, for whom no other name is known; others may be called that, too.
+            .replace("{name}", "slow_statements")
     }
 
     /// An object with all fields of their kind, and one of them another.

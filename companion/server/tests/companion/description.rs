@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use portcullis_server::clock::Clock;
+use serde_json::Value;
 use xtask::layout::Layout;
 
 use crate::support::{Running, Store, new_place, on_each_store};
@@ -18,21 +19,24 @@ async fn the_server_is_what_it_says(store: Store) {
     let token = running.admin();
     let document = running.get("/openapi.json", Some(&token)).await.body;
     let file = running.folder.path().join("openapi.json");
-    std::fs::write(&file, document).unwrap();
+    std::fs::write(&file, &document).unwrap();
+    let operations = operations(&serde_json::from_str(&document).unwrap());
 
     let url = format!("http://{}", running.companion.api_address.unwrap());
     // A stream does not end, and what removes a tenant would end the run for all others.
     let never = ["--exclude-path", STREAM, "--exclude-name", REMOVE];
+    let never_asked = never.len() / 2;
     let but: Vec<&str> =
         never.into_iter().chain(OPAQUE.into_iter().flat_map(|name| ["--exclude-name", name])).collect();
-    ask(&file, &url, &token, &but, "Tested: 51").await;
+    let all = format!("Tested: {}", operations - never_asked - OPAQUE.len());
+    ask(&file, &url, &token, &but, &all).await;
     let only: Vec<&str> = OPAQUE.into_iter().flat_map(|name| ["--include-name", name]).collect();
     ask(
         &file,
         &url,
         &token,
         &[&only[..], &["--exclude-checks", "positive_data_acceptance"]].concat(),
-        "Tested: 13",
+        &format!("Tested: {}", OPAQUE.len()),
     )
     .await;
     // What was taken can be read.
@@ -61,6 +65,15 @@ const OPAQUE: [&str; 13] = [
     "POST /api/security/keys/{tenant_id}/rotate",
     "POST /api/security/keys/{tenant_id}/rewrap",
 ];
+
+/// How many the document has.
+fn operations(document: &Value) -> usize {
+    let methods = |path: &Value| {
+        let known = |name: &&String| matches!(name.as_str(), "get" | "put" | "post" | "delete");
+        path.as_object().unwrap().keys().filter(known).count()
+    };
+    document["paths"].as_object().unwrap().values().map(methods).sum()
+}
 
 async fn ask(file: &Path, url: &str, token: &str, which: &[&str], expected: &str) {
     let program = Layout::of_this_checkout().tools().join("venv/bin/schemathesis");
