@@ -26,6 +26,7 @@ use portcullis_limits::step::Spent;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
+use crate::api::texts;
 use crate::clock::{Clock, Timestamp};
 use crate::databases::apply::Asked;
 use crate::databases::jobs::{Outcome, TooMany};
@@ -193,7 +194,9 @@ impl Functions {
             .next()
             .ok_or(FunctionError::Event("the system gave no random bytes at the start"))?;
         let id = key.to_string();
-        let mut details = details;
+        // As the API takes them: PostgreSQL holds no NUL.
+        let mut details: Map<String, Value> =
+            details.iter().map(|(name, value)| (texts::without_nul(name), texts::clean(value))).collect();
         details.insert("uid".to_owned(), id.clone().into());
         details.insert("source".to_owned(), "application".into());
         let event = Event {

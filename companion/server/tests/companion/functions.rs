@@ -38,7 +38,7 @@ async fn values_events_and_counts_are_those_of_the_api(store: Store) {
     let answer = running.post("/api/security/decrypt", &body, &running.of_tenant("acme")).await;
     assert_eq!((answer.status, &answer.json()["data"]), (200, &"DE02".into()), "{}", answer.body);
 
-    let details = json!({"order": 7}).as_object().cloned().unwrap();
+    let details = json!({"order": 7, "note": "a\u{0}b"}).as_object().cloned().unwrap();
     let id = functions.log_security_event("order_paid", &acme(), Some("ada"), details).await.unwrap();
     let answer = running
         .get("/api/security/events/acme?event_type=ORDER_PAID", Some(&running.of_tenant("acme")))
