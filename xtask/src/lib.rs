@@ -6,7 +6,7 @@
 //! - [`ports`], [`process`], [`http`], [`secrets`] and [`clock`] are small and know nothing of Portcullis;
 //! - [`bootstrap`] renders `envoy/bootstrap.yaml`, [`local_reply`] what Envoy's own replies carry;
 //! - [`stack`] starts, watches and stops the companion, the upstream and Envoy;
-//! - [`postgres`] starts a database server of one's own, [`pgbouncer`] finds a PgBouncer, [`browser`]
+//! - [`postgres`] starts a database server of one's own, [`pgbouncer`] and [`prometheus`] are found, [`browser`]
 //!   starts a browser, for tests;
 //! - [`upstream`] is the demonstration application behind Envoy;
 //! - [`reference`] renders the configuration's schema for people, `families` what sanitize knows;
@@ -26,6 +26,7 @@ pub mod pgbouncer;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod prometheus;
 pub mod reference;
 pub mod secrets;
 pub mod stack;

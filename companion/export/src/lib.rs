@@ -1,4 +1,5 @@
-//! The audit trail to others: a collector that speaks OTLP over HTTP ([`otlp`]), or NATS JetStream ([`nats`]).
+//! The audit trail to others: a collector that speaks OTLP over HTTP ([`otlp`]), or NATS JetStream ([`nats`]). Figures too, over OTLP
+//! ([`otlp::metrics`]).
 //!
 //! A collector takes records in order and says when it has them; whoever drives it remembers how far it has come and offers
 //! again what was not acknowledged. So every record arrives at least once; its [`Record::uid`] tells a repetition.

@@ -1,9 +1,13 @@
-//! OTLP over HTTP, logs, in protobuf: `POST /v1/logs`, as the OpenTelemetry Collector and what speaks its protocol take it.
+//! OTLP over HTTP, in protobuf, as the OpenTelemetry Collector and what speaks its protocol take it: logs (`POST /v1/logs`), and figures
+//! ([`metrics`]).
 //!
 //! The body of a record is the OCSF event; attributes repeat what collectors sort by. An answer of 2xx means that the
 //! collector has the records; those that it counts as rejected it will never take. 429, 502, 503, 504 and no answer at all
 //! are to be tried again (OTLP 1.x, "Failures"), and so are 401, 403, 404 and 5xx, because an operator mends those; any other
 //! status refuses these records.
+
+mod exposition;
+pub mod metrics;
 
 use std::path::Path;
 
@@ -19,40 +23,35 @@ use crate::{AddressError, Collector, Delivered, Delivering, DeliveryError, Recor
 
 /// The port of OTLP over HTTP.
 const PORT: u16 = 4318;
-const PATH: &str = "/v1/logs";
+const LOGS: &str = "/v1/logs";
 const MEDIA_TYPE: &str = "application/x-protobuf";
 
-/// A collector.
-pub struct Otlp {
+/// Where signals of one kind go.
+struct Endpoint {
     client: Client,
     path: String,
-    clock: fn() -> u64,
 }
 
-impl Otlp {
-    /// At `http(s)://HOST[:4318][/PATH]`, with headers such as an API key's; `clock` tells nanoseconds since the Unix epoch.
-    ///
-    /// # Errors
-    /// The address or a header cannot be.
-    pub fn new(url: &str, headers: &[(String, String)], clock: fn() -> u64) -> Result<Self, AddressError> {
+impl Endpoint {
+    /// At `http(s)://HOST[:4318][/PATH]`; `kind` ends the path.
+    fn new(url: &str, headers: &[(String, String)], kind: &str) -> Result<Self, AddressError> {
         let client = Client::new(url, PORT, headers)?;
         let path = match client.address().path.trim_end_matches('/') {
-            "" => PATH.to_owned(),
-            path if path.ends_with(PATH) => path.to_owned(),
-            path => format!("{path}{PATH}"),
+            "" => kind.to_owned(),
+            path if path.ends_with(kind) => path.to_owned(),
+            path => format!("{path}{kind}"),
         };
-        Ok(Self { client, path, clock })
+        Ok(Self { client, path })
     }
 
-    /// The same, with a file of certificates in PEM that the collector's own must go back to, in place of the system's.
-    #[must_use]
-    pub fn trusting(mut self, authorities: &Path) -> Self {
+    fn trusting(mut self, authorities: &Path) -> Self {
         self.client = self.client.trusting(authorities);
         self
     }
 
-    async fn post(&mut self, records: &[Record]) -> Result<Delivered, DeliveryError> {
-        let body = Bytes::from(request(records, (self.clock)()).encode_to_vec());
+    /// Sends, and tells how many of the `count` signals the collector will never take.
+    async fn post(&mut self, request: &impl Message, count: usize) -> Result<u64, DeliveryError> {
+        let body = Bytes::from(request.encode_to_vec());
         let sent = self.client.send(Method::POST, &self.path, MEDIA_TYPE, body).await;
         let answer = sent.map_err(DeliveryError::unavailable)?;
         match answer.status {
@@ -60,12 +59,8 @@ impl Otlp {
                 // A body that is none says nothing about rejections.
                 let partial =
                     ExportResponse::decode(answer.body).ok().and_then(|answer| answer.partial_success);
-                let rejected =
-                    partial.map_or(0, |partial| u64::try_from(partial.rejected_log_records).unwrap_or(0));
-                Ok(Delivered {
-                    rejected: rejected.min(u64::try_from(records.len()).unwrap_or(u64::MAX)),
-                    kept: true,
-                })
+                let rejected = partial.map_or(0, |partial| u64::try_from(partial.rejected).unwrap_or(0));
+                Ok(rejected.min(u64::try_from(count).unwrap_or(u64::MAX)))
             }
             status @ (401 | 403 | 404 | 408 | 429 | 500..=599) => Err(DeliveryError::Unavailable {
                 reason: format!("the collector answers {status}"),
@@ -76,24 +71,57 @@ impl Otlp {
     }
 }
 
+/// A collector of logs.
+pub struct Otlp {
+    endpoint: Endpoint,
+    clock: fn() -> u64,
+}
+
+impl Otlp {
+    /// At `http(s)://HOST[:4318][/PATH]`, with headers such as an API key's; `clock` tells nanoseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// The address or a header cannot be.
+    pub fn new(url: &str, headers: &[(String, String)], clock: fn() -> u64) -> Result<Self, AddressError> {
+        Ok(Self { endpoint: Endpoint::new(url, headers, LOGS)?, clock })
+    }
+
+    /// The same, with a file of certificates in PEM that the collector's own must go back to, in place of the system's.
+    #[must_use]
+    pub fn trusting(mut self, authorities: &Path) -> Self {
+        self.endpoint = self.endpoint.trusting(authorities);
+        self
+    }
+
+    async fn post(&mut self, records: &[Record]) -> Result<Delivered, DeliveryError> {
+        let request = request(records, (self.clock)());
+        Ok(Delivered { rejected: self.endpoint.post(&request, records.len()).await?, kept: true })
+    }
+}
+
 impl Collector for Otlp {
     fn deliver<'a>(&'a mut self, records: &'a [Record]) -> Delivering<'a> {
         Box::pin(self.post(records))
     }
 }
 
+fn attribute(key: &str, value: &str) -> KeyValue {
+    KeyValue { key: key.to_owned(), value: Some(value.into()) }
+}
+
+fn resource() -> Resource {
+    let version = attribute("service.version", env!("CARGO_PKG_VERSION"));
+    Resource { attributes: vec![attribute("service.name", "portcullis"), version] }
+}
+
+fn scope(name: &str) -> Scope {
+    Scope { name: name.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() }
+}
+
 fn request(records: &[Record], now_ns: u64) -> ExportRequest {
-    let attribute = |key: &str, value: &str| KeyValue { key: key.to_owned(), value: Some(value.into()) };
-    let resource = Resource {
-        attributes: vec![
-            attribute("service.name", "portcullis"),
-            attribute("service.version", env!("CARGO_PKG_VERSION")),
-        ],
-    };
-    let scope = Scope { name: "portcullis.audit".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
     let log_records = records.iter().map(|record| log_record(record, now_ns)).collect();
-    let scope_logs = vec![ScopeLogs { scope: Some(scope), log_records }];
-    ExportRequest { resource_logs: vec![ResourceLogs { resource: Some(resource), scope_logs }] }
+    let scope_logs = vec![ScopeLogs { scope: Some(scope("portcullis.audit")), log_records }];
+    ExportRequest { resource_logs: vec![ResourceLogs { resource: Some(resource()), scope_logs }] }
 }
 
 fn log_record(record: &Record, now_ns: u64) -> LogRecord {
@@ -102,14 +130,13 @@ fn log_record(record: &Record, now_ns: u64) -> LogRecord {
         Severity::Warning => (13, "WARN"),
         Severity::Error => (17, "ERROR"),
     };
-    let text = |key: &str, value: &str| KeyValue { key: key.to_owned(), value: Some(value.into()) };
     let mut attributes = vec![
-        text("event.name", &record.event_type),
-        text("log.record.uid", &record.uid),
-        text("portcullis.tenant", &record.tenant),
+        attribute("event.name", &record.event_type),
+        attribute("log.record.uid", &record.uid),
+        attribute("portcullis.tenant", &record.tenant),
     ];
     if let Some(id) = &record.correlation_id {
-        attributes.push(text("portcullis.correlation_id", id));
+        attributes.push(attribute("portcullis.correlation_id", id));
     }
     let index = AnyValue::from(&serde_json::Value::from(record.index));
     attributes.push(KeyValue { key: "portcullis.index".to_owned(), value: Some(index) });

@@ -1,6 +1,9 @@
-//! The messages of OTLP logs (`opentelemetry.proto.collector.logs.v1` and what it uses), as far as they are written here.
+//! The messages of OTLP logs (`opentelemetry.proto.collector.logs.v1` and what it uses), as far as they are written here; those of
+//! figures are in [`metrics`].
 //! Field numbers are those of the published schema, which the tests decode with. Written by hand, so that building needs
 //! no protocol compiler.
+
+pub mod metrics;
 
 use prost::{Message, Oneof};
 
@@ -12,7 +15,7 @@ pub struct ExportRequest {
     pub resource_logs: Vec<ResourceLogs>,
 }
 
-/// `ExportLogsServiceResponse`.
+/// `ExportLogsServiceResponse`; `ExportMetricsServiceResponse` is the same.
 #[derive(Clone, PartialEq, Message)]
 pub struct ExportResponse {
     /// Set when not everything was taken.
@@ -20,12 +23,12 @@ pub struct ExportResponse {
     pub partial_success: Option<PartialSuccess>,
 }
 
-/// `ExportLogsPartialSuccess`.
+/// `ExportLogsPartialSuccess`, `ExportMetricsPartialSuccess`.
 #[derive(Clone, PartialEq, Message)]
 pub struct PartialSuccess {
-    /// How many were not.
+    /// How many records or points were not.
     #[prost(int64, tag = "1")]
-    pub rejected_log_records: i64,
+    pub rejected: i64,
     /// Why.
     #[prost(string, tag = "2")]
     pub error_message: String,

@@ -19,6 +19,8 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use portcullis_export::otlp::Otlp;
+use portcullis_export::otlp::metrics::{MOST, Pushed, Pusher, Span};
+use portcullis_export::proto::metrics::MetricsRequest;
 use portcullis_export::proto::{ExportRequest, ExportResponse, PartialSuccess};
 use portcullis_export::{Collector, Delivered, DeliveryError, Record, Severity};
 use prost::Message;
@@ -58,11 +60,14 @@ impl Seen {
         let path = request.uri().path().to_owned();
         let key = request.headers().get("api-key").map(|value| value.to_str().unwrap().to_owned());
         let body = request.into_body().collect().await?.to_bytes();
-        ExportRequest::decode(body.clone()).unwrap();
+        match path.ends_with("/v1/metrics") {
+            true => drop(MetricsRequest::decode(body.clone()).unwrap()),
+            false => drop(ExportRequest::decode(body.clone()).unwrap()),
+        }
         self.requests.lock().unwrap().push((path, key, body));
         let (status, rejected) = self.answers.lock().unwrap().pop().unwrap_or((200, 0));
-        let partial = (rejected > 0)
-            .then(|| PartialSuccess { rejected_log_records: rejected, error_message: "too old".to_owned() });
+        let partial =
+            (rejected > 0).then(|| PartialSuccess { rejected, error_message: "too old".to_owned() });
         let body = ExportResponse { partial_success: partial }.encode_to_vec();
         Ok(Response::builder()
             .status(status)
@@ -90,13 +95,15 @@ const DECODE: &str = "
 import sys
 from google.protobuf.json_format import MessageToJson
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-print(MessageToJson(ExportLogsServiceRequest.FromString(sys.stdin.buffer.read()), preserving_proto_field_name=True))
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+request = {'logs': ExportLogsServiceRequest, 'metrics': ExportMetricsServiceRequest}[sys.argv[1]]
+print(MessageToJson(request.FromString(sys.stdin.buffer.read()), preserving_proto_field_name=True))
 ";
 
-fn decoded(bytes: &[u8]) -> Value {
+fn decoded(kind: &str, bytes: &[u8]) -> Value {
     let python = Layout::of_this_checkout().tools().join("venv/bin/python3");
     let mut child = Command::new(python)
-        .args(["-c", DECODE])
+        .args(["-c", DECODE, kind])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -120,7 +127,7 @@ async fn records_arrive_as_the_published_schema_has_them() {
     assert_eq!(done, Delivered { rejected: 0, kept: true });
     let (path, key, body) = seen.requests.lock().unwrap()[0].clone();
     assert_eq!((path.as_str(), key.as_deref()), ("/v1/logs", Some("s3cret")));
-    let logs = decoded(&body)["resource_logs"][0].clone();
+    let logs = decoded("logs", &body)["resource_logs"][0].clone();
     let service = attribute(&logs["resource"]["attributes"], "service.name");
     assert_eq!(service["string_value"], "portcullis");
     let records = &logs["scope_logs"][0]["log_records"];
@@ -186,5 +193,63 @@ async fn a_collector_that_is_away_is_told_and_found_again() {
     let mut collector = Otlp::new(&url, &[], || 0).unwrap();
     for _ in 0..3 {
         assert!(collector.deliver(&[record(1)]).await.is_ok(), "over one connection");
+    }
+}
+
+#[tokio::test]
+async fn figures_arrive_as_the_published_schema_has_them() {
+    const TEXT: &str = "# HELP up Whether it runs.\n# TYPE up gauge\nup 1\n\
+        # HELP events_total Events.\n# TYPE events_total counter\n\
+        events_total{type=\"A\",tenant=\"a\\\"b\\\\,c\"} 7\nevents_total{type=\"B\"} 0\n\
+        # HELP wait_seconds Waits.\n# TYPE wait_seconds histogram\n\
+        wait_seconds_bucket{le=\"0.1\"} 2\nwait_seconds_bucket{le=\"1\"} 5\nwait_seconds_bucket{le=\"+Inf\"} 6\n\
+        wait_seconds_sum 4.5\nwait_seconds_count 6\nno sample\n";
+    let (seen, url) = Seen::start().await;
+    let mut pusher = Pusher::new(&url, &[("api-key".to_owned(), "s3cret".to_owned())]).unwrap();
+    let pushed = pusher.push(TEXT, Span { start: 1, now: 2 }).await.unwrap();
+    assert_eq!(pushed, Pushed { taken: 4, rejected: 0, left_out: 0 });
+    let (path, key, body) = seen.requests.lock().unwrap().pop().unwrap();
+    assert_eq!((path.as_str(), key.as_deref()), ("/v1/metrics", Some("s3cret")));
+    let told = decoded("metrics", &body);
+    let all = &told["resource_metrics"][0];
+    assert_eq!(attribute(&all["resource"]["attributes"], "service.name")["string_value"], "portcullis");
+    let times = json!({"start_time_unix_nano": "1", "time_unix_nano": "2"});
+    let point = |more: Value| {
+        let mut point = times.clone();
+        point.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        point
+    };
+    let pair = |key: &str, value: &str| json!({"key": key, "value": {"string_value": value}});
+    let expected = json!([
+        {"name": "up", "description": "Whether it runs.", "gauge": {"data_points": [point(json!({"as_double": 1.0}))]}},
+        {"name": "events_total", "description": "Events.", "sum": {
+            "data_points": [
+                point(json!({"as_double": 7.0, "attributes": [pair("type", "A"), pair("tenant", "a\"b\\,c")]})),
+                point(json!({"as_double": 0.0, "attributes": [pair("type", "B")]})),
+            ],
+            "aggregation_temporality": "AGGREGATION_TEMPORALITY_CUMULATIVE", "is_monotonic": true}},
+        {"name": "wait_seconds", "description": "Waits.", "histogram": {
+            "data_points": [point(json!({
+                "count": "6", "sum": 4.5, "bucket_counts": ["2", "3", "1"], "explicit_bounds": [0.1, 1.0]}))],
+            "aggregation_temporality": "AGGREGATION_TEMPORALITY_CUMULATIVE"}},
+    ]);
+    assert_eq!(all["scope_metrics"][0]["metrics"], expected);
+}
+
+#[tokio::test]
+async fn a_push_is_bounded_and_tells_what_was_not_taken() {
+    let (seen, url) = Seen::start().await;
+    let mut pusher = Pusher::new(&url, &[]).unwrap();
+    let span = Span { start: 0, now: 0 };
+    let lines: String = (0..MOST + 5).map(|number| format!("a{{n=\"{number}\"}} 1\n")).collect();
+    seen.answers.lock().unwrap().push((200, 3));
+    let pushed = pusher.push(&format!("# TYPE a gauge\n{lines}"), span).await.unwrap();
+    assert_eq!(pushed, Pushed { taken: u64::try_from(MOST).unwrap() - 3, rejected: 3, left_out: 5 });
+    seen.answers.lock().unwrap().push((429, 0));
+    match pusher.push("# TYPE a gauge\na 1\n", span).await {
+        Err(DeliveryError::Unavailable { retry_after, .. }) => {
+            assert_eq!(retry_after, Some(Duration::from_secs(7)));
+        }
+        other => panic!("{other:?}"),
     }
 }

@@ -4,6 +4,7 @@
 const POLL_MS = 5000, POINTS = 240, EVENTS = 100;
 const at = id => document.getElementById(id);
 const state = { session: null, tenant: null, stream: null, last: null, timer: null,
+  tenants: [], looking: false,
   traffic: [[], [], []], times: [[], [], []], charts: [] };
 
 function element(name, text, attributes = {}) {
@@ -20,7 +21,8 @@ async function ask(path, options = {}) {
   const headers = { accept: "application/json" };
   if (options.method && state.session) headers["x-csrf-token"] = state.session.csrf_token;
   if (options.body) headers["content-type"] = "application/json";
-  const answer = await fetch(path, { ...options, headers, credentials: "same-origin", cache: "no-store" });
+  const answer = await fetch(path, { ...options, headers, credentials: "same-origin", cache: "no-store" })
+    .catch(() => { throw new Error(`the companion does not answer; it is asked again every ${POLL_MS / 1000} s`); });
   const body = answer.status === 204 ? null : await answer.json().catch(() => null);
   if (answer.status === 401 && state.session) sessionEnded();
   if (!answer.ok && !(answer.status === 503 && body && body.status)) {
@@ -54,8 +56,12 @@ function moment(text) {
   return text.slice(0, 19).replace("T", " ");
 }
 
+function when(text) {
+  return text ? element("time", moment(text), { datetime: text }) : "";
+}
+
 function percent(share) {
-  return `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
+  return `${(share * 100).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
 }
 
 function meter(share, label) {
@@ -69,11 +75,63 @@ function show(place, data, make) {
   const focused = document.activeElement && place.contains(document.activeElement) ? document.activeElement.dataset.key : null;
   place.replaceChildren(...make(data));
   place.dataset.shown = told;
+  if (place.rows) for (const row of place.rows) entitle(row);
   const again = focused && [...place.querySelectorAll("[data-key]")].find(one => one.dataset.key === focused);
   if (again) again.focus({ preventScroll: true });
+}
+
+// Each cell is told its column: narrow screens show rows as lists.
+function entitle(row) {
+  const titles = row.closest("table").tHead.rows[0].cells;
+  [...row.cells].forEach((cell, column) => { cell.dataset.title = titles[column].textContent; });
+}
+
+// A table, or a hint that there is nothing to show in it.
+function fill(id, rows, make) {
+  show(at(id).tBodies[0], rows, make);
+  at(id).hidden = !rows.length;
+  const none = at(`${id}-none`);
+  if (none) none.hidden = rows.length > 0;
+}
+
+// What goes wrong in a part of the page is told there, and the others go on.
+async function part(id, work) {
+  const place = at(id), told = place.querySelector(":scope > .problem");
+  try {
+    await work();
+    if (told) told.remove();
+    return true;
+  } catch (error) {
+    if (!told) place.prepend(element("p", error.message, { class: "problem", role: "alert" }));
+    else if (told.textContent !== error.message) told.textContent = error.message;
+    return false;
+  }
 }
 
 function clear(place) {
   place.replaceChildren();
   delete place.dataset.shown;
 }
+
+// Light, dark, or as the system has it; kept in this browser.
+
+const THEMES = ["system", "light", "dark"];
+
+function wear(theme) {
+  if (theme === "system") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = theme;
+  at("theme").textContent = `Theme: ${theme}`;
+  for (const chart of state.charts) chart.redraw();
+}
+
+function theme() {
+  const kept = localStorage.getItem("theme");
+  return THEMES.includes(kept) ? kept : "system";
+}
+
+at("theme").addEventListener("click", () => {
+  localStorage.setItem("theme", THEMES[(THEMES.indexOf(theme()) + 1) % THEMES.length]);
+  wear(theme());
+});
+
+wear(theme());

@@ -9,12 +9,10 @@ async function showLimits() {
     : `/api/security/rate-limit/usage/${encodeURIComponent(state.session.tenant_id)}?limit=20`;
   const { limits } = await ask(path);
   const near = limits.filter(limit => limit.used >= NEAR);
-  show(at("limits").tBodies[0], near, all => all.map(limit => {
+  fill("limits", near, all => all.map(limit => {
     const row = line(limit.tenant_id, limit.rule.replaceAll("_", " "), meter(limit.used, `${limit.rule} of ${limit.tenant_id}`),
       percent(limit.used), `${limit.remaining} of ${limit.burst}`, `${limit.age_seconds} s ago`);
     if (limit.used >= 0.9) row.className = "near";
     return row;
   }));
-  at("limits-none").hidden = near.length > 0;
-  at("limits").hidden = !near.length;
 }

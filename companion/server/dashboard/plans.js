@@ -13,12 +13,12 @@ const counted = (number, one, many) => `${number} ${number === 1 ? one : many}`;
 
 function statements(rows) {
   return rows.map(row => line(
-    row.execution_time.toFixed(3), steps(row.statement, row.plan), row.rows ?? "", moment(row.timestamp)));
+    row.execution_time.toFixed(3), steps(row.statement, row.plan), row.rows ?? "", when(row.timestamp)));
 }
 
 function regressions(rows) {
   return rows.map(row => line(
-    row.execution_time.toFixed(3), row.usual_time.toFixed(3), steps(row.statement, row.plan), moment(row.timestamp)));
+    row.execution_time.toFixed(3), row.usual_time.toFixed(3), steps(row.statement, row.plan), when(row.timestamp)));
 }
 
 // A statement, and what its plan does when somebody wants to see it.
@@ -50,7 +50,6 @@ function stepRow(step) {
   const grown = step.built_bytes === null ? `${size(step.size_bytes)} foreseen` : size(step.built_bytes);
   const cells = line(what, `${step.cost_before.toFixed(0)} → ${step.cost_after.toFixed(0)} (${percent(step.saves)} of all)`, grown,
     `+${percent(step.write_tax)}`, confidence(step), fate);
-  COLUMNS.forEach((title, column) => { cells.cells[column].dataset.title = title; });
   return cells;
 }
 
@@ -62,7 +61,7 @@ function planned(plan) {
     element("span", `${counted(plan.steps.length, "index", "indexes")}, ${size(plan.size_bytes)}`, { class: "dim" }));
   for (const [what, { label, from, said }] of Object.entries(DO)) {
     if (!admin || !from.includes(plan.state)) continue;
-    const button = element("button", label, { type: "button" });
+    const button = element("button", label, { type: "button", class: what === "rollback" ? "" : "first" });
     button.dataset.key = `${plan.plan_id} ${what}`;
     button.addEventListener("click", () => act(plan.plan_id, what, said));
     head.append(button);
@@ -71,6 +70,7 @@ function planned(plan) {
   for (const title of COLUMNS) titles.append(element("th", title, { scope: "col" }));
   table.createTHead().append(titles);
   table.createTBody().append(...plan.steps.map(stepRow));
+  for (const row of table.tBodies[0].rows) entitle(row);
   const scroll = element("div", null, { class: "scroll" });
   scroll.append(table);
   const history = element("ol", null, { class: "timeline" });
@@ -87,7 +87,9 @@ function planned(plan) {
 async function showPlans() {
   const tenant = state.tenant;
   const { plans } = await ask(`/api/database/plans/${encodeURIComponent(tenant)}`);
-  if (tenant === state.tenant) show(at("plans"), plans, all => all.map(planned));
+  if (tenant !== state.tenant) return;
+  show(at("plans"), plans, all => all.map(planned));
+  at("plans-none").hidden = plans.length > 0;
 }
 
 async function act(plan, what, said) {
@@ -108,7 +110,7 @@ async function act(plan, what, said) {
 
 at("optimize").addEventListener("click", async () => {
   const tenant = state.tenant;
-  at("optimize").disabled = true;
+  state.looking = at("optimize").disabled = true;
   at("optimize-state").textContent = "looking …";
   try {
     const done = await ask(`/api/database/optimize/${encodeURIComponent(tenant)}`, { method: "POST" });
@@ -118,14 +120,13 @@ at("optimize").addEventListener("click", async () => {
   } catch (error) {
     at("optimize-state").textContent = error.message;
   } finally {
-    at("optimize").disabled = false;
+    state.looking = at("optimize").disabled = false;
   }
 });
 
 function found(done) {
   const told = done.plan || {}, findings = told.findings || [];
-  at("findings").hidden = !findings.length;
-  at("findings").tBodies[0].replaceChildren(...findings.map(finding => line(
+  fill("findings", findings, all => all.map(finding => line(
     finding.kind.replaceAll("_", " "), finding.bytes ? size(finding.bytes) : "", [finding.remedy], finding.reason)));
   const indexes = done.plans.reduce((sum, plan) => sum + plan.steps.length, 0);
   at("optimize-state").textContent = done.problem || (done.optimization_success === null ? "it goes on; look again"

@@ -14,6 +14,7 @@ use crate::bouncer::Bouncer;
 use crate::business::Business;
 use crate::clock::{Clock, Timestamp};
 use crate::databases::Databases;
+use crate::export::figures::Pushes;
 use crate::export::{self, Export};
 use crate::functions::Functions;
 use crate::http::listener::{ListenError, Listener, Terms, serve, tcp};
@@ -175,7 +176,10 @@ impl Companion {
         let exporting: Vec<Export> = exports.iter().map(|(export, _)| export.clone()).collect();
         export::prepare(&trail, &exporting).map_err(CompanionError::Cursor)?;
         let api_tls = settings.api_tls.is_some();
-        let api = api::router(Api::new(Parts {
+        let pushes = Arc::new(Pushes::default());
+        let pusher = settings.exports.pusher().map_err(CompanionError::Export)?;
+        let api = Api::new(Parts {
+            pushes: Arc::clone(&pushes),
             exports: exporting,
             storage: Arc::clone(&storage),
             trail: trail.clone(),
@@ -197,7 +201,7 @@ impl Companion {
             protections: settings.protections,
             admin_allow: settings.admin_allow,
             ended: ended.clone(),
-        }));
+        });
         let ingest = ingest::router(Ingest {
             trail: trail.clone(),
             clock: clock.clone(),
@@ -208,7 +212,7 @@ impl Companion {
         });
         let ended_too = ended.clone();
         let mut tasks = vec![
-            tokio::spawn(serve(api_listener, api, API, ended.clone())),
+            tokio::spawn(serve(api_listener, api::router(api.clone()), API, ended.clone())),
             tokio::spawn(serve(ingest_listener, ingest, INGEST, ended.clone())),
             tokio::spawn(sweep(limits, ended.clone())),
             tokio::spawn(beside_databases.run(ended.clone())),
@@ -232,6 +236,13 @@ impl Companion {
                     tracing::error!(category = "application", %error, "the rate limit service ended");
                 }
             }));
+        }
+        if let Some((pusher, interval)) = pusher {
+            let figures = move || {
+                let api = api.clone();
+                async move { api.figures().await }
+            };
+            tasks.push(tokio::spawn(pushes.run(pusher, interval, figures, end.subscribe())));
         }
         for (export, collector) in exports {
             tasks.push(tokio::spawn(export.run(trail.clone(), collector, end.subscribe())));

@@ -219,26 +219,6 @@ fn grpc(args: &ServeArgs, variables: Variables<'_>) -> Result<Option<limits::grp
     Ok(Some(limits::grpc::Place { address, token, config, headers: args.limit_response_headers_enabled }))
 }
 
-/// Where the audit trail is exported to.
-fn exports(args: &ServeArgs, variables: Variables<'_>) -> Result<Places, SettingsError> {
-    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    let pair = |pair: &str| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (name.trim().to_owned(), value.trim().to_owned())
-    };
-    let headers = variable(variables, "EXPORT_OTLP_HEADERS").unwrap_or_default();
-    let places = Places {
-        otlp_url: given(&args.exports.otlp_url),
-        otlp_headers: headers.split(',').filter(|text| !text.trim().is_empty()).map(pair).collect(),
-        nats_url: given(&args.exports.nats_url),
-        nats_stream: args.exports.nats_stream.clone(),
-        nats_monitor_url: given(&args.exports.nats_monitor_url),
-        authorities: args.exports.ca_file.clone().filter(|path| !path.as_os_str().is_empty()),
-    };
-    places.collectors()?;
-    Ok(places)
-}
-
 /// Reads a variable; an empty one counts as not set, because scripts export what they do not fill.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -345,7 +325,7 @@ impl Settings {
             databases: tenants::databases(args),
             alerts: notices::alerts(&args.alerts, &args.store.data_dir, variables)?,
             bouncer: pgbouncer::bouncer(&args.bouncer, &args.store.data_dir)?,
-            exports: exports(args, variables)?,
+            exports: exports::places(args, variables)?,
             log_file: logging::place(args.log_file.as_deref(), &args.store.data_dir),
             demonstration: args.demonstration,
         })
@@ -482,6 +462,7 @@ pub fn make_data_dir(path: &Path) -> Result<(), SettingsError> {
         .map_err(|source| SettingsError::DataDir { path: path.to_owned(), source })
 }
 
+mod exports;
 mod kept;
 mod notices;
 mod pgbouncer;

@@ -41,6 +41,7 @@ pub fn for_tests(layout: &Layout) -> Result<()> {
         hypopg,
         pgbouncer,
         redis,
+        prometheus,
         registry,
         scanners,
         manifests,
@@ -342,6 +343,19 @@ pub fn redis(layout: &Layout) -> Result<()> {
     }
     let without = ["perl", "systemd", "sysvinit", "lsb-base", "elogind"];
     debian::unpack(layout, "redis-server", &without, &layout.tools().join("debian"))
+}
+
+/// Prometheus, which tests start for themselves. Not needed to run.
+///
+/// # Errors
+/// When it is not there and cannot be had from Debian's archive.
+pub fn prometheus(layout: &Layout) -> Result<()> {
+    if crate::prometheus::program(layout, "promtool").is_err() {
+        // Its pages are not looked at.
+        let without = ["adduser", "passwd", "libjs-", "fonts-", "perl", "debconf"];
+        debian::unpack(layout, "prometheus", &without, &crate::prometheus::folder(layout))?;
+    }
+    crate::prometheus::program(layout, "promtool").map(drop)
 }
 
 /// A registry for images, which tests start for themselves. Not needed to run.

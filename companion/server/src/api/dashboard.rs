@@ -54,6 +54,8 @@ impl Page {
             include_str!("../../dashboard/plans.js"),
             include_str!("../../dashboard/limits.js"),
             include_str!("../../dashboard/watching.js"),
+            include_str!("../../dashboard/graphs.js"),
+            include_str!("../../dashboard/tenants.js"),
             include_str!("../../dashboard/app.js"),
         ]
         .concat();

@@ -50,6 +50,7 @@ use crate::clock::{Clock, monotonic};
 use crate::databases::Databases;
 use crate::event::Numbering;
 use crate::export::Export;
+use crate::export::figures::Pushes;
 use crate::http::access::{AllowList, Guesses};
 use crate::http::envelope::{self, Envelope};
 use crate::http::problem::Problem;
@@ -102,6 +103,8 @@ pub struct Parts {
     pub grpc: Option<grpc::Service>,
     /// Tell their counts.
     pub exports: Vec<Export>,
+    /// Tells how pushes of figures fare.
+    pub pushes: Arc<Pushes>,
     /// The tenants' own.
     pub databases: Databases,
     /// In front of them, if one is managed.

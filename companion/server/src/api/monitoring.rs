@@ -255,19 +255,27 @@ pub async fn prometheus(
     Extension(grant): Extension<Grant>,
 ) -> Result<Response, Problem> {
     auth::require_admin(&grant)?;
-    let text = api.metrics.render(api.storage.queue(), api.started.elapsed())
-        + &api.trail.render()
-        + &crate::export::render(&api.exports, api.trail.size())
-        + &api.limits.render()
-        + &api.keys.render()
-        + &api.databases.render()
-        + &api.business.render()
-        + &api.alerts.render()
-        + &api.bouncer.as_ref().map(crate::bouncer::Bouncer::render).unwrap_or_default()
-        + &super::status::sample(&api).await.render()
-        + &api.grpc.as_ref().map(crate::limits::grpc::Service::render).unwrap_or_default();
-    let mut response = text.into_response();
+    let mut response = api.figures().await.into_response();
     let value = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, value);
     Ok(response)
+}
+
+impl Api {
+    /// All figures, as Prometheus text.
+    pub async fn figures(&self) -> String {
+        self.metrics.render(self.storage.queue(), self.started.elapsed())
+            + &self.trail.render()
+            + &crate::export::render(&self.exports, self.trail.size())
+            + &self.limits.render()
+            + &self.keys.render()
+            + &self.databases.render()
+            + &self.business.render()
+            + &self.alerts.render()
+            + &self.bouncer.as_ref().map(crate::bouncer::Bouncer::render).unwrap_or_default()
+            + &super::status::sample(self).await.render()
+            + &super::performance::score(self).await.render()
+            + &self.grpc.as_ref().map(crate::limits::grpc::Service::render).unwrap_or_default()
+            + &self.pushes.render()
+    }
 }

@@ -97,9 +97,13 @@ pub async fn summary(
     Extension(grant): Extension<Grant>,
 ) -> Result<Response, Problem> {
     auth::require_admin(&grant)?;
-    let score =
-        whole(vec![responses(&api), errors(&api), store(&api).await, databases(&api), machine(&api).await]);
+    let score = score(&api).await;
     Ok(json(&Summary { score, window_seconds: MINUTES * 60, timestamp: rfc3339(api.clock.now()) }))
+}
+
+/// The score as it is now.
+pub async fn score(api: &Api) -> Score {
+    whole(vec![responses(api), errors(api), store(api).await, databases(api), machine(api).await])
 }
 
 fn responses(api: &Api) -> Part {

@@ -1,15 +1,47 @@
-//! Where `serve` exports the audit trail to.
+//! Where `serve` exports the audit trail and its figures to.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
-/// Places; each has its own cursor in the trail.
+use crate::units;
+
+/// How often figures may be pushed.
+const INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = units::duration(text).map_err(|error| error.to_string())?;
+    match INTERVALS.contains(&interval) {
+        true => Ok(interval),
+        false => Err("must be 1s to 1h".to_owned()),
+    }
+}
+
+/// Places; each that takes the trail has its own cursor in it.
 #[derive(Debug, Clone, Args)]
 pub struct ExportArgs {
     /// Export the audit trail to a collector over OTLP (logs): http(s)://HOST[:4318]
     #[arg(long = "export-otlp-url", env = "EXPORT_OTLP_URL", hide_env_values = true, value_name = "URL")]
     pub otlp_url: Option<String>,
+    /// Push what /metrics tells to a collector over OTLP (metrics): http(s)://HOST[:4318]
+    #[arg(
+        long = "export-otlp-metrics-url",
+        env = "EXPORT_OTLP_METRICS_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub metrics_url: Option<String>,
+    /// How often: 1s to 1h
+    #[arg(
+        long = "export-otlp-metrics-interval",
+        env = "EXPORT_OTLP_METRICS_INTERVAL",
+        default_value = "60s",
+        value_parser = interval,
+        value_name = "DURATION"
+    )]
+    pub metrics_interval: Duration,
     /// Export the audit trail to NATS JetStream: nats://[USER:PASSWORD@]HOST[:4222], tls:// for TLS
     #[arg(long = "export-nats-url", env = "EXPORT_NATS_URL", hide_env_values = true, value_name = "URL")]
     pub nats_url: Option<String>,

@@ -1,4 +1,5 @@
-//! The audit trail to others, as it grows: to a collector over OTLP (`EXPORT_OTLP_URL`), to NATS JetStream (`EXPORT_NATS_URL`).
+//! The audit trail to others, as it grows: to a collector over OTLP (`EXPORT_OTLP_URL`), to NATS JetStream (`EXPORT_NATS_URL`); and the companion's
+//! [`figures`].
 //!
 //! Each export has a cursor in the trail's folder: where it goes on, and up to where records may be removed from the trail,
 //! because the other side keeps them for certain. So a segment goes only when every export has acknowledged it; an export
@@ -8,6 +9,7 @@
 //! What is sealed in the trail is not opened for others: it would outlive the tenant's key there. Limits: pages of
 //! [`PAGE_BYTES`]; a record that a collector refuses by itself is passed over, counted and logged; it stays in the trail.
 
+pub mod figures;
 pub mod ocsf;
 
 use std::path::PathBuf;
@@ -19,6 +21,7 @@ use portcullis_audit_log::cursor::Cursor;
 use portcullis_audit_log::feed::{Feed, Page};
 use portcullis_export::nats::JetStream;
 use portcullis_export::otlp::Otlp;
+use portcullis_export::otlp::metrics::Pusher;
 use portcullis_export::{AddressError, Collector, Delivered, DeliveryError, Record};
 use tokio::sync::watch;
 
@@ -40,6 +43,8 @@ pub struct Places {
     pub otlp_url: Option<String>,
     /// `EXPORT_OTLP_HEADERS`.
     pub otlp_headers: Vec<(String, String)>,
+    /// `EXPORT_OTLP_METRICS_URL`, and how often.
+    pub metrics: Option<(String, Duration)>,
     /// `EXPORT_NATS_URL`.
     pub nats_url: Option<String>,
     /// `EXPORT_NATS_STREAM`.
@@ -93,6 +98,21 @@ impl Places {
             all.push((Export::new(NATS), Box::new(nats)));
         }
         Ok(all)
+    }
+
+    /// Who takes figures, and how often.
+    ///
+    /// # Errors
+    /// [`PlaceError`] names the variable.
+    pub fn pusher(&self) -> Result<Option<(Pusher, Duration)>, PlaceError> {
+        let Some((url, interval)) = &self.metrics else { return Ok(None) };
+        let variables = "EXPORT_OTLP_METRICS_URL or EXPORT_OTLP_HEADERS";
+        let mut pusher =
+            Pusher::new(url, &self.otlp_headers).map_err(|source| PlaceError { variables, source })?;
+        if let Some(file) = &self.authorities {
+            pusher = pusher.trusting(file);
+        }
+        Ok(Some((pusher, *interval)))
     }
 }
 

@@ -6,6 +6,8 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::metrics::{header, put};
+
 /// The goal for an average response, in milliseconds.
 pub const RESPONSE_GOAL_MS: f64 = 200.0;
 
@@ -31,6 +33,27 @@ pub struct Score {
     pub score: f64,
     /// The parts.
     pub parts: Vec<Part>,
+}
+
+impl Score {
+    /// Prometheus text.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        let (whole, parts) = ("portcullis_score", "portcullis_score_part");
+        header(
+            &mut text,
+            whole,
+            "gauge",
+            "How the whole fares, 0 to 100: the mean of its parts by their weights.",
+        );
+        put(&mut text, format_args!("{whole} {}", self.score));
+        header(&mut text, parts, "gauge", "How a part fares, 0 to 100.");
+        for Part { name, score, .. } in &self.parts {
+            put(&mut text, format_args!("{parts}{{part=\"{name}\"}} {score}"));
+        }
+        text
+    }
 }
 
 /// A figure with its goal: at most `good` is best, `bad` and more is worst.

@@ -67,10 +67,28 @@ try {
   await until("document.querySelectorAll('#tenants button').length === 2");
   saw.score = await see("document.getElementById('score').textContent");
   saw.parts = await see("[...document.querySelectorAll('#parts strong')].map(part => part.textContent)");
-  saw.tenants = await see("[...document.querySelectorAll('#tenants button')].map(cell => [cell.textContent, Number(cell.style.getPropertyValue('--heat'))])");
+  saw.tenants = await see("[...document.querySelectorAll('#tenants button')].map(cell => [cell.dataset.tenant, Number(cell.style.getPropertyValue('--heat'))])");
   saw.cookie_seen_by_scripts = await see("document.cookie");
 
-  await see("[...document.querySelectorAll('#tenants button')].find(cell => cell.textContent === 'acme').focus()");
+  saw.score_word = await see("document.getElementById('score').className");
+  saw.legend = await see("document.querySelectorAll('#legend i').length");
+
+  // The keyboard finds a tenant, opens it, closes it, and goes on from there. One that has nothing is said to have nothing.
+  await press("/", 191, "/");
+  await until("document.activeElement.id === 'find'");
+  await send("Input.insertText", { text: "GLOB" });
+  await until("document.querySelectorAll('#tenants button').length === 1");
+  await press("Enter", 13, "\r");
+  await until("document.getElementById('tenant-title').textContent === 'globex' && !document.getElementById('plans-none').hidden");
+  saw.nothing = await see("[...document.querySelectorAll('#tenant .hint')].filter(hint => !hint.hidden).map(hint => hint.id)");
+  saw.link = await see("location.hash");
+  await picture("nothing");
+  await press("Escape", 27);
+  await until("document.getElementById('tenant').hidden && document.activeElement.dataset.tenant === 'globex'");
+  await see("(find => { find.value = ''; find.dispatchEvent(new Event('input')); })(document.getElementById('find'))");
+  await until("document.querySelectorAll('#tenants button').length === 2");
+  await press("ArrowLeft", 37);
+  await until("document.activeElement.dataset.tenant === 'acme' && document.querySelectorAll('#tenants [tabindex=\"0\"]').length === 1");
   await press("Enter", 13, "\r");
   await until("document.getElementById('tenant-title').textContent === 'acme' && document.querySelectorAll('#figures dd').length > 5");
   // Something arrives while it is looked at; it is text, whatever it says.
@@ -122,6 +140,22 @@ try {
     saw[scheme] = await see("getComputedStyle(document.body).backgroundColor");
     await picture(scheme);
   }
+  saw.chosen = [];
+  for (let turn = 0; turn < 3; turn++) {
+    await see("document.getElementById('theme').click()");
+    saw.chosen.push(await see("getComputedStyle(document.body).backgroundColor"));
+  }
+
+  // A companion that does not answer is told of, part by part, and so is its return.
+  const network = { latency: 0, downloadThroughput: -1, uploadThroughput: -1 };
+  await send("Network.enable");
+  await send("Network.emulateNetworkConditions", { offline: true, ...network });
+  await until("document.getElementById('state').textContent === 'the companion does not answer'");
+  saw.away = await see("[...document.querySelectorAll('.problem')].map(problem => problem.parentElement.id)");
+  await picture("away");
+  await send("Network.emulateNetworkConditions", { offline: false, ...network });
+  await until("document.getElementById('state').textContent === 'up to date' && !document.querySelector('.problem')");
+
   await send("Emulation.setDeviceMetricsOverride", { width: 390, height: 844, deviceScaleFactor: 2, mobile: true });
   await new Promise(later => setTimeout(later, 300));
   saw.phone_overflow = await see("document.documentElement.scrollWidth - innerWidth");

@@ -214,6 +214,14 @@ async fn in_a_real_browser() {
     assert!(saw["score"].as_str().unwrap().parse::<f64>().is_ok_and(|score| score <= 100.0), "{saw}");
     assert_eq!(saw["parts"], json!(["responses", "errors", "store", "databases", "machine"]));
     assert_eq!(saw["tenants"], json!([["acme", 1], ["globex", 0]]), "who was attacked is warmest");
+    let word = saw["score_word"].as_str().unwrap();
+    assert!(["good", "fair", "poor"].contains(&word) && saw["legend"].as_u64() > Some(3), "{saw}");
+    assert_eq!(
+        saw["nothing"],
+        json!(["slow-none", "plans-none", "events-none"]),
+        "of a tenant without anything"
+    );
+    assert_eq!(saw["link"], "#globex");
     assert_eq!((&saw["cookie_seen_by_scripts"], &saw["images"]), (&"".into(), &0.into()));
     assert!(saw["event"].as_str().unwrap().contains("<img src=x onerror=alert(1)>"), "{saw}");
     assert_eq!(saw["slow"], json!(["SELECT <b>?</b>"]));
@@ -248,10 +256,22 @@ async fn in_a_real_browser() {
     let kept = running.events("acme", "?event_type=DATABASE_PLAN_KEPT").await;
     assert_eq!(kept.len(), 1, "what was done is audited");
     assert_ne!(saw["light"], saw["dark"]);
+    assert_eq!(saw["chosen"], json!([saw["light"], saw["dark"], saw["dark"]]), "the system's is dark");
+    let parts = json!([
+        "score-section",
+        "alerts-section",
+        "limits-section",
+        "graphs-section",
+        "tenants-section",
+        "tenant"
+    ]);
+    assert_eq!(saw["away"], parts, "each part says that it could not be asked");
     assert!(saw["phone_overflow"].as_i64().unwrap() <= 0, "{saw}");
     assert_eq!((&saw["without_csrf"], &saw["after"], &saw["left"]), (&403.into(), &401.into(), &0.into()));
     assert_eq!(saw["complaints"], json!([]));
-    for name in ["signin", "light", "dark", "phone", "plan_light", "plan_dark", "plan_phone"] {
+    let pictures =
+        ["signin", "light", "dark", "phone", "plan_light", "plan_dark", "plan_phone", "nothing", "away"];
+    for name in pictures {
         let picture = std::fs::read(folder.path().join(format!("{name}.png"))).unwrap();
         assert!(picture.len() > 5_000, "{name} shows something");
     }

@@ -1,4 +1,4 @@
-//! The trail to a collector, as it grows: through outages, refusals and kills, everything arrives.
+//! The trail to a collector, as it grows: through outages, refusals and kills, everything arrives; and figures.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -9,6 +9,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
+use portcullis_export::proto::metrics::{Data, MetricsRequest};
 use portcullis_export::proto::{Any, AnyValue, ExportRequest, KeyValue, LogRecord};
 use portcullis_server::export::Places;
 use prost::Message;
@@ -175,4 +176,65 @@ async fn a_companion_that_is_killed_goes_on_where_it_was() {
         acknowledged.len(),
         seen.len()
     );
+}
+
+/// A collector of figures that remembers what it was sent.
+#[derive(Clone, Default)]
+struct Figures {
+    pushes: Arc<Mutex<Vec<MetricsRequest>>>,
+    status: Arc<AtomicU16>,
+}
+
+impl Figures {
+    async fn start() -> (Self, String) {
+        let collector = Self::default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = axum::Router::new().route("/v1/metrics", post(Self::take)).with_state(collector.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        (collector, url)
+    }
+
+    async fn take(State(collector): State<Self>, body: Bytes) -> StatusCode {
+        if let status @ 400..=599 = collector.status.load(Ordering::Relaxed) {
+            return StatusCode::from_u16(status).unwrap();
+        }
+        collector.pushes.lock().unwrap().push(MetricsRequest::decode(body).unwrap());
+        StatusCode::OK
+    }
+
+    /// The newest value of a series without attributes.
+    fn value(&self, name: &str) -> Option<f64> {
+        let pushes = self.pushes.lock().unwrap();
+        let metrics = &pushes.last()?.resource_metrics[0].scope_metrics[0].metrics;
+        match metrics.iter().find(|metric| metric.name == name)?.data.as_ref()? {
+            Data::Gauge(gauge) => gauge.data_points[0].as_double,
+            Data::Sum(sum) => sum.data_points[0].as_double,
+            Data::Histogram(histogram) => Some(histogram.data_points[0].count as f64),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn figures_are_pushed_through_an_outage() {
+    let (collector, url) = Figures::start().await;
+    collector.status.store(503, Ordering::Relaxed);
+    let running = Running::started_with(Store::Sqlite, |settings| {
+        settings.exports.metrics = Some((url, Duration::from_millis(200)));
+    })
+    .await;
+    running.add_tenant("acme").await;
+    running.ingest(&[record("acme", 1, "REQUEST", "INFO")]).await;
+    let admin = running.admin();
+    eventually(async || {
+        let text = running.get("/metrics", Some(&admin)).await.body;
+        text.lines().any(|line| {
+            line.starts_with("portcullis_export_pushes_total{result=\"failed\"}") && !line.ends_with(" 0")
+        })
+    })
+    .await;
+    collector.status.store(0, Ordering::Relaxed);
+    eventually(async || collector.value("portcullis_trail_records") == Some(1.0)).await;
+    assert!(collector.value("portcullis_uptime_seconds").is_some());
+    assert!(collector.value("portcullis_api_request_seconds").is_some_and(|count| count >= 1.0));
 }

@@ -30,6 +30,7 @@ mod people;
 mod pgbouncer;
 mod plans;
 mod policies;
+mod prometheus;
 mod push;
 mod reports;
 mod sessions;
