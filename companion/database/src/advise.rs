@@ -1,6 +1,7 @@
 //! From a database and a workload to a plan.
 
 mod prepare;
+mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -92,7 +93,7 @@ pub async fn advise(
         let kept =
             seen.built.is_superset(&choice.set) && seen.used.iter().all(|index| choice.set.contains(index));
         if let Some(outcome) = after.get_mut(seen.query).filter(|_| kept) {
-            *outcome = Outcome { cost: seen.estimate, used: seen.used.clone() };
+            *outcome = Outcome { cost: seen.estimate, used: seen.used.clone(), writes: outcome.writes };
         }
     }
     let found = Found {

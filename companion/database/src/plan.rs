@@ -139,6 +139,7 @@ impl Plan {
                 saves: saved(&statements, name) / before.max(1e-9),
                 reasons: (statements.iter().filter(|one| one.uses.contains(name)).map(reason))
                     .chain(candidate.since.iter().map(|since| recent(since)))
+                    .chain(candidate.table.part_of.iter().map(|whole| part(whole)))
                     .collect(),
                 kinds: candidate.kinds(),
                 write_tax: entries.get(*index).copied().unwrap_or(0.0)
@@ -272,6 +273,12 @@ fn reason(effect: &Effect) -> String {
 fn recent(since: &str) -> String {
     format!(
         "holds what is recent ({since}), and serves what asks for that or later; build it anew with a later bound when it has grown"
+    )
+}
+
+fn part(whole: &str) -> String {
+    format!(
+        "a part of {whole}: parts that are made later have no such index; CREATE INDEX on {whole} would give it to them, and takes this one over"
     )
 }
 

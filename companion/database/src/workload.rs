@@ -8,8 +8,10 @@ use tokio_postgres::Client;
 use crate::Error;
 use crate::sql::MAX_BYTES;
 
-/// Statements of pg_stat_statements that are looked at: those that took most time.
+/// Statements of pg_stat_statements that are looked at: those that took most time,
 const MOST_STATEMENTS: i64 = 200;
+/// and those that wrote most rows: what an index costs, though each takes little time.
+const MOST_WRITES: i64 = 100;
 
 /// A statement.
 #[derive(Debug, Clone)]
@@ -22,6 +24,8 @@ pub struct Query {
     pub weight: f64,
     /// The highest parameter: `$2` gives 2.
     pub parameters: usize,
+    /// Rows of a call on average, as the server has counted them: of a statement that writes, those that it writes.
+    pub rows: Option<f64>,
 }
 
 impl Query {
@@ -30,7 +34,7 @@ impl Query {
     pub fn new(name: &str, text: &str, weight: f64) -> Self {
         let text = text.trim().trim_end_matches(';').trim_end().to_owned();
         let parameters = highest_parameter(&text);
-        Self { name: name.to_owned(), text, weight, parameters }
+        Self { name: name.to_owned(), text, weight, parameters, rows: None }
     }
 }
 
@@ -61,22 +65,30 @@ pub enum WorkloadError {
     },
 }
 
-/// Reads a folder of `.sql` files, and weights by name; a name without one weighs 1.
+/// Reads a folder of `.sql` files, and weights by name; a name without one weighs 1. A folder that holds none itself but a folder `queries` is
+/// read there.
 ///
 /// # Errors
 /// [`WorkloadError`].
 pub fn read(folder: &Path, weights: Option<&Path>) -> Result<Vec<Query>, WorkloadError> {
+    read_weighted(folder, weights.map(read_weights).transpose()?.unwrap_or_default())
+}
+
+fn read_weighted(folder: &Path, weights: BTreeMap<String, f64>) -> Result<Vec<Query>, WorkloadError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| WorkloadError::File { path, source }
     };
-    let weights = weights.map(read_weights).transpose()?.unwrap_or_default();
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed(folder))? {
         let path = entry.map_err(failed(folder))?.path();
         if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("sql")) && path.is_file() {
             files.push(path);
         }
+    }
+    let below = folder.join("queries");
+    if files.is_empty() && below.is_dir() {
+        return read_weighted(&below, weights);
     }
     files.sort();
     let mut queries = Vec::new();
@@ -180,12 +192,18 @@ fn highest_parameter(text: &str) -> usize {
 }
 
 const STATEMENTS: &str = "
-SELECT s.queryid::text, min(s.query), sum(s.calls)::float8
-FROM pg_stat_statements s
-WHERE s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND s.query ~* '^\\s*(with|select|insert|update|delete)\\M' AND length(s.query) <= $2
-  AND s.query !~* 'pg_catalog|pg_stat|hypopg|pg_class|pg_attribute|information_schema|portcullis_advisor'
-GROUP BY s.queryid ORDER BY sum(s.total_exec_time) DESC LIMIT $1";
+SELECT one.queryid::text, one.query, one.calls, one.rows FROM (
+  SELECT s.queryid, min(s.query) AS query, sum(s.calls)::float8 AS calls, sum(s.rows)::float8 / sum(s.calls)::float8 AS rows,
+         min(s.query) ~* '^\\s*(with|insert|update|delete)\\M' AS may_write,
+         row_number() OVER (ORDER BY sum(s.total_exec_time) DESC) AS by_time,
+         row_number() OVER (PARTITION BY min(s.query) ~* '^\\s*(with|insert|update|delete)\\M' ORDER BY sum(s.rows) DESC) AS by_rows
+  FROM pg_stat_statements s
+  WHERE s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND s.calls > 0
+    AND s.query ~* '^\\s*(with|select|insert|update|delete)\\M' AND length(s.query) <= $2
+    AND s.query !~* 'pg_catalog|pg_stat|hypopg|pg_class|pg_attribute|information_schema|portcullis_advisor'
+  GROUP BY s.queryid) one
+WHERE one.by_time <= $1 OR (one.may_write AND one.by_rows <= $3)
+ORDER BY one.by_time";
 
 /// The statements that the server itself has counted, each weighing its calls.
 ///
@@ -193,12 +211,13 @@ GROUP BY s.queryid ORDER BY sum(s.total_exec_time) DESC LIMIT $1";
 /// When pg_stat_statements cannot be read.
 pub async fn recorded(client: &Client) -> Result<Vec<Query>, Error> {
     let longest = i32::try_from(MAX_BYTES).unwrap_or(i32::MAX);
-    let rows = client.query(STATEMENTS, &[&MOST_STATEMENTS, &longest]).await?;
+    let rows = client.query(STATEMENTS, &[&MOST_STATEMENTS, &longest, &MOST_WRITES]).await?;
     let mut queries = Vec::new();
     for row in rows {
         let (name, text): (Option<String>, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
         let (Some(name), Some(text)) = (name, text) else { continue };
-        queries.push(Query::new(&name, &text, row.try_get(2)?));
+        let rows = row.try_get(3)?;
+        queries.push(Query { rows, ..Query::new(&name, &text, row.try_get(2)?) });
     }
     Ok(queries)
 }
@@ -239,5 +258,9 @@ mod tests {
         std::fs::write(&weights, r#"{"a": -1}"#).unwrap();
         let error = read(folder.path(), Some(&weights)).unwrap_err().to_string();
         assert!(error.contains("a: -1 is no weight"), "{error}");
+        let around = tempfile::tempdir().unwrap();
+        std::fs::create_dir(around.path().join("queries")).unwrap();
+        std::fs::write(around.path().join("queries/c.sql"), "select 4").unwrap();
+        assert_eq!(read(around.path(), None).unwrap().len(), 1);
     }
 }

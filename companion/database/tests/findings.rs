@@ -43,6 +43,14 @@ INSERT INTO tiny VALUES (1, 1);
 CREATE TABLE "Odd Name" ("Id" int PRIMARY KEY, "Place" int NOT NULL, CONSTRAINT missing_quoted FOREIGN KEY ("Place") REFERENCES place);
 INSERT INTO "Odd Name" SELECT i, i FROM generate_series(1, 3000) i;
 
+-- Parts of a partitioned table: each needs its own, and what hangs on an index of the whole cannot be dropped.
+CREATE TABLE visit (day int NOT NULL, place int NOT NULL, region int, CONSTRAINT missing_in_each_part FOREIGN KEY (place) REFERENCES place)
+  PARTITION BY RANGE (day);
+CREATE TABLE visit_1 PARTITION OF visit FOR VALUES FROM (0) TO (2000);
+CREATE TABLE visit_2 PARTITION OF visit FOR VALUES FROM (2000) TO (4000);
+INSERT INTO visit SELECT i, 1 + i % 3000, i FROM generate_series(1, 3999) i;
+CREATE INDEX fine_of_the_whole ON visit (region);
+
 CREATE TABLE thing (id int PRIMARY KEY, k int NOT NULL, l int NOT NULL, m text NOT NULL, n int NOT NULL, o int NOT NULL, p int NOT NULL, q int NOT NULL);
 INSERT INTO thing SELECT i, i, i, 'M' || i, i, i, i, i FROM generate_series(1, 4000) i;
 CREATE INDEX fine_k ON thing (k);

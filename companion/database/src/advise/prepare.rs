@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::Client;
 
-use super::Progress;
+use super::{Progress, writes};
 use crate::Error;
 use crate::candidate::{Candidate, Method, generate};
 use crate::catalog::Catalog;
@@ -141,10 +141,11 @@ async fn plannable(
         };
         let relevant: Vec<usize> = (0..candidates.len()).filter(serves).collect();
         let own = relevant.iter().copied().filter(own).collect();
-        let mut planned = Planned { own, relevant, query, analysis, base: 0.0 };
+        let mut planned = Planned { own, relevant, query, analysis, base: 0.0, writes: 0.0 };
         match planner.cost(queries.len(), &planned, candidates, &[], &[]).await {
             Ok(outcome) => {
                 planned.base = outcome.cost;
+                planned.writes = planned.query.rows.unwrap_or(outcome.writes);
                 queries.push(planned);
             }
             Err(Error::Database(error)) if error.is_closed() => return Err(Error::Database(error)),
@@ -171,14 +172,11 @@ fn upkeep(catalog: &Catalog, space: &Space, atoms: &Atoms, entries: &[f64]) -> V
     let told = space.queries.iter().any(|planned| planned.analysis.writes);
     let rows: f64 = catalog.tables.iter().map(|table| table.rows).sum();
     let written = |candidate: &Candidate| -> f64 {
-        if !told {
-            return total * UNKNOWN_WRITES * candidate.table.rows / rows.max(1.0);
+        if told {
+            return INSERTION
+                * space.queries.iter().map(|planned| writes::entries(candidate, planned)).sum::<f64>();
         }
-        let writes = |planned: &&Planned| {
-            let mut accesses = planned.analysis.accesses.iter();
-            accesses.any(|access| access.written && access.table.oid == candidate.table.oid)
-        };
-        space.queries.iter().filter(writes).map(|planned| planned.query.weight * INSERTION).sum()
+        total * UNKNOWN_WRITES * candidate.table.rows / rows.max(1.0)
     };
     let each = space.candidates.iter().zip(&space.sizes).zip(entries);
     each.map(|((candidate, bytes), entries)| {

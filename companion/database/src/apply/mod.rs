@@ -5,7 +5,7 @@
 //! before the build; what is invalid is dropped, now or by whoever comes next); a full disk (looked at first, and nothing more
 //! is built after one); an index that makes statements slower (measured, and dropped within a minute); two who apply at once (a lock).
 //!
-//! What it does not do: it never drops an index that is not in its ledger; it builds no constraint; on partitioned tables it builds nothing.
+//! What it does not do: it never drops an index that is not in its ledger; it builds no constraint; a partitioned table gets its indexes part by part.
 //! Between a crash and the next `apply` or `rollback` an invalid index may stand there: nobody is left to drop it.
 
 mod build;

@@ -36,7 +36,7 @@ pub fn generate(accesses: &[Access], many: bool) -> impl Iterator<Item = Candida
 
 /// Indexes that could serve the access, the most useful first, without those that there are.
 fn of_access(access: &Access, most: usize) -> Vec<Candidate> {
-    if access.table.pages < SMALLEST_PAGES || access.table.partitioned {
+    if access.table.pages < SMALLEST_PAGES {
         return Vec::new();
     }
     let mut found = Found { access, most, all: BTreeMap::new(), order: Vec::new() };
@@ -222,7 +222,7 @@ impl Found<'_> {
         let row: f64 = self.access.table.columns.iter().map(|c| c.width).sum();
         let worth = !carried.is_empty()
             && carried.len() <= MOST_INCLUDED
-            && !self.access.written
+            && self.access.written.is_none()
             && bytes <= (row * 0.6).max(24.0)
             && bytes <= 400.0;
         let covering = worth.then(|| Candidate { include: carried, ..bare.clone() });

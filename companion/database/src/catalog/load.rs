@@ -5,20 +5,25 @@ use std::sync::Arc;
 
 use tokio_postgres::{Client, Row};
 
-use super::{Catalog, Column, Costs, ForeignKey, Index, Table, View};
+use super::{Catalog, Column, Costs, ForeignKey, Index, Partitioned, Table, View};
 use crate::Error;
 
 /// Which tables are looked at, of `pg_class c` in `pg_namespace n`: not the system's, and not our own.
 macro_rules! those_of_users {
     () => {
-        "c.relkind IN ('r', 'm') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'portcullis_advisor')"
+        "c.relkind IN ('r', 'm', 'p') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'portcullis_advisor')"
     };
 }
 
 const TABLES: &str = concat!(
     "
 SELECT c.oid, n.nspname::text, c.relname::text, greatest(c.reltuples, 0)::float8,
-       (pg_relation_size(c.oid) / 8192)::float8, c.relispartition
+       (CASE c.relkind WHEN 'p' THEN 0 ELSE pg_relation_size(c.oid) / 8192 END)::float8, c.relkind = 'p',
+       CASE WHEN c.relispartition THEN
+         (SELECT quote_ident(rn.nspname) || '.' || quote_ident(r.relname) FROM pg_class r JOIN pg_namespace rn ON rn.oid = r.relnamespace
+          WHERE r.oid = pg_partition_root(c.oid)) END,
+       CASE c.relkind WHEN 'p' THEN
+         ARRAY(SELECT t.relid::oid FROM pg_partition_tree(c.oid) t WHERE t.isleaf ORDER BY pg_relation_size(t.relid) DESC, t.relid) END
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE ",
     those_of_users!(),
@@ -72,7 +77,7 @@ SELECT i.indrelid, i.indexrelid, x.relname::text, m.amname::text,
        ARRAY(SELECT pg_get_indexdef(i.indexrelid, k, false) FROM generate_series(i.indnkeyatts + 1, i.indnatts) k
              ORDER BY k),
        pg_get_expr(i.indpred, i.indrelid), i.indisunique,
-       i.indisreplident OR EXISTS (SELECT FROM pg_constraint q WHERE q.conindid = i.indexrelid),
+       i.indisreplident OR x.relispartition OR EXISTS (SELECT FROM pg_constraint q WHERE q.conindid = i.indexrelid),
        i.indisvalid AND i.indisready, pg_relation_size(i.indexrelid), coalesce(u.idx_scan, 0)
 FROM pg_index i
 JOIN pg_class x ON x.oid = i.indexrelid
@@ -131,6 +136,7 @@ pub async fn load(client: &Client) -> Result<Catalog, Error> {
     };
     let mut tables: Vec<Table> = Vec::new();
     let mut places = HashMap::new();
+    let mut parts: HashMap<u32, Vec<u32>> = HashMap::new();
     for row in client.query(TABLES, &[]).await? {
         let table = Table {
             oid: row.try_get(0)?,
@@ -138,9 +144,12 @@ pub async fn load(client: &Client) -> Result<Catalog, Error> {
             name: row.try_get(2)?,
             rows: row.try_get(3)?,
             pages: row.try_get(4)?,
-            partitioned: row.try_get(5)?,
+            part_of: row.try_get(6)?,
             ..Table::default()
         };
+        if row.try_get(5)? {
+            parts.insert(table.oid, row.try_get::<_, Option<Vec<u32>>>(7)?.unwrap_or_default());
+        }
         places.insert(table.oid, tables.len());
         tables.push(table);
     }
@@ -162,8 +171,13 @@ pub async fn load(client: &Client) -> Result<Catalog, Error> {
             target: row.try_get(2)?,
             columns: row.try_get(3)?,
         };
-        if places.contains_key(&key.table) {
-            catalog.foreign_keys.push(key);
+        match parts.get(&key.table) {
+            // What refers is a row of a part.
+            Some(parts) => catalog
+                .foreign_keys
+                .extend(parts.iter().map(|part| ForeignKey { table: *part, ..key.clone() })),
+            None if places.contains_key(&key.table) => catalog.foreign_keys.push(key),
+            None => {}
         }
     }
     for row in client.query(VIEWS, &[]).await? {
@@ -173,7 +187,12 @@ pub async fn load(client: &Client) -> Result<Catalog, Error> {
             definition: row.try_get(2)?,
         });
     }
-    catalog.tables = tables.into_iter().map(Arc::new).collect();
+    for table in tables {
+        match parts.remove(&table.oid) {
+            Some(parts) => catalog.partitioned.push(Partitioned { table: Arc::new(table), parts }),
+            None => catalog.tables.push(Arc::new(table)),
+        }
+    }
     Ok(catalog)
 }
 

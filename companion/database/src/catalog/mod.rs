@@ -23,8 +23,10 @@ pub struct Catalog {
     pub standby: bool,
     /// Schemas in which an unqualified name is looked up, in order.
     pub search_path: Vec<String>,
-    /// Ordinary tables and materialized views outside the system's schemas.
+    /// Ordinary tables, partitions and materialized views outside the system's schemas.
     pub tables: Vec<Arc<Table>>,
+    /// Partitioned tables, whose rows those hold.
+    pub partitioned: Vec<Partitioned>,
     /// Views over them.
     pub views: Vec<View>,
     /// All foreign keys of those tables.
@@ -82,8 +84,17 @@ pub struct Table {
     pub columns: Vec<Column>,
     /// All indexes.
     pub indexes: Vec<Index>,
-    /// Partitions and parents of partitions: an index there is another matter.
-    pub partitioned: bool,
+    /// The partitioned table that it is a part of, as SQL has its name.
+    pub part_of: Option<String>,
+}
+
+/// A partitioned table: it holds no rows itself, and an index on it is one on each of its parts.
+#[derive(Debug)]
+pub struct Partitioned {
+    /// Its name and columns; no rows, no pages.
+    pub table: Arc<Table>,
+    /// The tables that hold its rows, the largest first.
+    pub parts: Vec<u32>,
 }
 
 impl Table {
@@ -156,7 +167,7 @@ pub struct Index {
     pub predicate: Option<String>,
     /// It refuses duplicates.
     pub unique: bool,
-    /// A constraint (primary key, unique, exclusion) rests on it, or logical replication does.
+    /// A constraint (primary key, unique, exclusion) rests on it, or logical replication does, or it is a part of a partitioned index.
     pub constraint: bool,
     /// Complete: a build that failed leaves an index that is not.
     pub valid: bool,
@@ -189,11 +200,19 @@ impl Catalog {
     /// The table that a name means: with its schema, or by the search path.
     #[must_use]
     pub fn find(&self, schema: Option<&str>, name: &str) -> Option<&Arc<Table>> {
-        let within = |schema: &str| self.tables.iter().find(|t| t.name == name && t.schema == schema);
+        let whole = || self.partitioned.iter().map(|one| &one.table);
+        let within =
+            |schema: &str| self.tables.iter().chain(whole()).find(|t| t.name == name && t.schema == schema);
         match schema {
             Some(schema) => within(schema),
             None => self.search_path.iter().find_map(|schema| within(schema)),
         }
+    }
+
+    /// The tables that hold the rows of a partitioned table, the largest first; `None` where it is none.
+    pub fn parts(&self, oid: u32) -> Option<impl Iterator<Item = &Arc<Table>>> {
+        let whole = self.partitioned.iter().find(|one| one.table.oid == oid)?;
+        Some(whole.parts.iter().filter_map(|part| self.table(*part)))
     }
 
     /// The view that a name means.

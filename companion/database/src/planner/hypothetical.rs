@@ -150,13 +150,28 @@ impl<'c> Session<'c> {
         used.sort_unstable();
         used.dedup();
         let cost = cost.ok_or(Error::Unexpected("EXPLAIN"))?;
-        Ok(Outcome { cost: cost + descents * self.operator, used })
+        Ok(Outcome { cost: cost + descents * self.operator, used, writes: written(lines) })
     }
 }
 
 fn create(candidate: &Candidate) -> String {
     let definition = candidate.create("hypothetical", false).replace('\'', "''");
     format!("SELECT indexrelid FROM hypopg_create_index('{definition}')")
+}
+
+/// Rows that a plan writes: those that its first node hands to that which writes.
+fn written(lines: &[String]) -> f64 {
+    let writes =
+        |line: &String| ["Insert on ", "Update on ", "Delete on "].iter().any(|verb| line.starts_with(verb));
+    if !lines.first().is_some_and(writes) {
+        return 0.0;
+    }
+    let below = lines.iter().skip(1).find(|line| line.contains("(cost="));
+    below.and_then(|line| rows_of(line)).unwrap_or(0.0)
+}
+
+fn rows_of(line: &str) -> Option<f64> {
+    line.split_once(" rows=")?.1.split(' ').next()?.parse().ok()
 }
 
 /// The numbers in names that hypopg gives: `<13604>btree_tasks_tenant_id`.
@@ -173,6 +188,10 @@ mod tests {
         let line = "  ->  Index Scan using \"<13604>btree_tasks_tenant_id\" on tasks  (cost=0.42..8.44 rows=1 width=4)";
         assert_eq!(cost_of(line), Some(8.44));
         assert_eq!(numbers(line).collect::<Vec<_>>(), [13604]);
+        let plan = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        let update = "Update on a  (cost=0.00..8.44 rows=0 width=0)\n  Update on a1 a_1\n  ->  Seq Scan on a1  (cost=0.00..8.44 rows=12 width=4)";
+        assert!((written(&plan(update)) - 12.0).abs() < 1e-9);
+        assert!(written(&plan(line)).abs() < 1e-9 && written(&[]).abs() < 1e-9);
         assert_eq!(cost_of("Filter: (a < 3)"), None);
         assert_eq!(numbers("a < 3 AND b <> 4 <5> <x>").collect::<Vec<_>>(), [5]);
     }

@@ -27,6 +27,8 @@ pub struct Outcome {
     pub cost: f64,
     /// Which of the given indexes it would use, by number, in order.
     pub used: Vec<usize>,
+    /// Rows that a statement which writes is thought to write.
+    pub writes: f64,
 }
 
 /// A statement that can be planned, and the candidates that concern it.
@@ -42,6 +44,8 @@ pub struct Planned {
     pub own: Vec<usize>,
     /// Estimated cost without any.
     pub base: f64,
+    /// Rows that a call writes: as counted, else as the planner thinks.
+    pub writes: f64,
 }
 
 enum Source<'c> {
@@ -49,10 +53,11 @@ enum Source<'c> {
     Model(model::Model<'c>),
 }
 
-/// Answers what statements would cost, each question once.
+/// Answers what statements would cost; no question whose answer follows from another's is asked.
 pub struct Planner<'c> {
     source: Source<'c>,
-    known: HashMap<(usize, Vec<usize>), Outcome>,
+    /// For each statement, what was asked and answered.
+    known: HashMap<usize, Vec<(Vec<usize>, Outcome)>>,
     asked: u64,
 }
 
@@ -104,16 +109,16 @@ impl<'c> Planner<'c> {
     ) -> Result<Outcome, Error> {
         let set: Vec<usize> =
             set.iter().copied().filter(|index| planned.relevant.binary_search(index).is_ok()).collect();
-        let key = (number, set);
-        if let Some(outcome) = self.known.get(&key) {
+        let known = self.known.entry(number).or_default();
+        if let Some((_, outcome)) = known.iter().find(|(asked, outcome)| answers(asked, outcome, &set)) {
             return Ok(outcome.clone());
         }
         let outcome = match &mut self.source {
-            Source::Hypothetical(session) => session.cost(planned, candidates, sizes, &key.1).await?,
-            Source::Model(model) => model.cost(number, planned, candidates, sizes, &key.1).await?,
+            Source::Hypothetical(session) => session.cost(planned, candidates, sizes, &set).await?,
+            Source::Model(model) => model.cost(number, planned, candidates, sizes, &set).await?,
         };
         self.asked = self.asked.saturating_add(1);
-        self.known.insert(key, outcome.clone());
+        known.push((set, outcome.clone()));
         Ok(outcome)
     }
 
@@ -127,6 +132,17 @@ impl<'c> Planner<'c> {
             Source::Model(_) => Ok(()),
         }
     }
+}
+
+/// Whether the answer for `asked` is that for `set` too: what was used is there, and nothing that was not there to be used. The cheapest of
+/// many plans is the cheapest of some of them.
+fn answers(asked: &[usize], outcome: &Outcome, set: &[usize]) -> bool {
+    within(&outcome.used, set) && within(set, asked)
+}
+
+/// Whether all of `part` are in `whole`; both are in order.
+fn within(part: &[usize], whole: &[usize]) -> bool {
+    part.len() <= whole.len() && part.iter().all(|index| whole.binary_search(index).is_ok())
 }
 
 /// A statement as EXPLAIN takes it; parameters make it a generic plan.
@@ -148,4 +164,20 @@ pub(crate) fn explain(query: &Query, version: u32, options: &str) -> String {
 /// `(cost=0.42..8.44 rows=1 width=4)`: the second.
 pub(crate) fn cost_of(line: &str) -> Option<f64> {
     line.split_once("(cost=")?.1.split_once("..")?.1.split(' ').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_holds_for_what_lies_between() {
+        let outcome = Outcome { cost: 7.0, used: vec![3], writes: 0.0 };
+        let answered = |set: &[usize]| answers(&[1, 3, 5], &outcome, set);
+        assert!(answered(&[3]) && answered(&[1, 3]) && answered(&[1, 3, 5]));
+        // Without what was used, or with what was not there, it may be another.
+        assert!(!answered(&[]) && !answered(&[1, 5]) && !answered(&[3, 4]));
+        let without = Outcome { cost: 9.0, used: Vec::new(), writes: 0.0 };
+        assert!(answers(&[1, 3], &without, &[]) && !answers(&[1, 3], &without, &[2]));
+    }
 }

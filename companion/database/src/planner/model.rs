@@ -44,6 +44,8 @@ struct Base {
     scans: Vec<(String, f64)>,
     /// What sorting costs.
     sort: f64,
+    /// Rows that are written.
+    writes: f64,
 }
 
 impl<'c> Model<'c> {
@@ -71,7 +73,7 @@ impl<'c> Model<'c> {
                 base
             }
         };
-        let mut outcome = Outcome { cost: base.cost, used: Vec::new() };
+        let mut outcome = Outcome { cost: base.cost, used: Vec::new(), writes: base.writes };
         let mut scans = base.scans.clone();
         for access in &planned.analysis.accesses {
             let Some(place) = scans.iter().position(|(table, _)| *table == access.table.name) else {
@@ -115,7 +117,10 @@ impl<'c> Model<'c> {
         let plan: serde_json::Value =
             text.and_then(|text| serde_json::from_str(text).ok()).ok_or(Error::Unexpected("EXPLAIN"))?;
         let root = plan.pointer("/0/Plan").ok_or(Error::Unexpected("EXPLAIN"))?;
-        let mut base = Base { cost: number(root, "Total Cost"), scans: Vec::new(), sort: 0.0 };
+        let mut base = Base { cost: number(root, "Total Cost"), scans: Vec::new(), sort: 0.0, writes: 0.0 };
+        if root.get("Node Type").and_then(serde_json::Value::as_str) == Some("ModifyTable") {
+            base.writes = root.pointer("/Plans/0").map_or(0.0, |rows| number(rows, "Plan Rows"));
+        }
         walk(root, &mut base);
         Ok(base)
     }

@@ -32,7 +32,7 @@ pub(crate) const MANY: usize = 40;
 struct Effort {
     /// Candidates of up to these shares of the budget are offered.
     parts: &'static [f64],
-    /// Of up to so many indexes that are used together it is asked what all but one do.
+    /// Of up to so many indexes that are used together it is asked what all but one do, and each alone; 0 for neither.
     together: usize,
     /// Times that a statement is asked what else it would use, without what it used before.
     alternatives: usize,
@@ -50,10 +50,24 @@ const THOROUGH: Effort = Effort {
     beside: &[0.1, 0.3],
 };
 const QUICK: Effort = Effort { parts: &[1.0, 0.1], together: 3, alternatives: 2, rounds: 5, beside: &[0.2] };
+/// Of a statement that takes long to plan.
+const ONCE: Effort = Effort { parts: &[0.25], together: 0, alternatives: 1, rounds: 5, beside: &[] };
+/// PostgreSQL tries so many relations in every order (`from_collapse_limit`): planning such a statement takes up to a hundred times as long as another.
+const WIDE: usize = 8;
+/// Of many statements one that is wide is asked less, unless it costs so many times the mean.
+const WORTH_IT: f64 = 3.0;
 
 impl Space {
     fn effort(&self) -> &'static Effort {
         if self.queries.len() > MANY { &QUICK } else { &THOROUGH }
+    }
+
+    /// How much is asked of a statement that has this share of the cost.
+    fn effort_for(&self, query: usize, share: f64) -> &'static Effort {
+        let wide = self.queries.get(query).is_some_and(|planned| planned.analysis.joined >= WIDE);
+        #[expect(clippy::cast_precision_loss, reason = "some hundred")]
+        let many_times = share * self.queries.len() as f64 > WORTH_IT;
+        if self.queries.len() > MANY && wide && !many_times { &ONCE } else { self.effort() }
     }
 
     async fn ask(&self, planner: &mut Planner<'_>, query: usize, set: &[usize]) -> Result<Outcome, Error> {
@@ -88,9 +102,10 @@ impl Space {
         for (number, planned) in self.queries.iter().enumerate() {
             progress(number, self.queries.len());
             let base = bases.get(number).copied().unwrap_or(0.0);
-            let small = planned.query.weight * base < SMALL * total;
-            let rounds = if small { 1 } else { self.effort().alternatives };
-            self.alternatives(planner, &mut atoms, number, base, rounds).await?;
+            let share = planned.query.weight * base / total.max(1e-300);
+            let effort = self.effort_for(number, share);
+            let rounds = if share < SMALL { 1 } else { effort.alternatives };
+            self.alternatives(planner, &mut atoms, (number, base), effort, rounds).await?;
         }
         Ok(atoms)
     }
@@ -99,12 +114,12 @@ impl Space {
         &self,
         planner: &mut Planner<'_>,
         atoms: &mut Atoms,
-        query: usize,
-        base: f64,
+        (query, base): (usize, f64),
+        effort: &Effort,
         rounds: usize,
     ) -> Result<(), Error> {
         let mut seen = BTreeSet::new();
-        for part in self.effort().parts {
+        for part in effort.parts {
             let mut set = self.affordable(query, self.budget * part);
             for _ in 0..rounds {
                 set.retain(|index| !seen.contains(index));
@@ -116,7 +131,9 @@ impl Space {
                 if outcome.used.is_empty() || outcome.cost > base * 0.98 {
                     break;
                 }
-                self.parts(planner, atoms, query, &outcome.used).await?;
+                if effort.together > 0 {
+                    self.parts(planner, atoms, query, &outcome.used).await?;
+                }
                 seen.extend(outcome.used);
             }
         }
@@ -195,6 +212,8 @@ impl Space {
             .enumerate()
             .map(|(query, known)| (known.weight * known.cost(&chosen), query))
             .collect();
+        let total: f64 = heavy.iter().map(|(cost, _)| cost).sum();
+        heavy.retain(|(cost, query)| !self.effort_for(*query, cost / total.max(1e-300)).beside.is_empty());
         heavy.sort_by(|a, b| b.0.total_cmp(&a.0));
         heavy.truncate(self.queries.len().div_ceil(3).max(8));
         let free = self.budget - best.bytes;

@@ -4,7 +4,7 @@
 //! tables, common table expressions and the scopes around a subquery. A name that cannot be resolved is left out, never guessed.
 //!
 //! Limits: 256 KiB of text; what is nested deeper than the parser permits is refused. Functions are not looked
-//! into; views are, to a depth of 8. Of alternatives (`OR`) only what all of them demand is taken, and
+//! into; views are, to a depth of 8; of a partitioned table the 16 largest parts. Of alternatives (`OR`) only what all of them demand is taken, and
 //! alternatives of one column.
 
 mod expression;
@@ -44,8 +44,19 @@ pub struct Access {
     pub group: Vec<Key>,
     /// Only the first rows are wanted.
     pub limited: bool,
-    /// The statement writes this table.
-    pub written: bool,
+    /// How the statement writes this table, if it does.
+    pub written: Option<Written>,
+}
+
+/// How a table is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// Rows are added.
+    Inserted,
+    /// These columns of rows are changed.
+    Updated(BTreeSet<String>),
+    /// Rows are taken away.
+    Deleted,
 }
 
 /// What can be a key of an index.
@@ -136,6 +147,8 @@ pub struct Analysis {
     pub writes: bool,
     /// It can be explained: SELECT, INSERT, UPDATE, DELETE, VALUES.
     pub explainable: bool,
+    /// Relations that one SELECT of it joins, at most.
+    pub joined: usize,
 }
 
 /// Why a statement was not read.
@@ -181,7 +194,12 @@ fn one(catalog: &Catalog, text: &str) -> Result<Analysis, SqlError> {
     if explainable {
         scopes.statement(statement);
     }
-    Ok(Analysis { writes: writes || scopes.wrote(), accesses: scopes.finish(), explainable })
+    Ok(Analysis {
+        writes: writes || scopes.wrote(),
+        joined: scopes.joined,
+        accesses: scopes.finish(),
+        explainable,
+    })
 }
 
 #[cfg(test)]

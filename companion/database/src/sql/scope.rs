@@ -12,6 +12,9 @@ use super::expression::stripped;
 use super::{Access, Key, Kind, Predicate};
 use crate::catalog::Catalog;
 
+/// Parts of a partitioned table that are looked at: the largest.
+const MOST_PARTS: usize = 16;
+
 /// A column of an access.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
@@ -41,6 +44,8 @@ pub(super) struct Analyzer<'c> {
     /// Views that stand in views.
     pub(super) views: usize,
     pub(super) wrote: bool,
+    /// Relations that one SELECT joins, at most.
+    pub(super) joined: usize,
 }
 
 /// An identifier as PostgreSQL compares it: in small letters unless quoted.
@@ -50,15 +55,25 @@ pub(super) fn folded(ident: &Ident) -> String {
 
 impl<'c> Analyzer<'c> {
     pub fn new(catalog: &'c Catalog) -> Self {
-        Self { catalog, accesses: Vec::new(), tables: Vec::new(), views: 0, wrote: false }
+        Self { catalog, accesses: Vec::new(), tables: Vec::new(), views: 0, wrote: false, joined: 0 }
     }
 
     pub fn wrote(&self) -> bool {
         self.wrote
     }
 
+    /// The accesses; one of a partitioned table is one of each of its parts.
     pub fn finish(self) -> Vec<Access> {
-        self.accesses
+        let mut all = Vec::new();
+        for access in self.accesses {
+            match self.catalog.parts(access.table.oid) {
+                Some(parts) => all.extend(
+                    parts.take(MOST_PARTS).map(|part| Access { table: Arc::clone(part), ..access.clone() }),
+                ),
+                None => all.push(access),
+            }
+        }
+        all
     }
 
     pub fn statement(&mut self, statement: &Statement) {
@@ -131,6 +146,7 @@ impl<'c> Analyzer<'c> {
         let mut scope = Scope { relations: Vec::new(), parent };
         let mut conditions: Vec<&Expr> = Vec::new();
         select.from.iter().for_each(|table| self.relations(table, &mut scope, &mut conditions));
+        self.joined = self.joined.max(scope.relations.len());
         conditions.extend(&select.selection);
         self.conditions(&conditions, &scope);
         let outputs = self.projection(select, &scope);
@@ -302,7 +318,7 @@ impl<'c> Analyzer<'c> {
             order: Vec::new(),
             group: Vec::new(),
             limited: false,
-            written: false,
+            written: None,
         });
         self.accesses.len().checked_sub(1)
     }

@@ -1,23 +1,22 @@
-//! Statements that write: which table, and what they read to find its rows.
+//! Statements that write: which table, how, and what they read to find its rows.
 
-use sqlparser::ast::{Delete, FromTable, Insert, ObjectName, TableObject, Update, UpdateTableFromKind};
+use sqlparser::ast::{
+    AssignmentTarget, Delete, FromTable, Insert, ObjectName, TableObject, Update, UpdateTableFromKind,
+};
 
-use super::scope::{Analyzer, Relation, Scope};
+use super::Written;
+use super::scope::{Analyzer, Relation, Scope, folded};
 
 impl Analyzer<'_> {
     pub(super) fn insert(&mut self, insert: &Insert) {
         self.wrote = true;
-        if let TableObject::TableName(name) = &insert.table {
-            self.written(name);
+        if let TableObject::TableName(name) = &insert.table
+            && let Some(access) = self.table(name).and_then(|access| self.accesses.get_mut(access))
+        {
+            access.written = Some(Written::Inserted);
         }
         if let Some(source) = &insert.source {
             self.query(source, None);
-        }
-    }
-
-    fn written(&mut self, name: &ObjectName) {
-        if let Some(access) = self.table(name).and_then(|access| self.accesses.get_mut(access)) {
-            access.written = true;
         }
     }
 
@@ -26,7 +25,12 @@ impl Analyzer<'_> {
         let mut scope = Scope { relations: Vec::new(), parent: None };
         let mut conditions = Vec::new();
         self.relations(&update.table, &mut scope, &mut conditions);
-        self.mark_written(&scope);
+        let columns = update.assignments.iter().flat_map(|assignment| match &assignment.target {
+            AssignmentTarget::ColumnName(name) => std::slice::from_ref(name),
+            AssignmentTarget::Tuple(names) => names,
+        });
+        let columns = columns.filter_map(column).collect();
+        self.mark_written(&scope, &Written::Updated(columns));
         if let Some(UpdateTableFromKind::BeforeSet(from) | UpdateTableFromKind::AfterSet(from)) = &update.from
         {
             from.iter().for_each(|table| self.relations(table, &mut scope, &mut conditions));
@@ -44,7 +48,7 @@ impl Analyzer<'_> {
         let mut conditions = Vec::new();
         let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
         from.iter().for_each(|table| self.relations(table, &mut scope, &mut conditions));
-        self.mark_written(&scope);
+        self.mark_written(&scope, &Written::Deleted);
         for table in delete.using.iter().flatten() {
             self.relations(table, &mut scope, &mut conditions);
         }
@@ -52,13 +56,18 @@ impl Analyzer<'_> {
         self.conditions(&conditions, &scope);
     }
 
-    fn mark_written(&mut self, scope: &Scope<'_>) {
+    fn mark_written(&mut self, scope: &Scope<'_>, written: &Written) {
         for relation in &scope.relations {
             if let Relation::Table { access, .. } = relation
                 && let Some(access) = self.accesses.get_mut(*access)
             {
-                access.written = true;
+                access.written = Some(written.clone());
             }
         }
     }
+}
+
+/// The column that is assigned to. Of a field of a composite type (`place.city`) it is the field: no column, which is told apart by nobody.
+fn column(name: &ObjectName) -> Option<String> {
+    name.0.last().and_then(|part| part.as_ident()).map(folded)
 }

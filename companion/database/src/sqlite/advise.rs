@@ -133,7 +133,7 @@ impl Search {
                     own.push(number);
                 }
             }
-            let writes = analysis.accesses.iter().filter(|access| access.written);
+            let writes = analysis.accesses.iter().filter(|access| access.written.is_some());
             let writes = writes.map(|access| access.table.oid).collect();
             self.atoms.query(query.weight, base);
             self.queries.push(Known { query, base, own, writes });

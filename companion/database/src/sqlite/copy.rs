@@ -106,7 +106,7 @@ impl Copy {
             pages: (rows * width / 4096.0).ceil(),
             columns,
             indexes,
-            partitioned: false,
+            part_of: None,
         })
     }
 
