@@ -44,6 +44,7 @@ test: cargo ## Install and build what the tests need, run all of them, print the
 soak: cargo ## Outages at full scale, for hours: 1,000 kills, ten minutes without a store, a million changed trails; SCALE=10 for a tenth
 	@$(XTASK) install
 	@PORTCULLIS_SOAK=$(or $(SCALE),100) cargo test --release --workspace --test apply -- --nocapture no_invalid_index
+	@cargo test --release --workspace --test keyring -- --nocapture moved
 	@PORTCULLIS_SOAK=$(or $(SCALE),100) cargo test --release --workspace --test log -- --nocapture
 	@PORTCULLIS_SOAK=$(or $(SCALE),100) cargo test --release --workspace --test companion -- --nocapture --test-threads 1 outage
 	@$(XTASK) wasm --for-tests

@@ -19,6 +19,7 @@
 
 mod blind_index;
 mod cache;
+mod changes;
 mod cipher;
 mod context;
 mod edge;

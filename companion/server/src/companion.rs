@@ -124,6 +124,7 @@ impl Companion {
         let metrics = Arc::new(Metrics::default());
         let trail = Trail::open(&settings.trail, Some(keys.clone()), clock.clone())?;
         let trail_rules = settings.trail.retention.clone();
+        let kept = trail_rules.clone();
         opened(&trail);
         let policies = Policies::new(Arc::clone(&storage), settings.policies);
         let of_tenants = limits::Policies::new(policies.clone(), settings.limits_share);
@@ -226,7 +227,7 @@ impl Companion {
             tasks.push(tokio::spawn(keeper.run(ended_too.clone())));
         }
         if let Some(period) = settings.key_rotation {
-            tasks.push(tokio::spawn(keys::rotate_when_due(keys.clone(), period, ended_too.clone())));
+            tasks.push(tokio::spawn(keys::rotate_when_due(keys.clone(), period, kept, ended_too.clone())));
         }
         tasks.push(tokio::spawn(keys.clone().watch_root(ended_too.clone())));
         if let Some((service, listener)) = grpc {

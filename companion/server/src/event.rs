@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Map, Value};
 
+pub use own::{DetailsError, MAX_DETAILS_BYTES, MAX_DEPTH, What, clean, cleaned, without_nul};
+
 use crate::clock::Timestamp;
 use crate::secret::random_hex;
 use crate::tenant::TenantId;
@@ -233,6 +235,8 @@ impl Numbering {
         Some(RecordKey { epoch: self.epoch.clone()?, sequence })
     }
 }
+
+mod own;
 
 #[cfg(test)]
 mod tests {

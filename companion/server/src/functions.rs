@@ -26,12 +26,11 @@ use portcullis_limits::step::Spent;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use crate::api::texts;
 use crate::clock::{Clock, Timestamp};
 use crate::databases::apply::Asked;
 use crate::databases::jobs::{Outcome, TooMany};
 use crate::databases::{Databases, SlowStatement};
-use crate::event::{Event, EventType, Numbering, Severity};
+use crate::event::{DetailsError, Event, EventType, Numbering, Severity, What};
 use crate::keys::values::Sealed;
 use crate::keys::{Keys, KeysError};
 use crate::limits::{CheckError, Checks};
@@ -53,6 +52,9 @@ pub enum FunctionError {
     /// An event that cannot be stored as it is.
     #[error("{0}")]
     Event(&'static str),
+    /// Its details.
+    #[error(transparent)]
+    Details(#[from] DetailsError),
     /// The limits.
     #[error(transparent)]
     Check(#[from] CheckError),
@@ -168,7 +170,8 @@ impl Functions {
         Ok(self.checks.count(tenant, user, action, None).await?)
     }
 
-    /// Stores an event of the program's own; returns its name when it is durable.
+    /// Stores an event of the program's own; returns its name when it is durable. `AUDIT_GAP` is for what proxies report. `details`
+    /// have at most [`MAX_DETAILS_BYTES`](crate::event::MAX_DETAILS_BYTES) as JSON, and [`MAX_DEPTH`](crate::event::MAX_DEPTH) levels.
     ///
     /// # Errors
     /// [`FunctionError`]: then it is not stored.
@@ -182,6 +185,9 @@ impl Functions {
         let event_type = EventType::new(&event_type.to_ascii_uppercase()).ok_or(FunctionError::Event(
             "event_type: must be a letter, then letters, digits and _, at most 100",
         ))?;
+        if event_type.as_str() == EventType::AUDIT_GAP {
+            return Err(FunctionError::Event("event_type: AUDIT_GAP is for what proxies report"));
+        }
         let fits = |user: &str| user.chars().count() <= MAX_USER && !user.chars().any(char::is_control);
         if !user.is_none_or(fits) {
             return Err(FunctionError::Event(
@@ -194,25 +200,10 @@ impl Functions {
             .next()
             .ok_or(FunctionError::Event("the system gave no random bytes at the start"))?;
         let id = key.to_string();
-        // As the API takes them: PostgreSQL holds no NUL.
-        let mut details: Map<String, Value> =
-            details.iter().map(|(name, value)| (texts::without_nul(name), texts::clean(value))).collect();
-        details.insert("uid".to_owned(), id.clone().into());
-        details.insert("source".to_owned(), "application".into());
-        let event = Event {
-            key,
-            tenant: tenant.clone(),
-            event_type,
-            severity: Severity::Info,
-            user_id: user.map(str::to_owned),
-            ip_address: None,
-            user_agent: None,
-            details,
-            at: self.clock.now(),
-            at_arrival: false,
-            rate_limit: None,
-            gap: None,
-        };
+        let at = self.clock.now();
+        let what = What { tenant: tenant.clone(), event_type, severity: Severity::Info, at };
+        let mut event = Event { user_id: user.map(str::to_owned), ..Event::reported(key, what, details)? };
+        event.details.insert("source".to_owned(), "application".into());
         self.trail.append(vec![event]).await?;
         Ok(id)
     }

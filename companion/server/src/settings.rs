@@ -5,30 +5,30 @@
 //! DATA_DIR.
 
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_audit_log::note::{NoteError, Signer};
+use portcullis_audit_log::note::Signer;
 use portcullis_audit_log::retention::Retention;
 
 use crate::api::Protections;
 use crate::cli::{Environment, ServeArgs, StoreArgs};
-use crate::export::{PlaceError, Places};
+use crate::export::Places;
 use crate::http::access::AllowList;
 use crate::http::tls::TlsFiles;
 use crate::ingest::MIN_TOKEN_BYTES;
-use crate::keys::{Absent, RootError, Service};
+use crate::keys::{Absent, Service};
 use crate::limits::store::RedisUrl;
 use crate::policies::{RatePolicy, SecurityPolicies};
-use crate::secret::{Secret, SecretError};
-use crate::storage::postgres::{Target, TargetError};
+use crate::secret::Secret;
+use crate::storage::postgres::Target;
 use crate::storage::{Place, Registration, Shape};
 use crate::token::TokenKey;
 use crate::trail;
-use crate::trail::redact::{RedactionError, Redactor};
+use crate::trail::redact::Redactor;
 use crate::{alerts, bouncer, databases, limits, logging};
+pub use error::SettingsError;
 pub use kept::retention;
 
 /// The shortest SECRET_KEY.
@@ -36,106 +36,6 @@ pub const MIN_KEY_BYTES: usize = 32;
 /// The most tenants that register themselves in a demonstration.
 pub const MAX_SELF_REGISTERED: u32 = 10_000;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// How old a tenant's key may become.
-const ROTATION: RangeInclusive<Duration> = Duration::from_secs(3600)..=DAY.saturating_mul(3660);
-
-/// Why the companion does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    /// A secret is weak, exposed, or cannot be read or made.
-    #[error(transparent)]
-    Secret(#[from] SecretError),
-    /// The root key is missing, weak, exposed, or cannot be read or made.
-    #[error(transparent)]
-    Root(#[from] RootError),
-    /// Keys would be rotated all the time, or hardly ever.
-    #[error("KEY_ROTATION: must be 1h to 3660d, or not set")]
-    Rotation,
-    /// No SECRET_KEY.
-    #[error(
-        "SECRET_KEY: not set; make one with: export SECRET_KEY=$(openssl rand -hex 32); or try out with --demonstration"
-    )]
-    NoSecretKey,
-    /// No ingest token although the listener is a port.
-    #[error(
-        "PORTCULLIS_INGEST_TOKEN: not set; make one with: openssl rand -hex 32, and give the same to the proxy; or set --ingest-socket"
-    )]
-    NoIngestToken,
-    /// Not a server's address.
-    #[error("DATABASE_URL: {0}")]
-    Postgres(#[from] TargetError),
-    /// Not a store.
-    #[error("DATABASE_URL: not a store; use a path, sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE")]
-    UnknownStore,
-    /// It would be lost at the end, and readers could not share it.
-    #[error("DATABASE_URL: an in-memory store keeps no audit trail; use a path or sqlite:PATH")]
-    InMemory,
-    /// No trail.
-    #[error("{}: there is no trail; set DATA_DIR to where `serve` has its state", .0.display())]
-    NoTrail(PathBuf),
-    /// Not a signing key.
-    #[error("{name}: {source}")]
-    SigningKey {
-        /// The variable or file.
-        name: String,
-        /// What is wrong with it.
-        source: NoteError,
-    },
-    /// A tenant would have too many versions before the first of them may go.
-    #[error(
-        "KEY_ROTATION: a key has at most {} versions, and the audit trail needs each until its records are gone; rotate every {least} or \
-         less often, or shorten AUDIT_RETENTION",
-        portcullis_keyring::MAX_VERSIONS
-    )]
-    TooManyRotations {
-        /// The shortest that goes.
-        least: String,
-    },
-    /// Events would vanish at once, or never.
-    #[error("AUDIT_RETENTION: must be 1d to 3660d")]
-    Retention,
-    /// Rules that contradict each other.
-    #[error("AUDIT_RETENTION_OF: {0}")]
-    RetentionOf(String),
-    /// Rules that cannot be used.
-    #[error("AUDIT_REDACT_FIELDS, AUDIT_REDACT_HEADERS, AUDIT_REDACT_PATTERNS: {0}")]
-    Redaction(#[from] RedactionError),
-    /// Half of a pair.
-    #[error("{0}: one is set without the other; set both, or neither")]
-    HalfTls(&'static str),
-    /// The rate limit service beyond the loopback without a token.
-    #[error(
-        "LIMITS_GRPC_TOKEN: not set, but LIMITS_GRPC_ADDRESS is beyond the loopback; make one with: openssl rand -hex 32, and let Envoy send it as initial_metadata authorization: Bearer ..."
-    )]
-    NoGrpcToken,
-    /// A configuration that nobody reads.
-    #[error("LIMITS_CONFIG: is set, but LIMITS_GRPC_PORT is not; set the port, or leave both out")]
-    NoGrpcPort,
-    /// A webhook that is none.
-    #[error("ALERT_WEBHOOK_URL or ALERT_WEBHOOK_SECRET: {0}")]
-    Webhook(#[from] alerts::webhook::WebhookError),
-    /// Passwords in clear text beyond this machine.
-    #[error(
-        "PGBOUNCER_TLS_CERT_FILE and PGBOUNCER_TLS_KEY_FILE: not set, but PGBOUNCER_ADDRESS is beyond the loopback; set both, or stay on it"
-    )]
-    PlainBouncer,
-    /// Nothing that certificates could go back to.
-    #[error(
-        "PGBOUNCER_SERVER_CA_FILE: not set, and the system has no certificates to trust; set it, or PGBOUNCER_SERVER_TLS=require"
-    )]
-    NoAuthorities,
-    /// A place to export to that is none.
-    #[error(transparent)]
-    Export(#[from] PlaceError),
-    /// DATA_DIR cannot be made.
-    #[error("DATA_DIR: {}: {source}; set it to a folder that this user may write", path.display())]
-    DataDir {
-        /// The folder.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-}
 
 /// Where modules deliver.
 #[derive(Clone, Debug)]
@@ -203,22 +103,6 @@ pub struct Settings {
     pub demonstration: bool,
 }
 
-/// Where Envoy's rate limit service listens.
-fn grpc(args: &ServeArgs, variables: Variables<'_>) -> Result<Option<limits::grpc::Place>, SettingsError> {
-    let config = args.limits_config.clone().filter(|path| !path.as_os_str().is_empty());
-    let Some(port) = args.limits_grpc_port else {
-        return if config.is_some() { Err(SettingsError::NoGrpcPort) } else { Ok(None) };
-    };
-    let token = variable(variables, "LIMITS_GRPC_TOKEN")
-        .map(|text| Secret::new("LIMITS_GRPC_TOKEN", text, MIN_TOKEN_BYTES))
-        .transpose()?;
-    if token.is_none() && !args.limits_grpc_address.is_loopback() {
-        return Err(SettingsError::NoGrpcToken);
-    }
-    let address = SocketAddr::new(args.limits_grpc_address, port);
-    Ok(Some(limits::grpc::Place { address, token, config, headers: args.limit_response_headers_enabled }))
-}
-
 /// Reads a variable; an empty one counts as not set, because scripts export what they do not fill.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -240,11 +124,9 @@ impl Settings {
     pub fn new(args: &ServeArgs, variables: Variables<'_>) -> Result<Self, SettingsError> {
         let database = database(&args.store)?;
         let kept = kept::retention(&args.retention)?;
-        if args.key_rotation.is_some_and(|period| !ROTATION.contains(&period)) {
-            return Err(SettingsError::Rotation);
-        }
-        if let Some(period) = args.key_rotation {
-            kept::check_versions(period, &kept)?;
+        let key_rotation = args.key_rotation.0;
+        if let Some(period) = key_rotation {
+            kept::check_rotation(period, &kept)?;
         }
         make_data_dir(&args.store.data_dir)?;
         let made = |file: &str, minimum| Secret::read_or_generate(&args.store.data_dir.join(file), minimum);
@@ -299,12 +181,12 @@ impl Settings {
             },
             tokens: TokenKey::new(secret_key),
             root,
-            key_rotation: args.key_rotation,
+            key_rotation,
             ingest_token,
             data_dir: args.store.data_dir.clone(),
             redis_url: args.redis_url.clone().filter(|url| !url.is_empty()).map(RedisUrl),
             limits_share: args.limits_share,
-            grpc: grpc(args, variables)?,
+            grpc: grpc::grpc(args, variables)?,
             policies: SecurityPolicies {
                 rate: RatePolicy {
                     api_calls_per_minute: args.rate_limit_api_calls,
@@ -462,7 +344,9 @@ pub fn make_data_dir(path: &Path) -> Result<(), SettingsError> {
         .map_err(|source| SettingsError::DataDir { path: path.to_owned(), source })
 }
 
+mod error;
 mod exports;
+mod grpc;
 mod kept;
 mod notices;
 mod pgbouncer;

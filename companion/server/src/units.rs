@@ -37,6 +37,16 @@ pub fn bounded(text: &str, max: usize) -> String {
         .collect()
 }
 
+/// Whether a name is of the shape that what an administrator declares has: 1 to 50 lower-case letters, digits and underscores, a
+/// letter first.
+#[must_use]
+pub fn is_plain_name(name: &str) -> bool {
+    let mut letters = name.bytes();
+    name.len() <= 50
+        && letters.next().is_some_and(|first| first.is_ascii_lowercase())
+        && letters.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -181,7 +181,10 @@ fn rewrap_moves_to_the_newest_version_and_the_minimum_shuts_out_the_older() {
     keyring.open(&context, &first).unwrap();
 
     keyring.set_min_decrypt_version(&acme, 2).unwrap();
-    assert_eq!(keyring.trim(&acme).unwrap().versions.len(), 1);
+    let before = keyring.record(&acme).unwrap();
+    assert_eq!(keyring.trim(&acme, 1).unwrap(), before, "nothing to delete, nothing changed");
+    keyring.rotate(&acme, 2, &mut rng).unwrap();
+    assert_eq!(keyring.trim(&acme, u32::MAX).unwrap().versions.len(), 2, "what opens stays");
     assert!(matches!(keyring.set_min_decrypt_version(&acme, 1), Err(Error::UnknownVersion { .. })));
     keyring.open(&context, &second).unwrap();
 }
@@ -196,7 +199,7 @@ fn there_are_at_most_so_many_versions_and_trimming_makes_room() {
     }
     assert!(matches!(keyring.rotate(&acme, 1, &mut rng), Err(Error::TooManyVersions(_))));
     keyring.set_min_decrypt_version(&acme, 200).unwrap();
-    keyring.trim(&acme).unwrap();
+    keyring.trim(&acme, u32::MAX).unwrap();
     assert_eq!(keyring.rotate(&acme, 1, &mut rng).unwrap().current, 257);
 }
 

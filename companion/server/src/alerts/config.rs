@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::rule::{self, Rule};
 use super::webhook::{SigningSecret, Target, WebhookError};
 use crate::secret::replace_file;
+use crate::units::is_plain_name;
 
 /// Webhooks at most.
 pub const MOST: usize = 10;
@@ -98,15 +99,6 @@ impl Webhook {
     }
 }
 
-/// Whether something can be the name of a webhook.
-#[must_use]
-pub fn is_name(name: &str) -> bool {
-    let mut letters = name.bytes();
-    name.len() <= 50
-        && letters.next().is_some_and(|first| first.is_ascii_lowercase())
-        && letters.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
-}
-
 /// What is configured.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
@@ -139,7 +131,7 @@ impl Config {
         }
         let mut webhooks = BTreeMap::new();
         for (name, one) in wire.webhooks {
-            if !is_name(&name) {
+            if !is_plain_name(&name) {
                 return Err(format!(
                     "webhooks: {name:?}: 1 to 50 lower-case letters, digits and underscores, a letter first"
                 ));

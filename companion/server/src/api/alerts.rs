@@ -3,17 +3,17 @@
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use portcullis_policy::CorrelationId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::paths::PlainName;
 use super::{Api, auth};
 use crate::alerts::board::{Incident, Status};
-use crate::alerts::config::{self, ConfigError, MOST, Setting, Webhook, is_name};
+use crate::alerts::config::{self, ConfigError, MOST, Setting, Webhook};
 use crate::alerts::rule::{RULES, Rule};
 use crate::alerts::webhook::SigningSecret;
 use crate::alerts::{ENVIRONMENT, rule};
@@ -196,18 +196,6 @@ fn webhook_body(api: &Api, name: &str, webhook: &Webhook, secret: Option<String>
     }
 }
 
-type Named = Result<Path<String>, PathRejection>;
-
-fn named(path: Named) -> Result<String, Problem> {
-    let Path(name) = path.map_err(|_| Problem::malformed("name: must be percent-encoded UTF-8"))?;
-    if !is_name(&name) {
-        return Err(Problem::malformed(
-            "name: 1 to 50 lower-case letters, digits and underscores, a letter first",
-        ));
-    }
-    Ok(name)
-}
-
 fn unknown() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "unknown-webhook", "there is no webhook of this name; PUT adds one")
 }
@@ -239,12 +227,11 @@ pub async fn change_rule(
     State(api): State<Api>,
     Extension(grant): Extension<Grant>,
     Extension(correlation_id): Extension<CorrelationId>,
-    path: Named,
+    PlainName(name): PlainName,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     auth::require_admin(&grant)?;
-    let name = named(path)?;
     let rule = rule::find(&name).ok_or_else(|| {
         Problem::new(
             StatusCode::NOT_FOUND,
@@ -270,12 +257,12 @@ pub async fn put_webhook(
     State(api): State<Api>,
     Extension(grant): Extension<Grant>,
     Extension(correlation_id): Extension<CorrelationId>,
-    path: Named,
+    PlainName(name): PlainName,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     auth::require_admin(&grant)?;
-    let name = own(named(path)?)?;
+    let name = own(name)?;
     let declared: WebhookDeclaration = body::json(&headers, body, MAX_BODY_BYTES).await?;
     let made = match &declared.secret {
         Some(_) => None,
@@ -309,10 +296,10 @@ pub async fn remove_webhook(
     State(api): State<Api>,
     Extension(grant): Extension<Grant>,
     Extension(correlation_id): Extension<CorrelationId>,
-    path: Named,
+    PlainName(name): PlainName,
 ) -> Result<Response, Problem> {
     auth::require_admin(&grant)?;
-    let name = own(named(path)?)?;
+    let name = own(name)?;
     let removed = api.alerts.change(|config| config.webhooks.remove(&name).is_some());
     if !removed.await.map_err(|error| unwritten(&error))? {
         return Err(unknown());
@@ -325,10 +312,9 @@ pub async fn remove_webhook(
 pub async fn test_webhook(
     State(api): State<Api>,
     Extension(grant): Extension<Grant>,
-    path: Named,
+    PlainName(name): PlainName,
 ) -> Result<Response, Problem> {
     auth::require_admin(&grant)?;
-    let name = named(path)?;
     let webhook = api.alerts.webhooks().remove(&name).ok_or_else(unknown)?;
     let problem = api.alerts.try_out(&webhook).await.err().map(|error| error.reason);
     let timestamp = rfc3339(api.clock.now());

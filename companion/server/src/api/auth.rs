@@ -88,13 +88,21 @@ fn response_status(response: &Response) -> u16 {
     response.extensions().get::<Problem>().map_or(response.status(), |problem| problem.status).as_u16()
 }
 
-/// The tenant in a path, if it is well formed, the grant opens it and it exists; in this order, so that a
+/// The tenant of that name, if it is well formed, the grant opens it and it exists; in this order, so that a
 /// stranger never learns which tenants exist.
 ///
 /// # Errors
 /// 400, 403 or 404.
 pub async fn open_tenant(api: &Api, grant: &Grant, name: &str) -> Result<TenantId, Problem> {
     let tenant = TenantId::new(name).map_err(|error| Problem::malformed(format!("tenant_id: {error}")))?;
+    open(api, grant, tenant).await
+}
+
+/// The same of a name that is well formed.
+///
+/// # Errors
+/// 403 or 404.
+pub async fn open(api: &Api, grant: &Grant, tenant: TenantId) -> Result<TenantId, Problem> {
     if !grant.opens(&tenant) {
         return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "this token does not open this tenant"));
     }

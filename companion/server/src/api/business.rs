@@ -3,8 +3,7 @@
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use portcullis_policy::CorrelationId;
@@ -12,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-use super::paths::{TenantPath, tenant_name};
+use super::paths::{OpenedTenant, PlainName};
 use super::{Api, auth};
 use crate::business::{self, MOST, Metric, Outcome, ROLE};
 use crate::clock::rfc3339;
@@ -113,9 +112,6 @@ pub struct MetricRemoved {
     timestamp: String,
 }
 
-/// Tenant and name in a path.
-type MetricPath = Result<Path<(String, String)>, PathRejection>;
-
 fn shown(api: &Api, tenant: &TenantId, (metric, outcome): (Metric, Outcome)) -> MetricBody {
     MetricBody {
         tenant_id: tenant.to_string(),
@@ -134,23 +130,6 @@ fn shown(api: &Api, tenant: &TenantId, (metric, outcome): (Metric, Outcome)) -> 
     }
 }
 
-async fn opened(api: &Api, grant: &Grant, path: MetricPath) -> Result<(TenantId, String), Problem> {
-    auth::require_admin(grant)?;
-    let Path((tenant, name)) =
-        path.map_err(|_| Problem::malformed("tenant_id and name: must be percent-encoded UTF-8"))?;
-    let tenant = auth::open_tenant(api, grant, &tenant).await?;
-    let mut letters = name.bytes();
-    let plain = name.len() <= 50
-        && letters.next().is_some_and(|first| first.is_ascii_lowercase())
-        && letters.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
-    if !plain {
-        return Err(Problem::malformed(
-            "name: 1 to 50 lower-case letters, digits and underscores, a letter first",
-        ));
-    }
-    Ok((tenant, name))
-}
-
 fn unknown() -> Problem {
     let detail = "the tenant has no business metric of this name; PUT declares one";
     Problem::new(StatusCode::NOT_FOUND, "unknown-metric", detail)
@@ -160,10 +139,9 @@ fn unknown() -> Problem {
 pub async fn list(
     State(api): State<Api>,
     Extension(grant): Extension<Grant>,
-    path: TenantPath,
+    OpenedTenant(tenant): OpenedTenant,
 ) -> Result<Response, Problem> {
     auth::require_admin(&grant)?;
-    let tenant = auth::open_tenant(&api, &grant, &tenant_name(path)?).await?;
     let all = api.query(api.business.of(&tenant)).await?;
     let all: Vec<MetricBody> = all.into_iter().map(|metric| shown(&api, &tenant, metric)).collect();
     Ok(json(&MetricList {
@@ -178,9 +156,10 @@ pub async fn list(
 pub async fn read(
     State(api): State<Api>,
     Extension(grant): Extension<Grant>,
-    path: MetricPath,
+    OpenedTenant(tenant): OpenedTenant,
+    PlainName(name): PlainName,
 ) -> Result<Response, Problem> {
-    let (tenant, name) = opened(&api, &grant, path).await?;
+    auth::require_admin(&grant)?;
     let metric = api.query(api.business.find(&tenant, &name)).await?.ok_or_else(unknown)?;
     Ok(json(&shown(&api, &tenant, metric)))
 }
@@ -190,11 +169,12 @@ pub async fn put(
     State(api): State<Api>,
     Extension(grant): Extension<Grant>,
     Extension(correlation_id): Extension<CorrelationId>,
-    path: MetricPath,
+    OpenedTenant(tenant): OpenedTenant,
+    PlainName(name): PlainName,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let (tenant, name) = opened(&api, &grant, path).await?;
+    auth::require_admin(&grant)?;
     let metric = checked(name, body::json(&headers, body, MAX_BODY_BYTES).await?)?;
     let before = api.query(api.business.find(&tenant, &metric.name)).await?;
     if !api.query(api.business.put(&tenant, &metric)).await? {
@@ -260,9 +240,10 @@ fn checked(name: String, declared: MetricDeclaration) -> Result<Metric, Problem>
 pub async fn remove(
     State(api): State<Api>,
     Extension(grant): Extension<Grant>,
-    path: MetricPath,
+    OpenedTenant(tenant): OpenedTenant,
+    PlainName(name): PlainName,
 ) -> Result<Response, Problem> {
-    let (tenant, name) = opened(&api, &grant, path).await?;
+    auth::require_admin(&grant)?;
     if !api.query(api.business.remove(&tenant, &name)).await? {
         return Err(unknown());
     }

@@ -6,13 +6,13 @@
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::paths::{Beside, OpenedTenant};
 use super::texts::{self, Width};
 use super::{Api, auth};
 use crate::clock::rfc3339;
@@ -192,12 +192,9 @@ pub async fn decrypt(
 /// Removes a kept value.
 pub async fn discard(
     State(api): State<Api>,
-    Extension(grant): Extension<Grant>,
-    path: Result<Path<(String, String)>, PathRejection>,
+    OpenedTenant(tenant): OpenedTenant,
+    Beside(id): Beside,
 ) -> Result<Response, Problem> {
-    let Path((tenant, id)) =
-        path.map_err(|_| Problem::malformed("tenant_id and value_id: must be percent-encoded UTF-8"))?;
-    let tenant = auth::open_tenant(&api, &grant, &tenant).await?;
     let id = id.parse().map_err(|_| Problem::malformed("value_id: must be a whole number"))?;
     if !api.keys.discard(&tenant, id).await.map_err(|error| api.keys_problem(&error))? {
         return Err(unknown_value());

@@ -10,11 +10,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::paths::{TenantPath, tenant_name};
+use super::paths::OpenedTenant;
 use super::texts::{self, Width};
-use super::{Api, auth, cursor, parameters};
+use super::{Api, cursor, parameters};
 use crate::clock::rfc3339;
-use crate::event::{Event, EventType, Severity};
+use crate::event::{Event, EventType, MAX_DETAILS_BYTES, Severity, What};
 use crate::http::body;
 use crate::http::envelope::json;
 use crate::http::problem::Problem;
@@ -22,7 +22,7 @@ use crate::storage::{Start, StoredEvent};
 use crate::token::Grant;
 
 /// The largest event of an application, in bytes.
-pub const MAX_EVENT_BYTES: usize = 16 * 1024;
+pub const MAX_EVENT_BYTES: usize = MAX_DETAILS_BYTES;
 
 /// Events of a tenant, newest first.
 #[derive(Serialize, JsonSchema)]
@@ -107,11 +107,9 @@ pub struct Stored {
 /// Events that fit the filter.
 pub async fn list(
     State(api): State<Api>,
-    Extension(grant): Extension<Grant>,
-    path: TenantPath,
+    OpenedTenant(tenant): OpenedTenant,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let tenant = auth::open_tenant(&api, &grant, &tenant_name(path)?).await?;
     let (mut query, cursor) = parameters::event_query(tenant.clone(), &uri)?;
     if let Some(text) = cursor {
         let position = cursor::open(&api.tokens, cursor::Kind::Page, &query, &text).ok_or_else(|| {
@@ -138,11 +136,10 @@ pub async fn report(
     State(api): State<Api>,
     Extension(grant): Extension<Grant>,
     Extension(correlation_id): Extension<CorrelationId>,
-    path: TenantPath,
+    OpenedTenant(tenant): OpenedTenant,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let tenant = auth::open_tenant(&api, &grant, &tenant_name(path)?).await?;
     let new: NewEvent = body::json(&headers, body, MAX_EVENT_BYTES).await?;
     let event_type = EventType::new(&new.event_type.to_ascii_uppercase()).ok_or_else(|| {
         Problem::unprocessable("event_type: must be a letter, then letters, digits and _, at most 100")
@@ -158,27 +155,14 @@ pub async fn report(
     let user_agent = texts::optional("user_agent", new.user_agent, Width(500))?;
     let key = api.numbering.next().ok_or_else(|| Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR))?;
     let id = key.to_string();
-    let mut details: Map<String, Value> =
-        new.details.iter().map(|(name, value)| (texts::without_nul(name), texts::clean(value))).collect();
-    details.insert("uid".to_owned(), id.clone().into());
-    details.entry("correlation_id").or_insert_with(|| correlation_id.as_str().into());
-    details.insert("source".to_owned(), "application".into());
-    details.insert("token_id".to_owned(), grant.id.into());
     let at = api.clock.now();
-    let event = Event {
-        key,
-        tenant: tenant.clone(),
-        event_type: event_type.clone(),
-        severity,
-        user_id,
-        ip_address,
-        user_agent,
-        details,
-        at,
-        at_arrival: false,
-        rate_limit: None,
-        gap: None,
-    };
+    let what = What { tenant: tenant.clone(), event_type: event_type.clone(), severity, at };
+    let event = Event::reported(key, what, new.details)
+        .map_err(|error| Problem::unprocessable(error.to_string()))?;
+    let mut event = Event { user_id, ip_address, user_agent, ..event };
+    event.details.entry("correlation_id").or_insert_with(|| correlation_id.as_str().into());
+    event.details.insert("source".to_owned(), "application".into());
+    event.details.insert("token_id".to_owned(), grant.id.into());
     api.trail.append(vec![event]).await.map_err(|error| Problem::trail(&error))?;
     tracing::info!(
         category = "audit",

@@ -19,7 +19,7 @@ use portcullis_policy::CorrelationId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::paths::{TenantPath, tenant_name};
+use super::paths::OpenedTenant;
 use super::{Api, auth, parameters};
 use crate::clock::{Timestamp, rfc3339};
 use crate::http::body;
@@ -174,8 +174,7 @@ impl FromRequestParts<Api> for Admin {
         // Without one the middleware has let nobody pass.
         let grant = parts.extensions.get::<Grant>().cloned().ok_or_else(Problem::unauthorized)?;
         auth::require_admin(&grant)?;
-        let path = TenantPath::from_request_parts(parts, api).await.unwrap_or_else(|never| match never {});
-        let tenant = auth::open_tenant(api, &grant, &tenant_name(path)?).await?;
+        let OpenedTenant(tenant) = OpenedTenant::from_request_parts(parts, api).await?;
         let correlation_id = parts.extensions.get::<CorrelationId>().cloned();
         Ok(Self { api: api.clone(), grant, correlation_id, tenant })
     }
@@ -255,10 +254,8 @@ pub async fn read(admin: Admin) -> Result<Response, Problem> {
 /// The public key of the newest version. It is no secret: the tenant's own token is enough.
 pub async fn public(
     State(api): State<Api>,
-    Extension(grant): Extension<Grant>,
-    path: TenantPath,
+    OpenedTenant(tenant): OpenedTenant,
 ) -> Result<Response, Problem> {
-    let tenant = auth::open_tenant(&api, &grant, &tenant_name(path)?).await?;
     let key = api.keys.public_key(&tenant).await.map_err(|error| api.keys_problem(&error))?;
     Ok(json(&PublicKeyBody {
         tenant_id: tenant.to_string(),

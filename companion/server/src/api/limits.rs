@@ -9,7 +9,7 @@ use axum::response::Response;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::paths::{TenantPath, tenant_name};
+use super::paths::OpenedTenant;
 use super::{Api, auth, parameters};
 use crate::clock::{monotonic, rfc3339};
 use crate::http::envelope;
@@ -79,10 +79,8 @@ pub async fn all(
 /// Of one.
 pub async fn of_tenant(
     State(api): State<Api>,
-    Extension(grant): Extension<Grant>,
-    path: TenantPath,
+    OpenedTenant(tenant): OpenedTenant,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let tenant = auth::open_tenant(&api, &grant, &tenant_name(path)?).await?;
     answer(&api, Some(tenant.as_str()), &uri)
 }

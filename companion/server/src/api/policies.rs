@@ -13,8 +13,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::paths::{TenantPath, tenant_name};
-use super::{Api, auth};
+use super::Api;
+use super::paths::OpenedTenant;
 use crate::clock::rfc3339;
 use crate::http::body;
 use crate::http::envelope::json;
@@ -50,10 +50,8 @@ fn answer(api: &Api, policies: TenantPolicies) -> Response {
 /// What holds for a tenant.
 pub async fn read(
     State(api): State<Api>,
-    Extension(grant): Extension<Grant>,
-    path: TenantPath,
+    OpenedTenant(tenant): OpenedTenant,
 ) -> Result<Response, Problem> {
-    let tenant = auth::open_tenant(&api, &grant, &tenant_name(path)?).await?;
     let policies = api.query(api.policies.of(&tenant)).await?;
     Ok(answer(&api, policies))
 }
@@ -63,11 +61,10 @@ pub async fn change(
     State(api): State<Api>,
     Extension(grant): Extension<Grant>,
     Extension(correlation_id): Extension<CorrelationId>,
-    path: TenantPath,
+    OpenedTenant(tenant): OpenedTenant,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let tenant = auth::open_tenant(&api, &grant, &tenant_name(path)?).await?;
     let mut patch: Map<String, Value> = body::json(&headers, body, MAX_BODY_BYTES).await?;
     patch.remove("timestamp");
     if patch.remove("tenant_id").is_some_and(|name| name != tenant.as_str()) {

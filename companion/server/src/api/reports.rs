@@ -20,10 +20,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
-use super::paths::{TenantPath, tenant_name};
-use super::{Api, texts};
+use super::Api;
+use super::paths::NamedTenant;
 use crate::clock::monotonic;
-use crate::event::{Event, EventType, Severity};
+use crate::event::{Event, EventType, Severity, What};
 use crate::http::body;
 use crate::http::problem::Problem;
 use crate::tenant::{TenantId, records};
@@ -99,12 +99,10 @@ impl Recent {
 /// Takes a browser's reports.
 pub async fn collect(
     State(api): State<Api>,
-    path: TenantPath,
+    NamedTenant(tenant): NamedTenant,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let name = tenant_name(path)?;
-    let tenant = TenantId::new(&name).map_err(|error| Problem::malformed(format!("tenant_id: {error}")))?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if !matches!(kind.as_str(), "application/csp-report" | "application/reports+json" | "application/json") {
@@ -146,26 +144,15 @@ fn event(
 ) -> Option<Event> {
     let key = api.numbering.next()?;
     let enforced = details.get("disposition").and_then(Value::as_str) != Some("report");
-    details.insert("uid".to_owned(), key.to_string().into());
     details.insert("source".to_owned(), "browser".into());
-    Some(Event {
-        key,
-        tenant: tenant.clone(),
-        event_type: EventType::new(event_type)?,
-        severity: if enforced && event_type == EventType::CSP_REPORT {
-            Severity::Warning
-        } else {
-            Severity::Info
-        },
-        user_id: None,
-        ip_address: None,
-        user_agent: agent.map(|agent| texts::without_nul(&bounded(agent, 500))),
-        details,
-        at: api.clock.now(),
-        at_arrival: false,
-        rate_limit: None,
-        gap: None,
-    })
+    let severity = match enforced && event_type == EventType::CSP_REPORT {
+        true => Severity::Warning,
+        false => Severity::Info,
+    };
+    let event_type = EventType::new(event_type)?;
+    let what = What { tenant: tenant.clone(), event_type, severity, at: api.clock.now() };
+    let user_agent = agent.map(|agent| bounded(agent, 500));
+    Some(Event { user_agent, ..Event::own(key, what, details) })
 }
 
 /// The reports of a body in either form: `{"csp-report": {...}}`, or a list of `{"type": ..., "url": ..., "body": {...}}`.
@@ -210,7 +197,7 @@ fn kept(kind: &str, url: Option<&Value>, body: &Map<String, Value>) -> Map<Strin
     let mut put = |name: &str, value: &Value| {
         let value = match value {
             Value::String(text) if name.ends_with("_url") || name == "source_file" => plain_url(text).into(),
-            Value::String(text) => bounded(&texts::without_nul(text), VALUE_CHARS).into(),
+            Value::String(text) => bounded(text, VALUE_CHARS).into(),
             Value::Number(_) | Value::Bool(_) => value.clone(),
             _ => return,
         };
@@ -231,7 +218,7 @@ fn kept(kind: &str, url: Option<&Value>, body: &Map<String, Value>) -> Map<Strin
 /// Without query and fragment, which may hold secrets.
 fn plain_url(url: &str) -> String {
     let end = url.find(['?', '#']).unwrap_or(url.len());
-    bounded(&texts::without_nul(url.get(..end).unwrap_or_default()), VALUE_CHARS)
+    bounded(url.get(..end).unwrap_or_default(), VALUE_CHARS)
 }
 
 #[cfg(test)]

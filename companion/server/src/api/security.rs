@@ -1,17 +1,15 @@
 //! `/api/security/*`: what happened to a tenant, and what protects it.
 
-use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::paths::{TenantPath, tenant_name};
-use super::{Api, auth};
+use super::Api;
+use super::paths::OpenedTenant;
 use crate::clock::{Timestamp, rfc3339};
 use crate::http::envelope::json;
 use crate::http::problem::Problem;
-use crate::token::Grant;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -66,10 +64,8 @@ pub async fn status(State(api): State<Api>) -> Response {
 /// Figures of the last 24 hours.
 pub async fn metrics(
     State(api): State<Api>,
-    Extension(grant): Extension<Grant>,
-    path: TenantPath,
+    OpenedTenant(tenant): OpenedTenant,
 ) -> Result<Response, Problem> {
-    let tenant = auth::open_tenant(&api, &grant, &tenant_name(path)?).await?;
     let now = api.clock.now();
     let since = Timestamp::from_millisecond(now.as_millisecond().saturating_sub(DAY_MS))
         .unwrap_or(Timestamp::UNIX_EPOCH);

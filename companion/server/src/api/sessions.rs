@@ -1,24 +1,21 @@
 //! `/api/security/sessions/{tenant_id}`: sessions of a tenant's users, for the application that logs them in.
 
-use axum::Extension;
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::paths::{TenantPath, tenant_name};
+use super::paths::{Beside, OpenedTenant};
 use super::texts::{self, Width};
-use super::{Api, auth, parameters};
+use super::{Api, parameters};
 use crate::clock::rfc3339;
 use crate::http::body;
 use crate::http::envelope::json;
 use crate::http::problem::Problem;
 use crate::sessions::{Opening, Session, Use};
 use crate::tenant::TenantId;
-use crate::token::Grant;
 
 const MAX_BODY_BYTES: usize = 4 * 1024;
 
@@ -122,12 +119,10 @@ impl From<Session> for SessionBody {
 /// Begins one.
 pub async fn begin(
     State(api): State<Api>,
-    Extension(grant): Extension<Grant>,
-    path: TenantPath,
+    OpenedTenant(tenant): OpenedTenant,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let tenant = auth::open_tenant(&api, &grant, &tenant_name(path)?).await?;
     let new: NewSession = body::json(&headers, body, MAX_BODY_BYTES).await?;
     let opening = Opening {
         user_id: texts::required("user_id", new.user_id, Width(50))?,
@@ -149,34 +144,30 @@ pub async fn begin(
 /// Looks at one.
 pub async fn verify(
     state: State<Api>,
-    grant: Extension<Grant>,
-    path: TenantPath,
+    tenant: OpenedTenant,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    look(state, grant, path, headers, body, Use::None).await
+    look(state, tenant, headers, body, Use::None).await
 }
 
 /// Looks at one and counts it as used.
 pub async fn touch(
     state: State<Api>,
-    grant: Extension<Grant>,
-    path: TenantPath,
+    tenant: OpenedTenant,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    look(state, grant, path, headers, body, Use::Touched).await
+    look(state, tenant, headers, body, Use::Touched).await
 }
 
 async fn look(
     State(api): State<Api>,
-    Extension(grant): Extension<Grant>,
-    path: TenantPath,
+    OpenedTenant(tenant): OpenedTenant,
     headers: HeaderMap,
     body: Body,
     used: Use,
 ) -> Result<Response, Problem> {
-    let tenant = auth::open_tenant(&api, &grant, &tenant_name(path)?).await?;
     let shown: Shown = body::json(&headers, body, MAX_BODY_BYTES).await?;
     let shown_token = texts::required("token", shown.token, Width(200))?;
     let now = api.clock.now();
@@ -197,11 +188,9 @@ async fn look(
 /// Those of one user.
 pub async fn list(
     State(api): State<Api>,
-    Extension(grant): Extension<Grant>,
-    path: TenantPath,
+    OpenedTenant(tenant): OpenedTenant,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let tenant = auth::open_tenant(&api, &grant, &tenant_name(path)?).await?;
     let user_id = parameters::only(&uri, "user_id")?
         .ok_or_else(|| Problem::malformed("user_id: must be given, as ?user_id=alice"))?;
     let user_id = texts::required("user_id", user_id, Width(50))?;
@@ -219,12 +208,9 @@ pub async fn list(
 /// Ends one.
 pub async fn revoke(
     State(api): State<Api>,
-    Extension(grant): Extension<Grant>,
-    path: Result<Path<(String, String)>, PathRejection>,
+    OpenedTenant(tenant): OpenedTenant,
+    Beside(session_id): Beside,
 ) -> Result<Response, Problem> {
-    let Path((tenant, session_id)) =
-        path.map_err(|_| Problem::malformed("tenant_id and session_id: must be percent-encoded UTF-8"))?;
-    let tenant = auth::open_tenant(&api, &grant, &tenant).await?;
     let session_id = texts::required("session_id", session_id, Width(100))?;
     if !api.query(api.sessions.revoke(&tenant, &session_id)).await? {
         let detail = "the tenant has no session of this name that goes on";
@@ -236,11 +222,9 @@ pub async fn revoke(
 /// Ends all of a user, or of the tenant.
 pub async fn revoke_all(
     State(api): State<Api>,
-    Extension(grant): Extension<Grant>,
-    path: TenantPath,
+    OpenedTenant(tenant): OpenedTenant,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let tenant = auth::open_tenant(&api, &grant, &tenant_name(path)?).await?;
     let user_id = texts::optional("user_id", parameters::only(&uri, "user_id")?, Width(50))?;
     let count = api.query(api.sessions.revoke_all(&tenant, user_id.as_deref())).await?;
     Ok(revoked(&api, &tenant, count))

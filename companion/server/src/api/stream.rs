@@ -20,8 +20,8 @@ use hyper::body::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::events::EventBody;
-use super::paths::{TenantPath, tenant_name};
-use super::{Api, auth, cursor, parameters};
+use super::paths::OpenedTenant;
+use super::{Api, cursor, parameters};
 use crate::clock::{Timestamp, monotonic};
 use crate::http::problem::Problem;
 use crate::storage::{EventQuery, Start, Statement, StoredEvent};
@@ -49,11 +49,10 @@ struct Following {
 pub async fn follow(
     State(api): State<Api>,
     Extension(grant): Extension<Grant>,
-    path: TenantPath,
+    OpenedTenant(tenant): OpenedTenant,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let tenant = auth::open_tenant(&api, &grant, &tenant_name(path)?).await?;
     let (mut query, cursor) = parameters::event_query(tenant, &uri)?;
     if cursor.is_some() {
         return Err(Problem::malformed("cursor: is for lists; a stream goes on from Last-Event-ID"));

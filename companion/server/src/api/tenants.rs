@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::paths::{TenantPath, tenant_name};
+use super::paths::NamedTenant;
 use super::{Api, auth, parameters};
 use crate::clock::rfc3339;
 use crate::http::body;
@@ -22,7 +22,7 @@ use crate::http::envelope::json;
 use crate::http::problem::Problem;
 use crate::storage::postgres::Target;
 use crate::tenant::records::{self, Record, TenancyModel};
-use crate::tenant::{MalformedTenant, TenantId};
+use crate::tenant::TenantId;
 use crate::token::Grant;
 
 const MAX_BODY_BYTES: usize = 4 * 1024;
@@ -115,11 +115,6 @@ fn answer(api: &Api, tenant: &TenantId, record: Record) -> Response {
     })
 }
 
-fn named(path: TenantPath) -> Result<TenantId, Problem> {
-    let malformed = |error: MalformedTenant| Problem::malformed(format!("tenant_id: {error}"));
-    TenantId::new(&tenant_name(path)?).map_err(malformed)
-}
-
 /// Those that exist.
 pub async fn list(
     State(api): State<Api>,
@@ -143,10 +138,9 @@ pub async fn list(
 pub async fn read(
     State(api): State<Api>,
     Extension(grant): Extension<Grant>,
-    path: TenantPath,
+    NamedTenant(tenant): NamedTenant,
 ) -> Result<Response, Problem> {
     auth::require_admin(&grant)?;
-    let tenant = named(path)?;
     let record = api.query(records::find(&*api.storage, &tenant)).await?.ok_or_else(auth::unknown_tenant)?;
     Ok(answer(&api, &tenant, record))
 }
@@ -155,12 +149,11 @@ pub async fn read(
 pub async fn put(
     State(api): State<Api>,
     Extension(grant): Extension<Grant>,
-    path: TenantPath,
+    NamedTenant(tenant): NamedTenant,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     auth::require_admin(&grant)?;
-    let tenant = named(path)?;
     let change: TenantChange = body::json(&headers, body, MAX_BODY_BYTES).await?;
     let url = change.database_url.map(|url| url.map(address).transpose()).transpose()?;
     let now = api.clock.now();
@@ -181,10 +174,9 @@ pub async fn remove(
     State(api): State<Api>,
     Extension(grant): Extension<Grant>,
     Extension(correlation_id): Extension<CorrelationId>,
-    path: TenantPath,
+    NamedTenant(tenant): NamedTenant,
 ) -> Result<Response, Problem> {
     auth::require_admin(&grant)?;
-    let tenant = named(path)?;
     let now = api.clock.now();
     if !api.query(records::exists(&*api.storage, &tenant)).await? {
         return Err(auth::unknown_tenant());

@@ -2,8 +2,6 @@
 
 use std::net::IpAddr;
 
-use serde_json::Value;
-
 use crate::http::problem::Problem;
 
 /// The width of a column, in characters.
@@ -32,22 +30,4 @@ pub fn optional(field: &str, text: Option<String>, width: Width) -> Result<Optio
 pub fn address(field: &str, text: Option<String>) -> Result<Option<String>, Problem> {
     let parse = |text: String| text.parse::<IpAddr>().map(|address| address.to_string());
     text.map(parse).transpose().map_err(|_| Problem::unprocessable(format!("{field}: must be an IP address")))
-}
-
-/// A copy that every store takes: U+0000 is legal in JSON and refused by PostgreSQL's jsonb. The depth is bounded by the
-/// JSON reader (128).
-pub fn clean(value: &Value) -> Value {
-    match value {
-        Value::String(text) => Value::String(without_nul(text)),
-        Value::Array(items) => Value::Array(items.iter().map(clean).collect()),
-        Value::Object(map) => {
-            Value::Object(map.iter().map(|(name, value)| (without_nul(name), clean(value))).collect())
-        }
-        other => other.clone(),
-    }
-}
-
-/// U+0000 replaced.
-pub fn without_nul(text: &str) -> String {
-    text.replace('\0', "\u{FFFD}")
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::export::Personal;
 use crate::units;
 
 /// How often figures may be pushed.
@@ -57,6 +58,10 @@ pub struct ExportArgs {
     /// be removed here
     #[arg(long = "export-nats-monitor-url", env = "EXPORT_NATS_MONITOR_URL", value_name = "URL")]
     pub nats_monitor_url: Option<String>,
+    /// What exported records tell of people: nothing, or the ciphertext, which `portcullis keys open TENANT --record UID` opens for
+    /// as long as the tenant has its keys
+    #[arg(long = "export-personal", env = "EXPORT_PERSONAL", value_enum, default_value_t = Personal::Omit)]
+    pub personal: Personal,
     /// Certificates (PEM) that those of the places must go back to, in place of the system's
     #[arg(long = "export-ca-file", env = "EXPORT_CA_FILE", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args, Subcommand};
+use clap::{Args, Subcommand};
 
 use super::{RetentionArgs, StoreArgs};
 use crate::units;
@@ -28,6 +28,21 @@ pub struct Tenants {
     /// Every tenant that has keys
     #[arg(long)]
     pub all: bool,
+}
+
+/// As what a value was sealed.
+#[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = false)]
+pub struct SealedAs {
+    /// What kind of value it was sealed as
+    #[arg(long, value_name = "TEXT")]
+    pub data_type: Option<String>,
+    /// The field that a proxy has sealed, as 'header x-card'
+    #[arg(long, value_name = "FIELD")]
+    pub field: Option<String>,
+    /// What an exported record tells of people (`personal_sealed`), of the record with this uid
+    #[arg(long, value_name = "UID")]
+    pub record: Option<String>,
 }
 
 /// What to do with keys.
@@ -82,6 +97,15 @@ pub enum KeysCommand {
         #[command(flatten)]
         retention: RetentionArgs,
     },
+    /// Delete the versions below the minimum that neither the audit trail nor the store needs any more, for good
+    Trim {
+        /// Which.
+        #[command(flatten)]
+        tenants: Tenants,
+        /// How long the trail keeps records, as `serve` has it.
+        #[command(flatten)]
+        retention: RetentionArgs,
+    },
     /// Delete all of a tenant's keys: what they sealed is lost for ever, and its events tell nothing of people any more
     Shred {
         /// The tenant
@@ -102,18 +126,14 @@ pub enum KeysCommand {
         fernet_keys: Option<PathBuf>,
     },
     /// Open an envelope on standard input, print what it holds
-    #[command(group(ArgGroup::new("sealed").args(["data_type", "field"]).required(true)))]
     Open {
         /// The tenant
         tenant: String,
-        /// What kind of value it was sealed as
-        #[arg(long, value_name = "TEXT")]
-        data_type: Option<String>,
-        /// The field that a proxy has sealed, as 'header x-card'
-        #[arg(long, value_name = "FIELD")]
-        field: Option<String>,
+        /// As what it was sealed.
+        #[command(flatten)]
+        sealed_as: SealedAs,
         /// What the proxy has sealed it for
-        #[arg(long, default_value = "edge", value_name = "TEXT", conflicts_with = "data_type")]
+        #[arg(long, default_value = "edge", value_name = "TEXT", conflicts_with_all = ["data_type", "record"])]
         purpose: String,
     },
 }

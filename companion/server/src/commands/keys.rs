@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use getrandom::SysRng;
-use portcullis_keyring::{FernetKey, TenantRecord, open_fernet};
+use portcullis_audit_log::retention::Retention;
+use portcullis_keyring::{Envelope, FernetKey, TenantRecord, open_fernet};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::cli::{KeysArgs, KeysCommand, Tenants};
+use crate::cli::{KeysArgs, KeysCommand, SealedAs, Tenants};
 use crate::clock::{Clock, Timestamp, rfc3339};
 use crate::hardening;
 use crate::keys::{Absent, Keys, Minimum, Service};
@@ -17,6 +18,7 @@ use crate::secret::Secret;
 use crate::settings::{self, database, make_data_dir, process_variables};
 use crate::storage::{self, Shape};
 use crate::tenant::TenantId;
+use crate::trail::seal;
 
 /// Tenants read at a time.
 const PAGE: usize = 100;
@@ -72,6 +74,13 @@ async fn command(keys: &Keys, command: &KeysCommand) -> anyhow::Result<()> {
             let record = keys.run(move |keys| keys.set_minimum(&tenant, minimum, &kept)).await;
             super::print(&line(&record?))
         }
+        KeysCommand::Trim { tenants, retention } => {
+            let kept = settings::retention(retention)?;
+            match &tenants.tenant {
+                Some(tenant) => super::print(&trim(keys, TenantId::new(tenant)?, &kept).await?),
+                None => super::print(&format!("{} versions deleted", keys.trim_all(&kept).await?)),
+            }
+        }
         KeysCommand::Shred { tenant, yes } => {
             if !yes {
                 bail!("what {tenant}'s keys have sealed is lost for ever; add --yes if you mean it");
@@ -92,15 +101,17 @@ async fn command(keys: &Keys, command: &KeysCommand) -> anyhow::Result<()> {
             let sealed = keys.encrypt_sensitive_data(message.to_vec(), &tenant, data_type).await?;
             super::print(&sealed.value)
         }
-        KeysCommand::Open { tenant, data_type, field, purpose } => {
+        KeysCommand::Open { tenant, sealed_as, purpose } => {
             let input = input()?;
             let text = std::str::from_utf8(&input).context("the envelope is not text; give it as base64")?;
             let (text, tenant) = (text.trim(), TenantId::new(tenant)?);
-            let opened = match (data_type, field) {
-                (Some(data_type), None) => keys.decrypt_sensitive_data(text, &tenant, data_type).await?,
-                (_, field) => {
-                    let field = field.clone().unwrap_or_default();
-                    keys.open_edge(text, &tenant, field, purpose.clone()).await?
+            let SealedAs { data_type, field, record } = sealed_as.clone();
+            let opened = match (data_type, field, record) {
+                (Some(data_type), ..) => keys.decrypt_sensitive_data(text, &tenant, &data_type).await?,
+                (_, Some(field), _) => keys.open_edge(text, &tenant, field, purpose.clone()).await?,
+                (.., record) => {
+                    let place = seal::place_of(&tenant, record.unwrap_or_default());
+                    keys.open(place, Envelope::from_text(text)?).await?
                 }
             };
             std::io::stdout().write_all(opened.expose())?;
@@ -113,6 +124,15 @@ async fn rotate(keys: Keys, tenant: TenantId) -> anyhow::Result<String> {
     let record =
         keys.run(move |keys| Ok(keys.keyring().rotate(tenant.as_tenant(), keys.now(), &mut SysRng)?)).await?;
     Ok(line(&record))
+}
+
+async fn trim(keys: &Keys, tenant: TenantId, kept: &Retention) -> anyhow::Result<String> {
+    let done = keys.trim(&tenant, kept).await?;
+    let stay = match done.left {
+        0 => String::new(),
+        left => format!("; {left} below the minimum stay: {}", done.why),
+    };
+    Ok(format!("{tenant}: {} versions deleted{stay}", done.deleted))
 }
 
 async fn rewrap(keys: Keys, tenant: TenantId) -> anyhow::Result<String> {

@@ -6,7 +6,8 @@
 //! that is away holds what it has not got, and says so. After a crash records are sent again from the cursor on: every record
 //! arrives at least once, and `metadata.uid` tells a repetition.
 //!
-//! What is sealed in the trail is not opened for others: it would outlive the tenant's key there. Limits: pages of
+//! What is sealed in the trail is not opened for others: it would outlive the tenant's key there. `EXPORT_PERSONAL` says whether it is
+//! left out or goes along as ciphertext. What an old record tells of people in clear is left out. Limits: pages of
 //! [`PAGE_BYTES`]; a record that a collector refuses by itself is passed over, counted and logged; it stays in the trail.
 
 pub mod figures;
@@ -17,12 +18,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use clap::ValueEnum;
 use portcullis_audit_log::cursor::Cursor;
 use portcullis_audit_log::feed::{Feed, Page};
 use portcullis_export::nats::JetStream;
 use portcullis_export::otlp::Otlp;
 use portcullis_export::otlp::metrics::Pusher;
 use portcullis_export::{AddressError, Collector, Delivered, DeliveryError, Record};
+use portcullis_keyring::Envelope;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
@@ -35,6 +38,16 @@ const PAGE_BYTES: usize = 256 * 1024;
 /// The first pause after a failure, and the longest.
 const PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What exported records tell of people.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Personal {
+    /// Nothing.
+    #[default]
+    Omit,
+    /// What the trail has: an envelope that the tenant's key opens.
+    Ciphertext,
+}
 
 /// Where the trail is exported to; shows nothing of itself, because addresses and headers hold secrets.
 #[derive(Clone, Default)]
@@ -53,6 +66,8 @@ pub struct Places {
     pub nats_monitor_url: Option<String>,
     /// `EXPORT_CA_FILE`.
     pub authorities: Option<PathBuf>,
+    /// `EXPORT_PERSONAL`.
+    pub personal: Personal,
 }
 
 impl std::fmt::Debug for Places {
@@ -86,7 +101,7 @@ impl Places {
             if let Some(file) = &self.authorities {
                 otlp = otlp.trusting(file);
             }
-            all.push((Export::new(OTLP), Box::new(otlp)));
+            all.push((Export::new(OTLP, self.personal), Box::new(otlp)));
         }
         if let Some(url) = &self.nats_url {
             let variables = "EXPORT_NATS_URL, EXPORT_NATS_STREAM or EXPORT_NATS_MONITOR_URL";
@@ -95,7 +110,7 @@ impl Places {
             if let Some(file) = &self.authorities {
                 nats = nats.trusting(file);
             }
-            all.push((Export::new(NATS), Box::new(nats)));
+            all.push((Export::new(NATS, self.personal), Box::new(nats)));
         }
         Ok(all)
     }
@@ -168,6 +183,7 @@ pub struct Export {
     pub name: &'static str,
     /// What it has done.
     pub figures: Arc<Figures>,
+    personal: Personal,
 }
 
 /// Why it does not go on.
@@ -180,10 +196,10 @@ enum ExportError {
 }
 
 impl Export {
-    /// Of that name.
+    /// Of that name, that tells of people what `personal` says.
     #[must_use]
-    pub fn new(name: &'static str) -> Self {
-        Self { name, figures: Arc::default() }
+    pub fn new(name: &'static str, personal: Personal) -> Self {
+        Self { name, figures: Arc::default(), personal }
     }
 
     /// Sends what is durable, page by page, until `end` says true.
@@ -233,7 +249,11 @@ impl Export {
             .records
             .iter()
             .filter_map(|stored| match record::decode(stored, None) {
-                Ok(event) => Some(ocsf::record(event, stored.index)),
+                Ok(event) => {
+                    let wanted = self.personal == Personal::Ciphertext && !stored.sealed.is_empty();
+                    let sealed = wanted.then(|| Envelope::to_text(&stored.sealed));
+                    Some(ocsf::record(record::without_people(event), stored.index, sealed))
+                }
                 Err(error) => {
                     // The trail's own records are none.
                     tracing::debug!(category = "audit", index = stored.index, %error, "a record is not exported");

@@ -9,9 +9,9 @@ use crate::event::{Event, Severity};
 const VERSION: &str = "1.5.0";
 const HTTP_ACTIVITY: u32 = 4002;
 
-/// The record that others get: `index` is its number in the trail.
+/// The record that others get: `index` is its number in the trail, `sealed` what it tells of people, as text.
 #[must_use]
-pub fn record(event: Event, index: u64) -> Record {
+pub fn record(event: Event, index: u64, sealed: Option<String>) -> Record {
     let time_ms = u64::try_from(event.at.as_millisecond()).unwrap_or(0);
     let uid = event.key.to_string();
     let severity = match event.severity {
@@ -22,7 +22,12 @@ pub fn record(event: Event, index: u64) -> Record {
     let correlation_id = event.details.get("correlation_id").and_then(Value::as_str).map(str::to_owned);
     let tenant = event.tenant.to_string();
     let event_type = event.event_type.as_str().to_owned();
-    let body = body(event, &uid, time_ms, index, correlation_id.as_deref());
+    let mut body = body(event, &uid, time_ms, index, correlation_id.as_deref());
+    if let (Some(ours), Some(sealed)) =
+        (body.pointer_mut("/unmapped/portcullis").and_then(Value::as_object_mut), sealed)
+    {
+        ours.insert("personal_sealed".to_owned(), sealed.into());
+    }
     Record { uid, index, time_ms, tenant, event_type, severity, correlation_id, body }
 }
 

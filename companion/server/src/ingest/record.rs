@@ -9,9 +9,10 @@ use std::net::IpAddr;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::api::texts::{clean, without_nul};
 use crate::clock::{Timestamp, at_millis};
-use crate::event::{Epoch, Event, EventType, Gap, RateLimitExcess, RecordKey, Sequence, Severity};
+use crate::event::{
+    Epoch, Event, EventType, Gap, RateLimitExcess, RecordKey, Sequence, Severity, clean, cleaned,
+};
 use crate::tenant::TenantId;
 use crate::units::bounded;
 
@@ -177,7 +178,7 @@ pub fn read(line: &[u8], received: Timestamp) -> Result<Event, RecordError> {
     if line.len() > MAX_LINE_BYTES {
         return Err(RecordError::TooLong);
     }
-    let wire: Wire = serde_json::from_slice(line)?;
+    let mut wire: Wire = serde_json::from_slice(line)?;
     if wire.class_uid != CLASS_HTTP_ACTIVITY {
         return Err(wrong("class_uid", "must be 4002 (HTTP Activity)"));
     }
@@ -206,11 +207,14 @@ pub fn read(line: &[u8], received: Timestamp) -> Result<Event, RecordError> {
         wire.actor.as_ref().and_then(|actor| actor.user.as_ref()).and_then(|user| user.uid.as_deref());
     let address = wire.src_endpoint.as_ref().and_then(|endpoint| endpoint.ip.as_deref());
     let user_agent = wire.http_request.as_ref().and_then(|request| request.user_agent.as_deref());
+    let user_id = column(user_id, MAX_USER);
+    let ip_address = address.and_then(|text| text.parse::<IpAddr>().ok()).map(|ip| ip.to_string());
+    let user_agent = column(user_agent, MAX_USER_AGENT);
     Ok(Event {
-        user_id: column(user_id, MAX_USER),
-        ip_address: address.and_then(|text| text.parse::<IpAddr>().ok()).map(|ip| ip.to_string()),
-        user_agent: column(user_agent, MAX_USER_AGENT),
-        details: details(&wire, &key),
+        user_id,
+        ip_address,
+        user_agent,
+        details: details(&mut wire, &key),
         key,
         tenant,
         event_type,
@@ -231,10 +235,10 @@ fn sequence(number: u64, field: &'static str) -> Result<Sequence, RecordError> {
 }
 
 /// The record's own details, and over them what the companion knows under fixed names.
-fn details(wire: &Wire, key: &RecordKey) -> Map<String, Value> {
-    let ours = &wire.unmapped.portcullis;
-    let mut details: Map<String, Value> =
-        ours.details.iter().flatten().map(|(name, value)| (without_nul(name), clean(value))).collect();
+fn details(wire: &mut Wire, key: &RecordKey) -> Map<String, Value> {
+    let ours = &mut wire.unmapped.portcullis;
+    let mut details = ours.details.take().map(cleaned).unwrap_or_default();
+    let (notes, durations) = (ours.notes.take().map(clean), ours.durations_us.take().map(cleaned));
     let mut put = |name: &str, value: Option<Value>| {
         if let Some(value) = value {
             details.insert(name.to_owned(), value);
@@ -258,8 +262,8 @@ fn details(wire: &Wire, key: &RecordKey) -> Map<String, Value> {
     }
     put("status", wire.http_response.as_ref().and_then(|response| response.code).map(Value::from));
     put("duration_ms", wire.duration.map(Value::from));
-    put("notes", ours.notes.as_ref().map(clean));
-    put("durations_us", ours.durations_us.as_ref().map(|map| clean(&Value::Object(map.clone()))));
+    put("notes", notes);
+    put("durations_us", durations.map(Value::Object));
     details
 }
 

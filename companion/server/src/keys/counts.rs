@@ -66,6 +66,10 @@ pub struct Counts {
     pub rotations: Counter,
     /// Keys that were due and could not be rotated.
     pub rotation_errors: Counter,
+    /// Versions that nothing needed any more, deleted.
+    pub trimmed: Counter,
+    /// Tenants whose old versions could not be looked at or deleted.
+    pub trim_errors: Counter,
     /// Tenants whose keys were deleted.
     pub shreddings: Counter,
 }
@@ -118,6 +122,12 @@ impl Counts {
                 "portcullis_keys_rotation_errors_total",
                 "Keys that were due and not rotated.",
                 &self.rotation_errors,
+            ),
+            ("portcullis_keys_trimmed_total", "Old versions of keys that were deleted.", &self.trimmed),
+            (
+                "portcullis_keys_trim_errors_total",
+                "Tenants whose old versions were not looked at or deleted.",
+                &self.trim_errors,
             ),
             ("portcullis_keys_shreddings_total", "Tenants whose keys were deleted.", &self.shreddings),
         ] {

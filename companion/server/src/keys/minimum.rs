@@ -29,7 +29,7 @@ pub struct Minimum {
 }
 
 /// Until when the trail may hold records that versions below `version` sealed.
-fn needed_until(record: &TenantRecord, version: u32, rule: &Rule) -> Option<Timestamp> {
+pub(super) fn needed_until(record: &TenantRecord, version: u32, rule: &Rule) -> Option<Timestamp> {
     // The first that stays, for since it was made no earlier one seals.
     record.versions.iter().find(|held| held.version < version)?;
     let successor = record.versions.iter().find(|held| held.version >= version)?;
@@ -59,6 +59,6 @@ impl Blocking<'_> {
             return Err(KeysError::StillNeeded { tenant, version: change.version, until });
         }
         let record = keyring.set_min_decrypt_version(name, change.version)?;
-        Ok(if change.trim { keyring.trim(name)? } else { record })
+        Ok(if change.trim { keyring.trim(name, change.version)? } else { record })
     }
 }

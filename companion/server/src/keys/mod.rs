@@ -17,6 +17,7 @@ mod schedule;
 pub mod store;
 pub mod strangers;
 pub mod transit;
+pub mod trim;
 pub mod values;
 
 use std::future::Future;
@@ -37,7 +38,7 @@ use counts::{Call, Counts};
 pub use erasure::finish_erasures;
 pub use minimum::Minimum;
 pub use root::{Absent, Root, RootError, Service};
-pub use schedule::rotate_when_due;
+pub use schedule::{Rotation, rotate_when_due};
 
 /// Calls at once: each keeps a thread while it waits for the store.
 const MOST_AT_ONCE: usize = 64;

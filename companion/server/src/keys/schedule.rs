@@ -1,18 +1,37 @@
 //! Rotation on a schedule: KEY_ROTATION says how old a tenant's sealing key may become.
 //!
 //! Each companion on a store looks; of several that find the same key due one rotates it. What older versions sealed is still
-//! opened. A tenant whose rotation fails is logged, counted, and tried again in the next round.
+//! opened. A tenant whose rotation fails is logged, counted, and tried again in the next round. Old versions that nothing needs any
+//! more ([`super::trim`]) are deleted at the start and once a day.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use getrandom::SysRng;
+use portcullis_audit_log::retention::Retention;
 use tokio::sync::watch;
 
 use super::{Keys, KeysError};
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, monotonic};
 use crate::storage::{Statement, Storage};
 use crate::tenant::TenantId;
+use crate::units;
+
+/// How old a tenant's sealing key may become; none: it is rotated only by command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation(pub Option<Duration>);
+
+impl FromStr for Rotation {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self(None)),
+            text => Ok(Self(Some(units::duration(text).map_err(|error| format!("{error}; or off"))?))),
+        }
+    }
+}
 
 /// Tenants looked at in one step.
 const PAGE: u32 = 500;
@@ -20,10 +39,24 @@ const PAGE: u32 = 500;
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
-/// Rotates what is older than `period`, until `end` says true.
-pub async fn rotate_when_due(keys: Keys, period: Duration, mut end: watch::Receiver<bool>) {
+/// How often it is looked for versions that nothing needs any more.
+const TRIM_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Rotates what is older than `period`, and deletes what neither a tenant nor the trail as it is `kept` needs, until `end` says
+/// true.
+pub async fn rotate_when_due(
+    keys: Keys,
+    period: Duration,
+    kept: Retention,
+    mut end: watch::Receiver<bool>,
+) {
     let pause = period.checked_div(100).unwrap_or(period).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+    let mut trimmed_at = None;
     loop {
+        if trimmed_at.is_none_or(|at| monotonic().saturating_duration_since(at) >= TRIM_PAUSE) {
+            trimmed_at = Some(monotonic());
+            trim(&keys, &kept).await;
+        }
         match keys.rotate_older_than(period).await {
             Ok(0) => {}
             Ok(rotated) => {
@@ -37,6 +70,19 @@ pub async fn rotate_when_due(keys: Keys, period: Duration, mut end: watch::Recei
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             _ = end.wait_for(|end| *end) => return,
+        }
+    }
+}
+
+async fn trim(keys: &Keys, kept: &Retention) {
+    match keys.trim_all(kept).await {
+        Ok(0) => {}
+        Ok(deleted) => {
+            tracing::info!(category = "security", deleted, "old versions of tenants' keys were deleted");
+        }
+        Err(error) => {
+            keys.counts().trim_errors.add(1);
+            tracing::error!(category = "application", %error, "old versions of keys were not looked for");
         }
     }
 }

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use portcullis_limits::key::Name;
 use portcullis_limits::step::Spent;
 use portcullis_policy::User;
-use serde_json::{Map, json};
+use serde_json::json;
 
 use super::{Cost, Limits, LimitsError, Rule};
 use crate::clock::{Clock, Timestamp, at_millis};
-use crate::event::{Event, EventType, Numbering, RateLimitExcess, Severity};
+use crate::event::{Event, EventType, Numbering, RateLimitExcess, Severity, What};
 use crate::tenant::TenantId;
 use crate::trail::Trail;
 
@@ -103,24 +103,17 @@ impl Checks {
             "retry_after_ms": spent.retry_after_ns.div_ceil(1_000_000), "correlation_id": correlation_id,
             "source": "check",
         });
+        let details = details.as_object().cloned().unwrap_or_default();
+        let what = What { tenant: tenant.clone(), event_type, severity: Severity::Warning, at };
         let event = Event {
-            key,
-            tenant: tenant.clone(),
-            event_type,
-            severity: Severity::Warning,
             user_id: Some(user.as_str().to_owned()),
-            ip_address: None,
-            user_agent: None,
-            details: details.as_object().cloned().unwrap_or_else(Map::new),
-            at,
-            at_arrival: false,
             rate_limit: Some(RateLimitExcess {
                 action: rule.name().to_owned(),
                 request_count: limit.saturating_add(1),
                 window_start: start,
                 window_end: at,
             }),
-            gap: None,
+            ..Event::own(key, what, details)
         };
         if let Err(error) = self.trail.append(vec![event]).await {
             tracing::error!(category = "audit", %error, "an exceeded limit was not stored");

@@ -22,6 +22,7 @@ pub fn places(args: &ServeArgs, variables: Variables<'_>) -> Result<Places, Sett
         nats_url: given(&args.exports.nats_url),
         nats_stream: args.exports.nats_stream.clone(),
         nats_monitor_url: given(&args.exports.nats_monitor_url),
+        personal: args.exports.personal,
         authorities: args.exports.ca_file.clone().filter(|path| !path.as_os_str().is_empty()),
     };
     places.collectors()?;

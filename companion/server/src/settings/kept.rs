@@ -12,6 +12,9 @@ use crate::trail;
 /// How long events may be kept.
 const RETENTION: RangeInclusive<Duration> = DAY..=DAY.saturating_mul(3660);
 
+/// How old a tenant's key may become.
+const ROTATION: RangeInclusive<Duration> = Duration::from_secs(3600)..=DAY.saturating_mul(3660);
+
 /// What of the trail is kept.
 ///
 /// # Errors
@@ -24,11 +27,14 @@ pub fn retention(args: &RetentionArgs) -> Result<Retention, SettingsError> {
         .map_err(SettingsError::RetentionOf)
 }
 
-/// Whether the versions of a key are enough for as long as the trail needs the first of them.
+/// Whether the period makes sense, and the versions of a key are enough for as long as the trail needs the first of them.
 ///
 /// # Errors
-/// [`SettingsError::TooManyRotations`].
-pub(super) fn check_versions(period: Duration, kept: &Retention) -> Result<(), SettingsError> {
+/// [`SettingsError::Rotation`], [`SettingsError::TooManyRotations`].
+pub(super) fn check_rotation(period: Duration, kept: &Retention) -> Result<(), SettingsError> {
+    if !ROTATION.contains(&period) {
+        return Err(SettingsError::Rotation);
+    }
     let rules = kept.tenants.values().chain([&kept.default]);
     let longest = Duration::from_millis(rules.filter_map(|rule| rule.max_age_ms).max().unwrap_or(0));
     let versions = u32::try_from(portcullis_keyring::MAX_VERSIONS).unwrap_or(u32::MAX);

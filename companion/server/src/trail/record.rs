@@ -156,6 +156,13 @@ pub fn encode(event: Event, seals: Option<&Seals>) -> Result<Encoded, RecordErro
     Ok(Encoded { entry, unkept })
 }
 
+/// The event, and nothing of people.
+#[must_use]
+pub fn without_people(mut event: Event) -> Event {
+    take_personal(&mut event.details);
+    Event { user_id: None, ip_address: None, user_agent: None, ..event }
+}
+
 /// An application's own event may say anything about a person anywhere.
 fn take_personal(details: &mut Map<String, Value>) -> Map<String, Value> {
     let names: Vec<String> = if details.get("source").and_then(Value::as_str) == Some("application") {

@@ -20,7 +20,7 @@ use portcullis_keyring::{Context, Error, Plaintext, SealingKey, Session};
 
 use crate::clock::monotonic;
 use crate::keys::counts::is_failure;
-use crate::keys::{Keys, KeysError};
+use crate::keys::{Keys, KeysError, Place};
 use crate::tenant::TenantId;
 
 /// The longest that a batch waits for the store to confirm its keys.
@@ -28,8 +28,19 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long the store is not asked after it did not answer.
 const REST: Duration = Duration::from_secs(1);
 
+const TABLE: &str = "audit_trail";
+const COLUMN: &str = "personal";
+const PURPOSE: &str = "audit";
+
 fn place<'a>(tenant: &'a TenantId, row: &'a str) -> Context<'a> {
-    Context { tenant: tenant.as_tenant(), table: "audit_trail", column: "personal", row, purpose: "audit" }
+    Context { tenant: tenant.as_tenant(), table: TABLE, column: COLUMN, row, purpose: PURPOSE }
+}
+
+/// Where what the record `uid` tells of people is sealed to.
+#[must_use]
+pub fn place_of(tenant: &TenantId, uid: String) -> Place {
+    let [table, column, purpose] = [TABLE, COLUMN, PURPOSE].map(str::to_owned);
+    Place { tenant: tenant.clone(), table, column, row: uid, purpose }
 }
 
 /// The keys of a batch's tenants; none for those of whose people nothing is kept.

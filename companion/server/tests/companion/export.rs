@@ -1,6 +1,8 @@
 //! The trail to a collector, as it grows: through outages, refusals and kills, everything arrives; and figures.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -124,6 +126,53 @@ async fn events_reach_a_collector_through_its_outage_and_the_lag_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn people_are_left_out_or_go_along_as_ciphertext_that_their_tenants_key_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    let serve = ["serve", "--demonstration", "--port", "0", "--ingest-port", "0"];
+    let sealed = async |variables: &[(&str, &str)], number: u64| {
+        let (collector, url) = Collector::start().await;
+        let variables = [&[("EXPORT_OTLP_URL", url.as_str())], variables].concat();
+        let serving = Serving::start(portcullis(folder.path(), &serve).envs(variables));
+        let ingest = serving.ready["ingest"].as_str().unwrap().parse().unwrap();
+        let token = std::fs::read_to_string(folder.path().join("ingest-token")).unwrap();
+        let line = record("acme", number, "REQUEST", "INFO").to_string();
+        assert_eq!(deliver(ingest, &token, &line).await.status, 200);
+        let uid = format!("{}-{number}", crate::support::EPOCH);
+        eventually(async || collector.uids().contains(&uid)).await;
+        let seen = collector.seen.lock().unwrap();
+        let (_, record) = &seen[&uid];
+        let shown = format!("{record:?}");
+        assert!(["alice", "10.0.0.1", "curl/8"].iter().all(|person| !shown.contains(person)), "{shown}");
+        match at(record.body.as_ref().unwrap(), &["unmapped", "portcullis", "personal_sealed"]) {
+            Some(Any::String(sealed)) => Some((uid, sealed.clone())),
+            None => None,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(sealed(&[], 1).await, None);
+    let (uid, envelope) = sealed(&[("EXPORT_PERSONAL", "ciphertext")], 2).await.unwrap();
+    let open = |record: &str| {
+        let mut command = portcullis(folder.path(), &["keys", "open", "acme", "--record", record]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(envelope.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        output.status.success().then(|| serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap())
+    };
+    let opened = open(&uid).unwrap();
+    assert_eq!((&opened["user_id"], &opened["ip_address"]), (&"alice".into(), &"10.0.0.1".into()), "{opened}");
+    assert_eq!(open(&format!("{}-3", crate::support::EPOCH)), None, "it is that record's alone");
+}
+
+async fn deliver(ingest: std::net::SocketAddr, token: &str, body: &str) -> crate::support::Answer {
+    let request = format!(
+        "POST /v1/ingest HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {token}\r\nContent-Type: application/x-ndjson\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    try_send(ingest, request.as_bytes()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_is_refused_is_passed_over_and_the_others_are_not() {
     let (collector, url) = Collector::start().await;
     let batch: Vec<_> = (0..40).map(|n| record("acme", n, "REQUEST", "INFO")).collect();
@@ -152,13 +201,7 @@ async fn a_companion_that_is_killed_goes_on_where_it_was() {
         for _ in 0..10 {
             let lines: Vec<String> =
                 (next..next + 20).map(|n| record("acme", n, "REQUEST", "INFO").to_string()).collect();
-            let body = lines.join("\n");
-            let request = format!(
-                "POST /v1/ingest HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {token}\r\nContent-Type: application/x-ndjson\r\n\
-                 Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-                body.len()
-            );
-            assert_eq!(try_send(ingest, request.as_bytes()).await.unwrap().status, 200);
+            assert_eq!(deliver(ingest, &token, &lines.join("\n")).await.status, 200);
             acknowledged.extend((next..next + 20).map(|n| format!("{}-{n}", crate::support::EPOCH)));
             next += 20;
         }

@@ -1,5 +1,6 @@
 //! The functions of a program that runs the companion within itself: the same stores and counts as the API's.
 
+use portcullis_server::event::{DetailsError, MAX_DETAILS_BYTES};
 use portcullis_server::functions::FunctionError;
 use portcullis_server::limits::CheckError;
 use portcullis_server::tenant::TenantId;
@@ -45,9 +46,15 @@ async fn values_events_and_counts_are_those_of_the_api(store: Store) {
         .await;
     let event = answer.json()["events"][0].clone();
     assert_eq!((&event["user_id"], &event["details"]["uid"]), (&"ada".into(), &id.into()), "{event}");
+    let large = json!({"note": "x".repeat(MAX_DETAILS_BYTES)}).as_object().cloned().unwrap();
+    let deep = (0..200).fold(json!(1), |inner, _| json!({ "a": inner })).as_object().cloned().unwrap();
+    for (details, named) in [(large, DetailsError::TooLarge(MAX_DETAILS_BYTES + 11)), (deep, DetailsError::TooDeep)] {
+        let stored = functions.log_security_event("ORDER_PAID", &acme(), None, details).await;
+        assert!(matches!(stored, Err(FunctionError::Details(error)) if error == named), "{named}");
+    }
     let long = "a".repeat(51);
     for (name, user) in
-        [("1", None), ("A B", None), ("LOGIN", Some(long.as_str())), ("LOGIN", Some("a\u{1b}b"))]
+        [("1", None), ("A B", None), ("audit_gap", None), ("LOGIN", Some(long.as_str())), ("LOGIN", Some("a\u{1b}b"))]
     {
         let stored = functions.log_security_event(name, &acme(), user, Map::new()).await;
         assert!(matches!(stored, Err(FunctionError::Event(_))), "{name} {user:?}");

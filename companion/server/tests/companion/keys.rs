@@ -11,7 +11,7 @@ use portcullis_server::settings::Settings;
 use portcullis_server::storage::Place;
 use serde_json::{Value, json};
 
-use crate::support::{ROOT_KEY, Running, Store, on_each_store, root, start_time};
+use crate::support::{ROOT_KEY, Running, Store, eventually, on_each_store, root, start_time};
 
 const ENCRYPT: &str = "/api/security/encrypt";
 const DECRYPT: &str = "/api/security/decrypt";
@@ -291,6 +291,67 @@ async fn keys_that_are_old_enough_are_rotated_on_schedule(store: Store) {
     assert_eq!(decrypt(&first, "acme", &sealed).await, (200, json!("old")));
 }
 
+async fn versions_that_nothing_needs_any_more_are_deleted_and_no_others(store: Store) {
+    let running = with_tenant(store).await;
+    let first = encrypt(&running, "acme", "one").await;
+    manage(&running, "POST", "acme", "/rotate", "").await;
+    let second = encrypt_in_passing(&running, "acme", "two").await;
+    running.clock.advance(Duration::from_secs(30 * 86_400));
+    manage(&running, "POST", "acme", "/rotate", "").await;
+    let keys = portcullis_server::keys::Keys::new(running.beside().await, &root(ROOT_KEY, None), running.clock.clone());
+    let acme = portcullis_server::tenant::TenantId::new("acme").unwrap();
+    let kept = portcullis_server::trail::retention::rules(Duration::from_secs(90 * 86_400), None, &[]).unwrap();
+    let trim = async || keys.trim(&acme, &kept).await.unwrap();
+    assert_eq!((trim().await.deleted, trim().await.left), (0, 0), "none lies below the minimum");
+
+    // By force, although the trail and the store still need versions 1 and 2.
+    let minimum = json!({"min_decrypt_version": 3, "force": true}).to_string();
+    assert_eq!(manage(&running, "PUT", "acme", "", &minimum).await.0, 200);
+    let done = trim().await;
+    assert_eq!((done.deleted, done.left), (0, 2));
+    assert!(done.why.contains("the audit trail may hold records that it sealed until 2026-06-0"), "{}", done.why);
+
+    // The trail keeps 90 days and up to two more: of version 1 since it had a successor, of version 2 thirty days later.
+    running.clock.advance(Duration::from_secs(63 * 86_400));
+    let done = trim().await;
+    assert_eq!((done.deleted, done.left), (0, 2));
+    assert!(done.why.contains("the store has values that it sealed"), "{}", done.why);
+    // What was not deleted may be opened again.
+    let back = json!({"min_decrypt_version": 1}).to_string();
+    assert_eq!(manage(&running, "PUT", "acme", "", &back).await.0, 200);
+    assert_eq!(decrypt(&running, "acme", &first).await, (200, json!("one")));
+    assert_eq!(manage(&running, "POST", "acme", "/rewrap", "").await.1["values_resealed"], 1);
+    assert_eq!(manage(&running, "PUT", "acme", "", &minimum).await.0, 200);
+    let done = trim().await;
+    assert_eq!((done.deleted, done.left), (1, 1), "{}", done.why);
+    running.clock.advance(Duration::from_secs(30 * 86_400));
+    assert_eq!(keys.trim_all(&kept).await.unwrap(), 1);
+    let (_, left) = manage(&running, "GET", "acme", "", "").await;
+    assert_eq!(left["versions"].as_array().unwrap().len(), 1, "{left}");
+    assert_eq!(decrypt(&running, "acme", &second).await, (422, json!("not-opened")));
+    let kept_value = running.post(DECRYPT, &json!({"id": first["id"]}), &running.of_tenant("acme")).await;
+    assert_eq!(kept_value.json()["data"], "one");
+}
+
+async fn the_rotation_deletes_what_nothing_needs(store: Store) {
+    let running = with_tenant(store).await;
+    encrypt_in_passing(&running, "acme", "x").await;
+    manage(&running, "POST", "acme", "/rotate", "").await;
+    let minimum = json!({"min_decrypt_version": 2, "force": true}).to_string();
+    assert_eq!(manage(&running, "PUT", "acme", "", &minimum).await.0, 200);
+    running.clock.advance(Duration::from_secs(93 * 86_400));
+    let period = Some(Duration::from_secs(3660 * 86_400));
+    let there =
+        beside(&running.place, running.clock.clone(), |settings| settings.key_rotation = period).await;
+    eventually(async || {
+        let (_, left) = manage(&there, "GET", "acme", "", "").await;
+        left["versions"].as_array().unwrap().len() == 1
+    })
+    .await;
+    let metrics = there.get("/metrics", Some(&there.admin())).await.body;
+    assert!(metrics.contains("portcullis_keys_trimmed_total 1\n"), "{metrics}");
+}
+
 async fn the_root_key_is_replaced_without_touching_what_is_sealed(store: Store) {
     let running = with_tenant(store).await;
     let sealed = encrypt(&running, "acme", "value").await;
@@ -314,5 +375,7 @@ on_each_store![
     a_tenant_that_is_removed_and_comes_back_is_another_one,
     no_open_fails_while_two_companions_rotate,
     keys_that_are_old_enough_are_rotated_on_schedule,
+    versions_that_nothing_needs_any_more_are_deleted_and_no_others,
+    the_rotation_deletes_what_nothing_needs,
     the_root_key_is_replaced_without_touching_what_is_sealed,
 ];

@@ -12,6 +12,7 @@ mod database;
 mod databases;
 mod description;
 mod edge;
+mod environment;
 mod events;
 mod export;
 mod ext_authz;

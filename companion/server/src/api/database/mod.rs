@@ -3,20 +3,18 @@
 pub mod optimize;
 pub mod plans;
 
-use axum::Extension;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::paths::{TenantPath, tenant_name};
-use super::{Api, auth, parameters};
+use super::paths::OpenedTenant;
+use super::{Api, parameters};
 use crate::clock::{Timestamp, rfc3339};
 use crate::databases::SlowStatement;
 use crate::http::envelope;
 use crate::http::problem::Problem;
-use crate::token::Grant;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 const DEFAULT_LIMIT: u32 = 10;
@@ -160,10 +158,8 @@ impl From<SlowStatement> for SlowQuery {
 /// A tenant's figures.
 pub async fn performance(
     State(api): State<Api>,
-    Extension(grant): Extension<Grant>,
-    path: TenantPath,
+    OpenedTenant(tenant): OpenedTenant,
 ) -> Result<Response, Problem> {
-    let tenant = auth::open_tenant(&api, &grant, &tenant_name(path)?).await?;
     let now = api.clock.now();
     let since = Timestamp::from_millisecond(now.as_millisecond().saturating_sub(DAY_MS))
         .unwrap_or(Timestamp::UNIX_EPOCH);
@@ -205,11 +201,9 @@ pub async fn performance(
 /// A tenant's slow statements.
 pub async fn slow_queries(
     State(api): State<Api>,
-    Extension(grant): Extension<Grant>,
-    path: TenantPath,
+    OpenedTenant(tenant): OpenedTenant,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let tenant = auth::open_tenant(&api, &grant, &tenant_name(path)?).await?;
     let limit = parameters::limit(&uri, DEFAULT_LIMIT)?;
     let slow = api.query(api.databases.slow_queries(&tenant, limit)).await?;
     let slower = api.query(api.databases.slower_queries(&tenant, limit)).await?;

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use axum::Extension;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use portcullis_policy::CorrelationId;
@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::plans::{PlanBody, asked};
-use crate::api::paths::{TenantPath, tenant_name};
+use crate::api::paths::{Beside, OpenedTenant};
 use crate::api::{Api, auth};
 use crate::clock::rfc3339;
 use crate::databases::jobs::{Job, Outcome, TooMany};
@@ -68,9 +68,8 @@ pub async fn optimize(
     State(api): State<Api>,
     Extension(grant): Extension<Grant>,
     Extension(correlation_id): Extension<CorrelationId>,
-    path: TenantPath,
+    OpenedTenant(tenant): OpenedTenant,
 ) -> Result<Response, Problem> {
-    let tenant = auth::open_tenant(&api, &grant, &tenant_name(path)?).await?;
     let job =
         api.databases.optimize(vec![tenant.clone()], &asked(&grant, &correlation_id)).map_err(too_many)?;
     await_job(&api, &job).await;
@@ -110,13 +109,12 @@ pub async fn optimize_all(
 pub async fn job(
     State(api): State<Api>,
     Extension(grant): Extension<Grant>,
-    path: Result<Path<String>, axum::extract::rejection::PathRejection>,
+    Beside(id): Beside,
 ) -> Result<Response, Problem> {
     let gone = || {
         let detail = "no such job here; the newest 64 are remembered, until the companion ends";
         Problem::new(StatusCode::NOT_FOUND, "not-found", detail)
     };
-    let Path(id) = path.map_err(|_| Problem::malformed("job_id: must be percent-encoded UTF-8"))?;
     let job = api.databases.jobs().find(&id).ok_or_else(gone)?;
     let opens = |name: &String| TenantId::new(name).is_ok_and(|tenant| grant.opens(&tenant));
     if auth::require_admin(&grant).is_err() && (job.tenants.is_empty() || !job.tenants.iter().all(opens)) {

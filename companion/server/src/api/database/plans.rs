@@ -1,7 +1,7 @@
 //! `/api/database/plans/*`: plans of indexes. A tenant's token reads its own; the admin scope approves, applies and takes back.
 
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use portcullis_policy::CorrelationId;
@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::optimize::{await_job, status, too_many};
-use crate::api::paths::{TenantPath, tenant_name};
+use crate::api::paths::{Beside, OpenedTenant};
 use crate::api::{Api, auth};
 use crate::clock::rfc3339;
 use crate::databases::apply::{Asked, PlanError};
@@ -78,9 +78,6 @@ pub struct Acted {
     timestamp: String,
 }
 
-/// A tenant and one of its plans, as they came.
-pub type PlanPath = Result<Path<(String, String)>, axum::extract::rejection::PathRejection>;
-
 /// Who asks.
 pub(super) fn asked(grant: &Grant, correlation_id: &CorrelationId) -> Asked {
     let scope = match grant.scope {
@@ -101,26 +98,22 @@ fn problem(api: &Api, error: PlanError) -> Problem {
     }
 }
 
-/// The tenant and the plan's digest; for the admin scope alone.
-async fn opened(api: &Api, grant: &Grant, path: PlanPath) -> Result<(TenantId, String), Problem> {
-    let Path((tenant, id)) =
-        path.map_err(|_| Problem::malformed("tenant_id and plan_id: must be percent-encoded UTF-8"))?;
-    let tenant = auth::open_tenant(api, grant, &tenant).await?;
+/// The plan's digest; for the admin scope alone.
+fn named(grant: &Grant, id: String) -> Result<String, Problem> {
     auth::require_admin(grant)?;
-    let digits = id.len() == 12 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    if !digits {
-        return Err(Problem::malformed("plan_id: must be 12 hexadecimal digits, as a plan's plan_id says"));
+    match id.len() == 12 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        true => Ok(id),
+        false => Err(Problem::malformed(
+            "plan_id: must be 12 hexadecimal digits, as a plan's plan_id says",
+        )),
     }
-    Ok((tenant, id))
 }
 
 /// A tenant's plans.
 pub async fn list(
     State(api): State<Api>,
-    Extension(grant): Extension<Grant>,
-    path: TenantPath,
+    OpenedTenant(tenant): OpenedTenant,
 ) -> Result<Response, Problem> {
-    let tenant = auth::open_tenant(&api, &grant, &tenant_name(path)?).await?;
     let plans = api.query(api.databases.plans(&tenant)).await?;
     Ok(envelope::json(&Plans {
         tenant_id: tenant.to_string(),
@@ -135,9 +128,10 @@ pub async fn approve(
     State(api): State<Api>,
     Extension(grant): Extension<Grant>,
     Extension(correlation_id): Extension<CorrelationId>,
-    path: PlanPath,
+    OpenedTenant(tenant): OpenedTenant,
+    Beside(id): Beside,
 ) -> Result<Response, Problem> {
-    let (tenant, id) = opened(&api, &grant, path).await?;
+    let id = named(&grant, id)?;
     let approved = api.databases.approve(&tenant, &id, &asked(&grant, &correlation_id)).await;
     let plan = approved.map_err(|error| problem(&api, error))?;
     Ok(envelope::json(&Acted {
@@ -155,9 +149,10 @@ pub async fn apply(
     State(api): State<Api>,
     Extension(grant): Extension<Grant>,
     Extension(correlation_id): Extension<CorrelationId>,
-    path: PlanPath,
+    OpenedTenant(tenant): OpenedTenant,
+    Beside(id): Beside,
 ) -> Result<Response, Problem> {
-    let (tenant, id) = opened(&api, &grant, path).await?;
+    let id = named(&grant, id)?;
     let begun = api.databases.begin_apply(&tenant, &id, &asked(&grant, &correlation_id)).await;
     let job = begun.map_err(|error| problem(&api, error))?;
     acted(&api, &tenant, &id, &job).await
@@ -168,9 +163,10 @@ pub async fn rollback(
     State(api): State<Api>,
     Extension(grant): Extension<Grant>,
     Extension(correlation_id): Extension<CorrelationId>,
-    path: PlanPath,
+    OpenedTenant(tenant): OpenedTenant,
+    Beside(id): Beside,
 ) -> Result<Response, Problem> {
-    let (tenant, id) = opened(&api, &grant, path).await?;
+    let id = named(&grant, id)?;
     let begun = api.databases.begin_rollback(&tenant, &id, &asked(&grant, &correlation_id)).await;
     let job = begun.map_err(|error| problem(&api, error))?;
     acted(&api, &tenant, &id, &job).await
