@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use portcullis_server::clock::{Clock, Timestamp};
 use portcullis_server::event::{Epoch, Event, EventType, RecordKey, Sequence, Severity};
 use portcullis_server::storage::postgres::Target;
@@ -30,6 +31,10 @@ const BATCH: u64 = 1000;
 const AT_ONCE: u64 = 4;
 const TENANTS: u64 = 20;
 const SPAN_MS: i64 = 48 * 3_600_000;
+
+/// As the binary has it.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[derive(Parser)]
 struct Arguments {

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use portcullis_audit_log::note::Signer;
 use portcullis_server::clock::{Clock, Timestamp};
 use portcullis_server::ingest::batch::Batch;
@@ -33,6 +34,10 @@ use portcullis_server::trail::{Settings, Trail};
 use tokio::sync::watch;
 use xtask::layout::Layout;
 use xtask::postgres::{Durability, Server};
+
+/// As the binary has it.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[derive(Parser)]
 struct Arguments {

@@ -1,11 +1,12 @@
 //! A security event as the companion knows it: bounded, cleaned, ready to be stored.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Map, Value};
 
-pub use own::{DetailsError, MAX_DETAILS_BYTES, MAX_DEPTH, What, clean, cleaned, without_nul};
+pub use own::{DetailsError, MAX_DEPTH, MAX_DETAILS_BYTES, What, clean, cleaned, without_nul};
 
 use crate::clock::Timestamp;
 use crate::secret::random_hex;
@@ -48,7 +49,7 @@ impl Severity {
 /// The set is open on purpose: a newer module may report a type that this companion does not know yet, and
 /// its records must not be lost.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct EventType(String);
+pub struct EventType(Cow<'static, str>);
 
 impl EventType {
     /// A request and what was decided on it.
@@ -79,7 +80,8 @@ impl EventType {
         let shaped = name.len() <= 100
             && name.starts_with(|first: char| first.is_ascii_uppercase())
             && name.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_'));
-        shaped.then(|| Self(name.to_owned()))
+        let known = || Self::KNOWN.into_iter().find(|known| *known == name);
+        shaped.then(|| Self(known().map_or_else(|| name.to_owned().into(), Cow::Borrowed)))
     }
 
     /// The name.
@@ -90,26 +92,27 @@ impl EventType {
 }
 
 /// Which life of which VM wrote a record: 16 lower-case hexadecimal digits.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Epoch(String);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Epoch([u8; 16]);
 
 impl Epoch {
     /// Takes 16 hexadecimal digits of either case.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
-        let shaped = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        shaped.then(|| Self(text.to_ascii_lowercase()))
+        let digits: [u8; 16] = text.as_bytes().try_into().ok()?;
+        digits.iter().all(u8::is_ascii_hexdigit).then(|| Self(digits.map(|digit| digit.to_ascii_lowercase())))
     }
 
     /// The digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        // Digits are text.
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
 /// What makes a record the same record when it is delivered twice.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RecordKey {
     /// The writer.
     pub epoch: Epoch,
@@ -232,7 +235,7 @@ impl Numbering {
     #[must_use]
     pub fn next(&self) -> Option<RecordKey> {
         let sequence = Sequence::new(self.next.fetch_add(1, Ordering::Relaxed))?;
-        Some(RecordKey { epoch: self.epoch.clone()?, sequence })
+        Some(RecordKey { epoch: self.epoch?, sequence })
     }
 }
 

@@ -31,6 +31,10 @@ pub fn duration(text: &str) -> Result<Duration, MalformedDuration> {
 /// `text` cut after `max` characters, control characters replaced: what a column of a bounded width may hold.
 #[must_use]
 pub fn bounded(text: &str, max: usize) -> String {
+    // As most are: nothing to cut, nothing to replace.
+    if text.len() <= max && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.to_owned();
+    }
     text.chars()
         .take(max)
         .map(|char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char })

@@ -51,7 +51,9 @@ fn ciphertext_moved_to_another_tenant_table_column_row_or_purpose_is_never_accep
         }
     }
     assert!(accepted > 0, "the tries must include the right place, or refusing proves nothing");
-    println!("{refused} tries at another tenant, table, column, row or purpose: 0 accepted; {accepted} at the right one: all opened");
+    println!(
+        "{refused} tries at another tenant, table, column, row or purpose: 0 accepted; {accepted} at the right one: all opened"
+    );
 }
 
 #[test]

@@ -157,8 +157,8 @@ pub async fn report(
     let id = key.to_string();
     let at = api.clock.now();
     let what = What { tenant: tenant.clone(), event_type: event_type.clone(), severity, at };
-    let event = Event::reported(key, what, new.details)
-        .map_err(|error| Problem::unprocessable(error.to_string()))?;
+    let event =
+        Event::reported(key, what, new.details).map_err(|error| Problem::unprocessable(error.to_string()))?;
     let mut event = Event { user_id, ip_address, user_agent, ..event };
     event.details.entry("correlation_id").or_insert_with(|| correlation_id.as_str().into());
     event.details.insert("source".to_owned(), "application".into());

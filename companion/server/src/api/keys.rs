@@ -252,10 +252,7 @@ pub async fn read(admin: Admin) -> Result<Response, Problem> {
 }
 
 /// The public key of the newest version. It is no secret: the tenant's own token is enough.
-pub async fn public(
-    State(api): State<Api>,
-    OpenedTenant(tenant): OpenedTenant,
-) -> Result<Response, Problem> {
+pub async fn public(State(api): State<Api>, OpenedTenant(tenant): OpenedTenant) -> Result<Response, Problem> {
     let key = api.keys.public_key(&tenant).await.map_err(|error| api.keys_problem(&error))?;
     Ok(json(&PublicKeyBody {
         tenant_id: tenant.to_string(),

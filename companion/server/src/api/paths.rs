@@ -95,7 +95,13 @@ mod tests {
             .route("/of/{tenant_id}/{value_id}", get(both))
             .route("/named/{name}", get(async |PlainName(name): PlainName| name));
         let request = Request::get(path).body(Body::empty()).unwrap();
-        router.call(request).await.unwrap().extensions().get::<Problem>().map_or(StatusCode::OK, |problem| problem.status)
+        router
+            .call(request)
+            .await
+            .unwrap()
+            .extensions()
+            .get::<Problem>()
+            .map_or(StatusCode::OK, |problem| problem.status)
     }
 
     #[tokio::test]

@@ -48,10 +48,7 @@ fn answer(api: &Api, policies: TenantPolicies) -> Response {
 }
 
 /// What holds for a tenant.
-pub async fn read(
-    State(api): State<Api>,
-    OpenedTenant(tenant): OpenedTenant,
-) -> Result<Response, Problem> {
+pub async fn read(State(api): State<Api>, OpenedTenant(tenant): OpenedTenant) -> Result<Response, Problem> {
     let policies = api.query(api.policies.of(&tenant)).await?;
     Ok(answer(&api, policies))
 }

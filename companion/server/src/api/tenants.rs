@@ -21,8 +21,8 @@ use crate::http::body;
 use crate::http::envelope::json;
 use crate::http::problem::Problem;
 use crate::storage::postgres::Target;
-use crate::tenant::records::{self, Record, TenancyModel};
 use crate::tenant::TenantId;
+use crate::tenant::records::{self, Record, TenancyModel};
 use crate::token::Grant;
 
 const MAX_BODY_BYTES: usize = 4 * 1024;

@@ -193,7 +193,8 @@ mod tests {
 
     #[test]
     fn of_the_companions_own_the_rest_is_kept_and_what_is_not_is_named() {
-        let details = json!({"before": 1, "large": "x".repeat(MAX_DETAILS_BYTES), "deep": nested(100), "with\0": "\0"});
+        let details =
+            json!({"before": 1, "large": "x".repeat(MAX_DETAILS_BYTES), "deep": nested(100), "with\0": "\0"});
         let key = Numbering::default().next().unwrap();
         let event = Event::own(key, what(), details.as_object().unwrap().clone());
         assert_eq!(event.details["before"], 1);

@@ -4,7 +4,9 @@
 //! cannot read rejects the line. Texts are cut to the width of their column, control characters are replaced,
 //! an address that is none is dropped.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
+use std::ops::Deref;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -55,67 +57,69 @@ fn wrong(field: &'static str, problem: &'static str) -> RecordError {
 }
 
 #[derive(Deserialize)]
-struct Wire {
+struct Wire<'a> {
     class_uid: u32,
     time: i64,
     #[serde(default)]
     duration: Option<u64>,
-    metadata: Metadata,
-    #[serde(default)]
-    actor: Option<Actor>,
-    #[serde(default)]
-    src_endpoint: Option<Endpoint>,
-    #[serde(default)]
-    http_request: Option<HttpRequest>,
+    #[serde(borrow)]
+    metadata: Metadata<'a>,
+    #[serde(default, borrow)]
+    actor: Option<Actor<'a>>,
+    #[serde(default, borrow)]
+    src_endpoint: Option<Endpoint<'a>>,
+    #[serde(default, borrow)]
+    http_request: Option<HttpRequest<'a>>,
     #[serde(default)]
     http_response: Option<HttpResponse>,
-    unmapped: Unmapped,
+    #[serde(borrow)]
+    unmapped: Unmapped<'a>,
 }
 
 #[derive(Deserialize)]
-struct Metadata {
-    #[serde(default)]
-    correlation_uid: Option<String>,
-    #[serde(default)]
-    tenant_uid: Option<String>,
+struct Metadata<'a> {
+    #[serde(default, borrow)]
+    correlation_uid: Option<Text<'a>>,
+    #[serde(default, borrow)]
+    tenant_uid: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Actor {
-    #[serde(default)]
-    user: Option<User>,
+struct Actor<'a> {
+    #[serde(default, borrow)]
+    user: Option<User<'a>>,
 }
 
 #[derive(Deserialize)]
-struct User {
-    #[serde(default)]
-    uid: Option<String>,
+struct User<'a> {
+    #[serde(default, borrow)]
+    uid: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Endpoint {
-    #[serde(default)]
-    ip: Option<String>,
+struct Endpoint<'a> {
+    #[serde(default, borrow)]
+    ip: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
-struct HttpRequest {
-    #[serde(default)]
-    http_method: Option<String>,
-    #[serde(default)]
-    url: Option<Url>,
-    #[serde(default)]
-    user_agent: Option<String>,
+struct HttpRequest<'a> {
+    #[serde(default, borrow)]
+    http_method: Option<Text<'a>>,
+    #[serde(default, borrow)]
+    url: Option<Url<'a>>,
+    #[serde(default, borrow)]
+    user_agent: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Url {
-    #[serde(default)]
-    hostname: Option<String>,
-    #[serde(default)]
-    path: Option<String>,
-    #[serde(default)]
-    query_string: Option<String>,
+struct Url<'a> {
+    #[serde(default, borrow)]
+    hostname: Option<Text<'a>>,
+    #[serde(default, borrow)]
+    path: Option<Text<'a>>,
+    #[serde(default, borrow)]
+    query_string: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -125,22 +129,26 @@ struct HttpResponse {
 }
 
 #[derive(Deserialize)]
-struct Unmapped {
-    portcullis: Portcullis,
+struct Unmapped<'a> {
+    #[serde(borrow)]
+    portcullis: Portcullis<'a>,
 }
 
 #[derive(Deserialize)]
-struct Portcullis {
-    event_type: String,
-    severity: String,
-    epoch: String,
+struct Portcullis<'a> {
+    #[serde(borrow)]
+    event_type: Text<'a>,
+    #[serde(borrow)]
+    severity: Text<'a>,
+    #[serde(borrow)]
+    epoch: Text<'a>,
     sequence: u64,
-    #[serde(default)]
-    action: Option<String>,
-    #[serde(default)]
-    policy: Option<String>,
-    #[serde(default)]
-    reason: Option<String>,
+    #[serde(default, borrow)]
+    action: Option<Text<'a>>,
+    #[serde(default, borrow)]
+    policy: Option<Text<'a>>,
+    #[serde(default, borrow)]
+    reason: Option<Text<'a>>,
     #[serde(default)]
     decision: Option<Decision>,
     #[serde(default)]
@@ -149,6 +157,18 @@ struct Portcullis {
     notes: Option<Value>,
     #[serde(default)]
     durations_us: Option<Map<String, Value>>,
+}
+
+/// A text of the line, which is copied only where it is escaped.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
 }
 
 #[derive(Deserialize, Clone, Copy)]
@@ -178,7 +198,7 @@ pub fn read(line: &[u8], received: Timestamp) -> Result<Event, RecordError> {
     if line.len() > MAX_LINE_BYTES {
         return Err(RecordError::TooLong);
     }
-    let mut wire: Wire = serde_json::from_slice(line)?;
+    let mut wire: Wire<'_> = serde_json::from_slice(line)?;
     if wire.class_uid != CLASS_HTTP_ACTIVITY {
         return Err(wrong("class_uid", "must be 4002 (HTTP Activity)"));
     }
@@ -235,7 +255,7 @@ fn sequence(number: u64, field: &'static str) -> Result<Sequence, RecordError> {
 }
 
 /// The record's own details, and over them what the companion knows under fixed names.
-fn details(wire: &mut Wire, key: &RecordKey) -> Map<String, Value> {
+fn details(wire: &mut Wire<'_>, key: &RecordKey) -> Map<String, Value> {
     let ours = &mut wire.unmapped.portcullis;
     let mut details = ours.details.take().map(cleaned).unwrap_or_default();
     let (notes, durations) = (ours.notes.take().map(clean), ours.durations_us.take().map(cleaned));

@@ -82,7 +82,10 @@ impl Keys {
         Ok(done.first().is_some_and(|step| step.changed == 1))
     }
 
-    pub(super) async fn sealed_database_url(&self, tenant: &TenantId) -> Result<Option<String>, StorageError> {
+    pub(super) async fn sealed_database_url(
+        &self,
+        tenant: &TenantId,
+    ) -> Result<Option<String>, StorageError> {
         let found = Statement::new("SELECT database_url_sealed FROM tenants WHERE tenant_id = ?1");
         let rows = self.0.storage.read(found.bind(tenant.as_str())).await?;
         Ok(rows.first().map(|row| row.text_or_null(0)).transpose()?.flatten())

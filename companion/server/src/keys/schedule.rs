@@ -44,12 +44,7 @@ const TRIM_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Rotates what is older than `period`, and deletes what neither a tenant nor the trail as it is `kept` needs, until `end` says
 /// true.
-pub async fn rotate_when_due(
-    keys: Keys,
-    period: Duration,
-    kept: Retention,
-    mut end: watch::Receiver<bool>,
-) {
+pub async fn rotate_when_due(keys: Keys, period: Duration, kept: Retention, mut end: watch::Receiver<bool>) {
     let pause = period.checked_div(100).unwrap_or(period).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
     let mut trimmed_at = None;
     loop {

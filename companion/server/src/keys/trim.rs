@@ -75,14 +75,16 @@ impl Keys {
         }
         if let Some(version) = self.oldest_in_store(tenant).await?.filter(|version| *version < least) {
             least = version;
-            "the store has values that it sealed; `portcullis keys rewrap` seals them anew".clone_into(&mut why);
+            "the store has values that it sealed; `portcullis keys rewrap` seals them anew"
+                .clone_into(&mut why);
         }
         Ok((least, why))
     }
 
     /// The oldest version under which the store keeps something of a tenant.
     async fn oldest_in_store(&self, tenant: &TenantId) -> Result<Option<u32>, KeysError> {
-        let values = Statement::new("SELECT DISTINCT encryption_key_id FROM encrypted_data WHERE tenant_id = ?1");
+        let values =
+            Statement::new("SELECT DISTINCT encryption_key_id FROM encrypted_data WHERE tenant_id = ?1");
         let rows = self.0.storage.read(values.bind(tenant.as_str())).await?;
         let names = rows.iter().map(|row| row.text(0)).collect::<Result<Vec<_>, StorageError>>()?;
         // What cannot be read is taken as the oldest.
@@ -113,7 +115,9 @@ impl Keys {
                 let name = row.text(0)?;
                 let Ok(tenant) = TenantId::new(&name) else { continue };
                 match self.trim(&tenant, kept).await {
-                    Ok(done) => deleted = deleted.saturating_add(u64::try_from(done.deleted).unwrap_or(u64::MAX)),
+                    Ok(done) => {
+                        deleted = deleted.saturating_add(u64::try_from(done.deleted).unwrap_or(u64::MAX))
+                    }
                     Err(error) => {
                         self.counts().trim_errors.add(1);
                         tracing::error!(category = "application", tenant = name, %error, "old versions of a key were not deleted");

@@ -9,7 +9,10 @@ use crate::limits;
 use crate::secret::Secret;
 
 /// Where Envoy's rate limit service listens.
-pub(super) fn grpc(args: &ServeArgs, variables: Variables<'_>) -> Result<Option<limits::grpc::Place>, SettingsError> {
+pub(super) fn grpc(
+    args: &ServeArgs,
+    variables: Variables<'_>,
+) -> Result<Option<limits::grpc::Place>, SettingsError> {
     let config = args.limits_config.clone().filter(|path| !path.as_os_str().is_empty());
     let Some(port) = args.limits_grpc_port else {
         return if config.is_some() { Err(SettingsError::NoGrpcPort) } else { Ok(None) };

@@ -250,11 +250,11 @@ impl Trail {
         if new.is_empty() {
             return Ok(Appended { first: None, stored, duplicates });
         }
-        let keys: Vec<RecordKey> = new.iter().map(|event| event.key.clone()).collect();
+        let keys: Vec<RecordKey> = new.iter().map(|event| event.key).collect();
         let seals = match &shared.vault {
             Some(vault) => {
-                let tenants: HashSet<TenantId> = new.iter().map(|event| event.tenant.clone()).collect();
-                let seals = vault.seals(tenants).await;
+                let tenants: HashSet<&TenantId> = new.iter().map(|event| &event.tenant).collect();
+                let seals = vault.seals(tenants.into_iter().cloned().collect()).await;
                 Some(seals.map_err(|error| TrailError::Keys(error.to_string()))?)
             }
             None => None,
@@ -281,10 +281,7 @@ impl Trail {
     fn new_of(&self, events: Vec<Event>) -> Vec<Event> {
         let recent = self.0.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let mut seen = HashSet::with_capacity(events.len());
-        events
-            .into_iter()
-            .filter(|event| !recent.holds(&event.key) && seen.insert(event.key.clone()))
-            .collect()
+        events.into_iter().filter(|event| !recent.holds(&event.key) && seen.insert(event.key)).collect()
     }
 
     /// Their records, redacted and sealed.

@@ -165,12 +165,14 @@ pub fn without_people(mut event: Event) -> Event {
 
 /// An application's own event may say anything about a person anywhere.
 fn take_personal(details: &mut Map<String, Value>) -> Map<String, Value> {
-    let names: Vec<String> = if details.get("source").and_then(Value::as_str) == Some("application") {
-        details.keys().filter(|name| !OURS.contains(&name.as_str())).cloned().collect()
+    if details.get("source").and_then(Value::as_str) == Some("application") {
+        let is_ours = |(name, _): &(String, Value)| OURS.contains(&name.as_str());
+        let (ours, theirs) = std::mem::take(details).into_iter().partition(is_ours);
+        *details = ours;
+        theirs
     } else {
-        PERSONAL.iter().filter(|name| details.contains_key(**name)).map(|name| (*name).to_owned()).collect()
-    };
-    names.into_iter().filter_map(|name| details.remove(&name).map(|value| (name, value))).collect()
+        PERSONAL.iter().filter_map(|name| details.remove_entry(*name)).collect()
+    }
 }
 
 /// The event of a record. What is sealed is left out without an `opener`, and when its key is gone.

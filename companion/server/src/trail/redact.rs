@@ -11,6 +11,8 @@
 //!
 //! Limits: [`MAX_RULES`] names and patterns each; patterns have no back-references and take linear time.
 
+use std::borrow::Cow;
+
 use hmac::{Hmac, KeyInit, Mac};
 use regex_lite::{Regex, RegexBuilder};
 use serde_json::{Map, Value};
@@ -73,8 +75,12 @@ pub struct Redactor {
     patterns: Vec<Regex>,
 }
 
-fn folded(name: &str) -> String {
-    name.trim().to_ascii_lowercase().replace('-', "_")
+fn folded(name: &str) -> Cow<'_, str> {
+    let name = name.trim();
+    match name.bytes().any(|byte| byte.is_ascii_uppercase() || byte == b'-') {
+        true => name.to_ascii_lowercase().replace('-', "_").into(),
+        false => name.into(),
+    }
 }
 
 impl Redactor {
@@ -87,7 +93,8 @@ impl Redactor {
         names: impl IntoIterator<Item = &'a str>,
         patterns: Option<&str>,
     ) -> Result<Self, RedactionError> {
-        let names: Vec<_> = names.into_iter().map(folded).filter(|name| !name.is_empty()).collect();
+        let names: Vec<_> =
+            names.into_iter().map(|name| folded(name).into_owned()).filter(|name| !name.is_empty()).collect();
         let sources: Vec<String> = match patterns {
             None => Vec::new(),
             Some(text) => serde_json::from_str(text).map_err(|_| RedactionError::NotAnArray)?,
@@ -105,8 +112,7 @@ impl Redactor {
 
     /// Takes out of `event` what the rules say.
     pub fn apply(&self, event: &mut Event) {
-        let tenant = event.tenant.as_str().to_owned();
-        let of = Of { rules: self, tenant: &tenant };
+        let of = Of { rules: self, tenant: event.tenant.as_str() };
         for (name, column) in [
             ("user_id", &mut event.user_id),
             ("ip_address", &mut event.ip_address),
@@ -133,9 +139,9 @@ impl Of<'_> {
                 continue;
             }
             let name = folded(name);
-            if SECRETS.contains(&name.as_str()) {
+            if SECRETS.contains(&&*name) {
                 *value = MASK.into();
-            } else if self.rules.names.contains(&name) {
+            } else if self.rules.names.iter().any(|known| *known == name) {
                 let text = match &*value {
                     Value::Null => continue,
                     Value::String(text) => self.hash(text),

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use getrandom::SysRng;
 use portcullis_keyring::{Context, Error, Plaintext, SealingKey, Session};
+use rand_core::{TryCryptoRng, TryRng};
 
 use crate::clock::monotonic;
 use crate::keys::counts::is_failure;
@@ -45,7 +46,10 @@ pub fn place_of(tenant: &TenantId, uid: String) -> Place {
 
 /// The keys of a batch's tenants; none for those of whose people nothing is kept.
 #[derive(Default)]
-pub struct Seals(HashMap<TenantId, Option<SealingKey>>);
+pub struct Seals {
+    keys: HashMap<TenantId, Option<SealingKey>>,
+    salts: Mutex<Salts>,
+}
 
 impl Seals {
     /// Seals what the event `row` of a tenant tells of people; `None` when nothing of it is kept.
@@ -54,16 +58,61 @@ impl Seals {
     /// A tenant that is not of the batch, a random source that fails.
     pub fn seal(&self, tenant: &TenantId, row: &str, personal: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let unknown = || Error::UnknownTenant(tenant.to_string());
-        let key = self.0.get(tenant).ok_or_else(unknown)?.as_ref();
-        key.map(|key| key.seal(&place(tenant, row), personal, &mut SysRng)).transpose()
+        let Some(key) = self.keys.get(tenant).ok_or_else(unknown)? else { return Ok(None) };
+        let mut salts = self.salts.lock().unwrap_or_else(PoisonError::into_inner);
+        key.seal(&place(tenant, row), personal, &mut *salts).map(Some)
     }
 }
 
 impl FromIterator<(TenantId, Option<SealingKey>)> for Seals {
     fn from_iter<T: IntoIterator<Item = (TenantId, Option<SealingKey>)>>(keys: T) -> Self {
-        Self(keys.into_iter().collect())
+        Self { keys: keys.into_iter().collect(), salts: Mutex::default() }
     }
 }
+
+/// The system's random bytes, asked for many at a time: salts stand in the envelopes in clear, so that nobody gains by those that
+/// wait here.
+#[derive(Default)]
+struct Salts {
+    bytes: Vec<u8>,
+}
+
+/// Bytes that are asked for at once.
+const SALTS_BYTES: usize = 4096;
+
+impl TryRng for Salts {
+    type Error = getrandom::Error;
+
+    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+        SysRng.try_next_u32()
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+        SysRng.try_next_u64()
+    }
+
+    fn try_fill_bytes(&mut self, wanted: &mut [u8]) -> Result<(), Self::Error> {
+        if wanted.len() > SALTS_BYTES {
+            return SysRng.try_fill_bytes(wanted);
+        }
+        if self.bytes.len() < wanted.len() {
+            self.bytes.resize(SALTS_BYTES, 0);
+            if let Err(error) = SysRng.try_fill_bytes(&mut self.bytes) {
+                self.bytes.clear();
+                return Err(error);
+            }
+        }
+        // Each byte is given out once.
+        let rest = self.bytes.len().saturating_sub(wanted.len());
+        if let Some(fresh) = self.bytes.get(rest..) {
+            wanted.copy_from_slice(fresh);
+        }
+        self.bytes.truncate(rest);
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for Salts {}
 
 /// Opens the records of a page, as of one moment. Its calls wait for the store: for threads that may block.
 pub struct Opener<'a> {

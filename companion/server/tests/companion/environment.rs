@@ -16,7 +16,11 @@ fn with<'a>(command: &'a mut Command, variables: &[(&str, &str)]) -> &'a mut Com
 }
 
 fn secrets() -> [(&'static str, &'static str); 3] {
-    [("SECRET_KEY", SECRET_KEY), ("ENCRYPTION_KEY", ROOT_KEY), ("PORTCULLIS_INGEST_TOKEN", "sixteen bytes, no less")]
+    [
+        ("SECRET_KEY", SECRET_KEY),
+        ("ENCRYPTION_KEY", ROOT_KEY),
+        ("PORTCULLIS_INGEST_TOKEN", "sixteen bytes, no less"),
+    ]
 }
 
 /// A companion with the secrets and these variables, and what it answers to the administrator at each path.
@@ -52,13 +56,13 @@ async fn what_is_left_out_is_as_required() {
     }
     let expected = json!({"api_calls_per_minute": 100, "login_attempts_per_minute": 5, "file_uploads_per_minute": 20,
         "report_generation_per_minute": 10});
-    assert_eq!(policies["policies"]["rate"], expected);
+    assert_eq!(policies["rate"], expected);
     let expected = json!({"min_length": 8, "require_uppercase": true, "require_lowercase": true, "require_numbers": true,
         "require_special_chars": true, "max_age_days": 90});
-    assert_eq!(policies["policies"]["password"], expected);
+    assert_eq!(policies["password"], expected);
     let expected =
         json!({"session_timeout_minutes": 60, "max_concurrent_sessions": 3, "inactive_timeout_minutes": 30});
-    assert_eq!(policies["policies"]["session"], expected);
+    assert_eq!(policies["session"], expected);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -77,9 +81,12 @@ async fn each_variable_does_what_it_says() {
         ("ENVIRONMENT", "development"),
     ];
     let [status, policies] = answers(folder.path(), &variables, &paths).await.try_into().unwrap();
-    assert_eq!((&status["security_enabled"], &status["rate_limiting_enabled"]), (&json!(false), &json!(false)));
+    assert_eq!(
+        (&status["security_enabled"], &status["rate_limiting_enabled"]),
+        (&json!(false), &json!(false))
+    );
     assert_eq!(status["database_optimization_enabled"], false);
-    let rate = &policies["policies"]["rate"];
+    let rate = &policies["rate"];
     let set = ["api_calls_per_minute", "login_attempts_per_minute", "file_uploads_per_minute"];
     assert_eq!(set.map(|name| rate[name].clone()), [json!(7), json!(3), json!(4)]);
 }
@@ -87,8 +94,8 @@ async fn each_variable_does_what_it_says() {
 #[test]
 fn what_cannot_be_is_refused_at_the_start() {
     for (name, wrong, named) in [
-        ("SECURITY_ENABLED", "perhaps", "SECURITY_ENABLED"),
-        ("DATABASE_OPTIMIZATION_ENABLED", "2", "DATABASE_OPTIMIZATION_ENABLED"),
+        ("SECURITY_ENABLED", "perhaps", "security-enabled"),
+        ("DATABASE_OPTIMIZATION_ENABLED", "2", "database-optimization-enabled"),
         ("RATE_LIMIT_API_CALLS", "-1", "rate-limit-api-calls"),
         ("RATE_LIMIT_LOGIN_ATTEMPTS", "many", "rate-limit-login-attempts"),
         ("RATE_LIMIT_FILE_UPLOADS", "1000001", "rate-limit-file-uploads"),
@@ -103,7 +110,8 @@ fn what_cannot_be_is_refused_at_the_start() {
         ("KEY_ROTATION", "5m", "KEY_ROTATION"),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        let refused = with(&mut portcullis(folder.path(), &SERVE), &secrets()).env(name, wrong).output().unwrap();
+        let refused =
+            with(&mut portcullis(folder.path(), &SERVE), &secrets()).env(name, wrong).output().unwrap();
         let said = text(&refused.stderr);
         assert!(!refused.status.success(), "{name}={wrong}");
         assert!(said.to_lowercase().contains(&named.to_lowercase()), "{name}={wrong}: {said}");

@@ -153,13 +153,18 @@ async fn people_are_left_out_or_go_along_as_ciphertext_that_their_tenants_key_op
     let (uid, envelope) = sealed(&[("EXPORT_PERSONAL", "ciphertext")], 2).await.unwrap();
     let open = |record: &str| {
         let mut command = portcullis(folder.path(), &["keys", "open", "acme", "--record", record]);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(envelope.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
         output.status.success().then(|| serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap())
     };
     let opened = open(&uid).unwrap();
-    assert_eq!((&opened["user_id"], &opened["ip_address"]), (&"alice".into(), &"10.0.0.1".into()), "{opened}");
+    assert_eq!(
+        (&opened["user_id"], &opened["ip_address"]),
+        (&"alice".into(), &"10.0.0.1".into()),
+        "{opened}"
+    );
     assert_eq!(open(&format!("{}-3", crate::support::EPOCH)), None, "it is that record's alone");
 }
 

@@ -48,14 +48,20 @@ async fn values_events_and_counts_are_those_of_the_api(store: Store) {
     assert_eq!((&event["user_id"], &event["details"]["uid"]), (&"ada".into(), &id.into()), "{event}");
     let large = json!({"note": "x".repeat(MAX_DETAILS_BYTES)}).as_object().cloned().unwrap();
     let deep = (0..200).fold(json!(1), |inner, _| json!({ "a": inner })).as_object().cloned().unwrap();
-    for (details, named) in [(large, DetailsError::TooLarge(MAX_DETAILS_BYTES + 11)), (deep, DetailsError::TooDeep)] {
+    for (details, named) in
+        [(large, DetailsError::TooLarge(MAX_DETAILS_BYTES + 11)), (deep, DetailsError::TooDeep)]
+    {
         let stored = functions.log_security_event("ORDER_PAID", &acme(), None, details).await;
         assert!(matches!(stored, Err(FunctionError::Details(error)) if error == named), "{named}");
     }
     let long = "a".repeat(51);
-    for (name, user) in
-        [("1", None), ("A B", None), ("audit_gap", None), ("LOGIN", Some(long.as_str())), ("LOGIN", Some("a\u{1b}b"))]
-    {
+    for (name, user) in [
+        ("1", None),
+        ("A B", None),
+        ("audit_gap", None),
+        ("LOGIN", Some(long.as_str())),
+        ("LOGIN", Some("a\u{1b}b")),
+    ] {
         let stored = functions.log_security_event(name, &acme(), user, Map::new()).await;
         assert!(matches!(stored, Err(FunctionError::Event(_))), "{name} {user:?}");
     }

@@ -298,9 +298,14 @@ async fn versions_that_nothing_needs_any_more_are_deleted_and_no_others(store: S
     let second = encrypt_in_passing(&running, "acme", "two").await;
     running.clock.advance(Duration::from_secs(30 * 86_400));
     manage(&running, "POST", "acme", "/rotate", "").await;
-    let keys = portcullis_server::keys::Keys::new(running.beside().await, &root(ROOT_KEY, None), running.clock.clone());
+    let keys = portcullis_server::keys::Keys::new(
+        running.beside().await,
+        &root(ROOT_KEY, None),
+        running.clock.clone(),
+    );
     let acme = portcullis_server::tenant::TenantId::new("acme").unwrap();
-    let kept = portcullis_server::trail::retention::rules(Duration::from_secs(90 * 86_400), None, &[]).unwrap();
+    let kept =
+        portcullis_server::trail::retention::rules(Duration::from_secs(90 * 86_400), None, &[]).unwrap();
     let trim = async || keys.trim(&acme, &kept).await.unwrap();
     assert_eq!((trim().await.deleted, trim().await.left), (0, 0), "none lies below the minimum");
 
@@ -309,7 +314,11 @@ async fn versions_that_nothing_needs_any_more_are_deleted_and_no_others(store: S
     assert_eq!(manage(&running, "PUT", "acme", "", &minimum).await.0, 200);
     let done = trim().await;
     assert_eq!((done.deleted, done.left), (0, 2));
-    assert!(done.why.contains("the audit trail may hold records that it sealed until 2026-06-0"), "{}", done.why);
+    assert!(
+        done.why.contains("the audit trail may hold records that it sealed until 2026-06-0"),
+        "{}",
+        done.why
+    );
 
     // The trail keeps 90 days and up to two more: of version 1 since it had a successor, of version 2 thirty days later.
     running.clock.advance(Duration::from_secs(63 * 86_400));

@@ -103,17 +103,12 @@ fn named(grant: &Grant, id: String) -> Result<String, Problem> {
     auth::require_admin(grant)?;
     match id.len() == 12 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
         true => Ok(id),
-        false => Err(Problem::malformed(
-            "plan_id: must be 12 hexadecimal digits, as a plan's plan_id says",
-        )),
+        false => Err(Problem::malformed("plan_id: must be 12 hexadecimal digits, as a plan's plan_id says")),
     }
 }
 
 /// A tenant's plans.
-pub async fn list(
-    State(api): State<Api>,
-    OpenedTenant(tenant): OpenedTenant,
-) -> Result<Response, Problem> {
+pub async fn list(State(api): State<Api>, OpenedTenant(tenant): OpenedTenant) -> Result<Response, Problem> {
     let plans = api.query(api.databases.plans(&tenant)).await?;
     Ok(envelope::json(&Plans {
         tenant_id: tenant.to_string(),

@@ -9,7 +9,7 @@ use tokio_postgres::types::ToSql;
 use super::copy::copy;
 use super::parameters;
 use super::value::{Utc, numbered};
-use crate::event::{Event, Gap, Severity};
+use crate::event::{Epoch, Event, Gap, Severity};
 use crate::storage::{Outcome, Progress, Registration, StorageError};
 use crate::tenant::TenantId;
 
@@ -60,10 +60,10 @@ pub async fn run(pool: Pool, mut queue: mpsc::Receiver<Batch>, registration: Reg
 }
 
 /// A record's key as the server has it.
-type Key = (String, i64);
+type Key = (Epoch, i64);
 
 fn key(event: &Event) -> Key {
-    (event.key.epoch.as_str().to_owned(), event.key.sequence.as_i64())
+    (event.key.epoch, event.key.sequence.as_i64())
 }
 
 /// Stores all batches, or none.
@@ -159,10 +159,11 @@ async fn known(transaction: &Transaction<'_>, events: &[&Event]) -> Result<HashS
 }
 
 fn keys(rows: &[tokio_postgres::Row]) -> Result<HashSet<Key>, StorageError> {
-    Ok(rows
-        .iter()
-        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-        .collect::<Result<_, tokio_postgres::Error>>()?)
+    let read = |row: &tokio_postgres::Row| {
+        let epoch = Epoch::new(row.try_get(0)?).ok_or_else(|| StorageError::Failed("no epoch".to_owned()))?;
+        Ok((epoch, row.try_get(1)?))
+    };
+    rows.iter().map(read).collect()
 }
 
 /// Inserts what is not there; tells what was not. Where nothing is there already, as nearly always, by copying; else by one
