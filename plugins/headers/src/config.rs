@@ -6,10 +6,12 @@ use portcullis_policy::{ConfigErrors, Mode, Site};
 use serde::Deserialize;
 
 use crate::{
-    Field, Headers,
+    Headers,
     cache::{Cache, CacheWire},
     cookies::{Cookies, CookiesWire},
     directives::{self, Directives, NONCE, Written},
+    fields::Field,
+    leaks::is_leak,
     nonce::Placeholder,
     profile::{self, Base},
     reporting::{self, ReportingWire},
@@ -170,7 +172,7 @@ pub(crate) fn compile(mut wire: Wire, site: &Site, errors: &mut ConfigErrors) ->
     };
     let unset = names(std::mem::take(&mut wire.unset), &site.key("unset"), errors);
     let mut remove = names(std::mem::take(&mut wire.remove), &site.key("remove"), errors);
-    let keep = names(std::mem::take(&mut wire.keep), &site.key("keep"), errors);
+    let mut keep = names(std::mem::take(&mut wire.keep), &site.key("keep"), errors);
     let mut fields = preset_fields(&wire, base, site, errors);
     for name in unset.iter().filter(|name| !fields.iter().any(|field| *field.name == ***name)) {
         errors.warning(&site.key("unset"), format!("`{name}` is not in the profile"), "remove it");
@@ -180,6 +182,10 @@ pub(crate) fn compile(mut wire: Wire, site: &Site, errors: &mut ConfigErrors) ->
     for name in fields.iter().filter(|field| remove.iter().any(|name| **name == *field.name)) {
         errors.error(&site.key("remove"), format!("`{}` is set and removed", name.name), "choose one");
     }
+    // What the operator tells of the stack on purpose.
+    keep.extend(
+        fields.iter().filter(|field| is_leak(field.name.as_bytes())).map(|field| field.name.to_string()),
+    );
     if base.obsolete {
         let obsolete =
             profile::OBSOLETE.iter().filter(|name| !fields.iter().any(|field| *field.name == ***name));

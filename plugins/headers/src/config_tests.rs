@@ -1,8 +1,10 @@
 //! What would split a header, a policy or a message is refused wherever it is written; what only looks like it passes.
 
+use portcullis_policy::config;
 use serde_json::{Value, json};
 
-use crate::tests::policy;
+use super::*;
+use crate::tests::{PLACEHOLDER, policy};
 
 /// CR, LF and NUL split a message, or end a text in other programs.
 const CONTROLS: [&str; 5] = ["\r", "\n", "\0", "\r\nx-injected: 1", "\u{7f}"];
@@ -150,5 +152,157 @@ fn each_wrong_value_names_its_key_and_a_remedy() {
         ("headers.cache.session_cookies", json!({"cache": {"session_cookies": many(65)}})),
     ] {
         assert_refused(path, &wire);
+    }
+}
+
+#[test]
+fn policies_that_cannot_be_meant_are_errors() {
+    for (wire, part) in [
+        (
+            json!({"csp": {"scrip-src": ["'self'"]}}),
+            "headers.csp.scrip-src: is not a directive of CSP; did you mean `script-src`?",
+        ),
+        (
+            json!({"csp": {"img-src": ["self"]}}),
+            "headers.csp.img-src[0]: `self` without single quotes names a host; write \"'self'\"",
+        ),
+        (json!({"csp": {"img-src": []}}), "headers.csp.img-src: has no source"),
+        (json!({"csp": {"img-src": "'self'"}}), "headers.csp.img-src: is not a list"),
+        (
+            json!({"csp": {"img-src": ["a; script-src *"]}}),
+            "headers.csp.img-src[0]: \"a; script-src *\" would split the policy",
+        ),
+        (
+            json!({"csp": {"img-src": ["a\r\nb"]}}),
+            "headers.csp.img-src[0]: \"a\\r\\nb\" would split the policy",
+        ),
+        (json!({"csp": {"img-src": ["a\u{0}"]}}), "would split the policy"),
+        (json!({"csp": {"img-src": ["a,b"]}}), "would split the policy"),
+        (
+            json!({"csp": {"script-src": ["'nonce-abc'"]}}),
+            "headers.csp.script-src[0]: a nonce that is always the same is no secret",
+        ),
+        (
+            json!({"csp": {"img-src": ["'self'"]}, "set": {"Content-Security-Policy": "x"}}),
+            "headers.csp: stands beside the same header in `set`",
+        ),
+        (
+            json!({"permissions_policy": {"camera": ["meet.example"]}}),
+            "headers.permissions_policy.camera[0]: `meet.example` is no origin",
+        ),
+        (
+            json!({"permissions_policy": {"Camera": []}}),
+            "headers.permissions_policy.Camera: is not the name of a feature",
+        ),
+        (json!({"nonce": "short"}), "headers.nonce: has 5 characters"),
+        (
+            json!({"clear_site_data": ["cokies"]}),
+            "headers.clear_site_data[0]: `cokies` is not known here; did you mean `cookies`?",
+        ),
+        (
+            json!({"reporting": {"endpoints": {"a": "http://x"}}}),
+            "headers.reporting.endpoints.a: is not a URL that takes reports",
+        ),
+        (
+            json!({"reporting": {"endpoints": {"a": "https://x\"; b"}}}),
+            "headers.reporting.endpoints.a: is not a URL",
+        ),
+        (json!({"reporting": {"csp": "a"}}), "headers.reporting.csp: `a` is not an endpoint"),
+        (
+            json!({"reporting": {"nel": "1d", "endpoints": {"a": "/reports"}}}),
+            "headers.reporting.nel: has no endpoint",
+        ),
+        (
+            json!({"cache": {"static": [{"paths": ["static"], "value": "x"}]}}),
+            "headers.cache.static[0].paths[0]: `static` is no path",
+        ),
+        (
+            json!({"cache": {"static": [{"paths": ["/"], "value": "a\nb"}]}}),
+            "headers.cache.static[0].value: holds a control character",
+        ),
+        (
+            json!({"cookies": {"same_site": "laxx"}}),
+            "headers.cookies.same_site: `laxx` is not known here; did you mean `lax`?",
+        ),
+        (json!({"cookies": {"except": {"a": {"httponly": false}}}}), "did you mean `http_only`?"),
+    ] {
+        let problems = policy(wire.clone()).unwrap_err();
+        assert!(problems.contains(part), "{wire}: {problems}");
+    }
+}
+
+#[cfg(feature = "lint")]
+#[test]
+fn the_lint_names_what_is_weak_and_the_better_line() {
+    let warnings = |wire: serde_json::Value| {
+        let mut errors = ConfigErrors::default();
+        let site = Site::root().key("headers");
+        let wire = config::read::<Wire>(wire, &site, &mut errors).unwrap();
+        Headers::compile(wire, &site, &Vocabulary::default(), &mut errors).unwrap();
+        errors.to_string()
+    };
+    for (wire, part) in [
+        (
+            json!({}),
+            "headers.csp.script-src: `'unsafe-inline'` runs an injected script like your own; mark your own",
+        ),
+        (json!({}), "headers.set.x-xss-protection: browsers have dropped it"),
+        (
+            json!({"set": {"Content-Security-Policy": "script-src *"}}),
+            "headers.csp.script-src: `*` lets scripts from anywhere run",
+        ),
+        (
+            json!({"set": {"Content-Security-Policy": "img-src 'self'"}}),
+            "headers.csp.script-src: is missing, and default-src too",
+        ),
+        (
+            json!({"set": {"Content-Security-Policy": "script-src 'self'"}}),
+            "headers.csp.object-src: is missing",
+        ),
+        (
+            json!({"set": {"Content-Security-Policy": "script-src 'self'"}}),
+            "headers.csp.base-uri: is missing",
+        ),
+        (
+            json!({"set": {"Content-Security-Policy": "script-scr 'self'"}}),
+            "headers.csp.script-scr: is no directive that browsers know; did you mean `script-src`?",
+        ),
+        (
+            json!({"set": {"Content-Security-Policy": "script-src 'nonce-abc'"}}),
+            "`'nonce-abc'` is always the same",
+        ),
+        (
+            json!({"profile": "web", "csp": {"script-src": ["https://*.example"]}}),
+            "`https://*.example` trusts every host",
+        ),
+        (
+            json!({"profile": "web", "csp": {"script-src": ["https://cdnjs.cloudflare.com/x"]}}),
+            "get around this policy",
+        ),
+        (json!({"profile": "web", "csp": {"img-src": ["http://a.example"]}}), "comes unencrypted"),
+        (
+            json!({"profile": "web", "set": {"Cross-Origin-Opener-Policy": "noopener-allow-popup"}}),
+            "did you mean `noopener-allow-popups`?",
+        ),
+        (
+            json!({"profile": "web", "set": {"Strict-Transport-Security": "max-age=60"}}),
+            "less than half a year",
+        ),
+        (
+            json!({"profile": "web", "permissions_policy": {"camera": ["*"]}}),
+            "headers.permissions_policy.camera: every page in a frame may use it",
+        ),
+        (json!({"profile": "web", "set": {"Integrity-Policy": "sources=(inline)"}}), "blocks nothing"),
+    ] {
+        assert!(warnings(wire.clone()).contains(part), "{wire}: {}", warnings(wire.clone()));
+    }
+    for sound in [
+        json!({"profile": "web"}),
+        json!({"profile": "api"}),
+        json!({"profile": "strict", "nonce": PLACEHOLDER}),
+        json!({"profile": "web", "set": {"Cross-Origin-Opener-Policy": "noopener-allow-popups",
+            "Document-Isolation-Policy": "isolate-and-credentialless", "Integrity-Policy": "blocked-destinations=(script)"}}),
+    ] {
+        assert_eq!(warnings(sound.clone()), "", "{sound}");
     }
 }

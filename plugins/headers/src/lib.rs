@@ -16,6 +16,7 @@ mod cache;
 mod config;
 mod cookies;
 mod directives;
+mod fields;
 mod leaks;
 #[cfg(feature = "lint")]
 mod lint;
@@ -37,7 +38,7 @@ pub use reporting::ReportingWire;
 
 use cache::{Cache, Control};
 use cookies::Cookies;
-use directives::{Directives, NONCE};
+use fields::Field;
 use nonce::Placeholder;
 
 /// Responses that were changed.
@@ -73,39 +74,6 @@ pub const NONCELESS: Metric = Metric {
 
 /// Cookies of one response that its record names. More: they are hardened all the same.
 const NAMED_COOKIES: usize = 16;
-
-/// A header to be set.
-#[derive(Debug, Clone)]
-pub(crate) struct Field {
-    pub name: Rc<str>,
-    /// Where there is a nonce to be had: the value for responses that get none.
-    pub value: Rc<[u8]>,
-    /// The value with `{nonce}` in it.
-    pub nonced: Option<Box<str>>,
-    pub existing: Existing,
-    /// RFC 6797, 7.2: not over plain HTTP.
-    pub https_only: bool,
-}
-
-impl Field {
-    pub fn new(name: &str, value: &str, existing: Existing, https_only: bool) -> Self {
-        Self { name: name.into(), value: value.as_bytes().into(), nonced: None, existing, https_only }
-    }
-
-    /// A Content-Security-Policy, perhaps with nonces.
-    pub fn policy(name: &str, policy: &Directives, existing: Existing) -> Self {
-        let whole = policy.with_nonce().csp();
-        let field = Self::new(name, &policy.without_nonce().csp(), existing, false);
-        Self { nonced: whole.contains(NONCE).then(|| whole.into()), ..field }
-    }
-
-    fn value(&self, nonce: Option<&str>) -> Rc<[u8]> {
-        match (&self.nonced, nonce) {
-            (Some(text), Some(nonce)) => text.replace(NONCE, nonce).into_bytes().into(),
-            _ => self.value.clone(),
-        }
-    }
-}
 
 /// What is remembered of a stream.
 #[derive(Debug, Default)]
@@ -161,7 +129,7 @@ impl Policy for Headers {
         *stamped = u64::from(nonce.is_some());
         let page = self.nonce.is_some() && nonce::is_page(&context.request.method, headers);
         *missed = u64::from(page && nonce.is_none());
-        *replaced = self.set_fields(headers, https, nonce.as_deref(), effects);
+        *replaced = fields::set(&self.fields, headers, https, nonce.as_deref(), effects);
         let changed = effects.len() > before;
         if !self.enforce {
             effects.truncate(before);
@@ -172,8 +140,7 @@ impl Policy for Headers {
         }
         if let Some(name) = &self.process_time {
             let spent = context.moment.now.saturating_sub(context.request.started);
-            let text = format!("{}.{:06}", spent.as_secs(), spent.subsec_micros());
-            effects.push(Effect::SetResponseHeader(name.clone(), text.into_bytes().into()));
+            effects.push(fields::effect(headers, name, fields::seconds(spent)));
         }
         if changed {
             effects.push(Effect::Count(&HARDENED, 1));
@@ -208,7 +175,11 @@ impl Headers {
             }
             // Removing takes all values: once per name is enough, and values of one name stand in any place.
             let Ok(name) = std::str::from_utf8(name) else { continue };
-            let effect = Effect::RemoveResponseHeader(name.to_ascii_lowercase().into());
+            let mut own: Rc<str> = name.into();
+            if let Some(own) = Rc::get_mut(&mut own) {
+                own.make_ascii_lowercase();
+            }
+            let effect = Effect::RemoveResponseHeader(own);
             if !effects.contains(&effect) {
                 effects.push(effect);
                 removed = removed.saturating_add(1);
@@ -284,40 +255,6 @@ impl Headers {
             effects.push(Effect::SetResponseHeader(CONTROL.into(), value.as_bytes().into()));
         }
         nonce
-    }
-
-    fn set_fields(
-        &self,
-        headers: &HeaderList<'_>,
-        https: bool,
-        nonce: Option<&str>,
-        effects: &mut Effects,
-    ) -> u64 {
-        let mut replaced: u64 = 0;
-        let set = |effects: &Effects, name: &str| {
-            effects
-                .iter()
-                .any(|effect| matches!(effect, Effect::SetResponseHeader(have, _) if **have == *name))
-        };
-        for field in self.fields.iter().filter(|field| https || !field.https_only) {
-            let mut values = headers.all(&field.name);
-            let (first, more) = (values.next(), values.next().is_some());
-            let value = field.value(nonce);
-            let same = !more && first.is_some_and(|own| *own == *value);
-            let effect = match (first, field.existing) {
-                _ if &*field.name == "cache-control" && set(effects, "cache-control") => continue,
-                (Some(_), Existing::Keep) => continue,
-                _ if same => continue,
-                (Some(_), Existing::Append) => Effect::AddResponseHeader(field.name.clone(), value),
-                (Some(_), Existing::Replace) => {
-                    replaced = replaced.saturating_add(1);
-                    Effect::SetResponseHeader(field.name.clone(), value)
-                }
-                (None, _) => Effect::SetResponseHeader(field.name.clone(), value),
-            };
-            effects.push(effect);
-        }
-        replaced
     }
 }
 

@@ -5,9 +5,9 @@
 use portcullis_policy::{ConfigErrors, Site, config::nearest_hint};
 
 use crate::{
-    Field,
     config::{CSP, CSP_REPORT_ONLY, parse},
     directives::{CSP_DIRECTIVES, Directives},
+    fields::Field,
 };
 
 /// Hosts that serve what attackers need to get around an allow-list: callbacks of their choice, or old frameworks.

@@ -17,6 +17,21 @@ pub struct Moment {
 /// A header: name (lower case as HTTP/2 has it, but not relied upon) and value, in bytes.
 pub type Header<'a> = (&'a [u8], &'a [u8]);
 
+/// Whether a value would split the message that it is put into: it holds CR, LF or NUL (RFC 9110, 5.5). Hosts look at each value
+/// that they are asked to set, on every response; so this looks at eight bytes at a time.
+pub fn splits_message(value: &[u8]) -> bool {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    // The highest bit of a byte is set if the byte is 0; of bytes above a 0 perhaps too, which does not matter to "is there one".
+    let has_zero = |word: u64| word.wrapping_sub(LOW) & !word & (LOW << 7);
+    let (eights, rest) = value.as_chunks::<8>();
+    let marked = |eight: &[u8; 8]| {
+        let word = u64::from_le_bytes(*eight);
+        let (cr, lf) = (word ^ (LOW * 0x0d), word ^ (LOW * 0x0a));
+        has_zero(word) | has_zero(cr) | has_zero(lf) != 0
+    };
+    eights.iter().any(marked) || rest.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0))
+}
+
 /// The headers of a message, pseudo headers included, in order, duplicates kept.
 #[derive(Debug, Clone, Default)]
 pub struct Headers<'a> {
@@ -108,4 +123,26 @@ pub enum Event<'a> {
         /// How it ended.
         outcome: &'a Outcome,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_splits_is_found_wherever_it_stands() {
+        let plain: Vec<u8> = (0..=255).filter(|byte| !matches!(byte, b'\r' | b'\n' | 0)).collect();
+        for length in 0..=plain.len() {
+            assert!(!splits_message(&plain[..length]) && !splits_message(&plain[plain.len() - length..]));
+        }
+        for at in 0..plain.len() {
+            for byte in [b'\r', b'\n', 0] {
+                let mut value = plain.clone();
+                value[at] = byte;
+                assert!(
+                    splits_message(&value) && splits_message(&value[at..]) && splits_message(&value[..=at])
+                );
+            }
+        }
+    }
 }

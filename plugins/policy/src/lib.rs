@@ -20,7 +20,7 @@ pub mod units;
 
 pub use config::{ConfigError, ConfigErrors, Severity as ConfigSeverity, Site};
 pub use effect::{Decision, Detail, Effect, Effects, LogLevel, Metric, Refusal, Verdict};
-pub use event::{Event, Header, Headers, Moment, Outcome};
+pub use event::{Event, Header, Headers, Moment, Outcome, splits_message};
 pub use request::{Actions, CorrelationId, Request, Tenant, User};
 pub use state::{
     Fact, Facts, Fate, Held, Journal, LeaseAsk, Leases, LocalSlots, NoFacts, SharedState, SlotValue,

@@ -3,7 +3,9 @@
 use std::{rc::Rc, time::Duration};
 
 use portcullis_chain::{Ports, Stream};
-use portcullis_policy::{Effect, Effects, Event, Headers, LogLevel, Moment, Outcome, Refusal};
+use portcullis_policy::{
+    Effect, Effects, Event, Headers, LogLevel, Moment, Outcome, Refusal, splits_message,
+};
 use proxy_wasm::types::Action;
 
 use crate::{
@@ -173,7 +175,7 @@ impl Exchange {
 
     /// A value with CR, LF or NUL would split the message: it is dropped, and counted.
     fn set(&self, map: Map, name: &[u8], value: &[u8], add: bool) -> Result<(), abi::Status> {
-        if value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+        if splits_message(value) {
             self.worker.unsafe_value(name);
             return Ok(());
         }

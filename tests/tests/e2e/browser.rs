@@ -15,6 +15,7 @@ use crate::{
         api::Api,
         application::Answer,
         client::Request,
+        devtools::Devtools,
         fresh_id,
         listeners::Listener,
         stage::{folder, layout},
@@ -25,18 +26,25 @@ use crate::{
 /// What the application's pages and the configuration have in common.
 const PLACEHOLDER: &str = "e2e-placeholder-of-pages";
 
-/// A listener with TLS, as a browser meets it. The headless shell sends reports to `report-uri` alone: it asks nobody for the
-/// permission that the Reporting API needs, so what `reporting` configures would never leave it.
-pub fn listener() -> Listener {
-    let config = json!({
-        "tenant": {"from": [{"fixed": "browser"}]},
-        "headers": {
-            "profile": "strict", "nonce": PLACEHOLDER,
-            "csp": {"report-uri": ["/.well-known/portcullis/reports/browser"]}
-        },
-        "rate_limit": {"mode": "off"}
-    });
-    Listener { tls: Some(certificate()), ..Listener::new("browser", config) }
+/// Listeners with TLS, as a browser meets them: one tells it to send reports to `report-uri` alone, the other also by the
+/// Reporting API, which browsers that know it prefer.
+pub fn listeners() -> [Listener; 2] {
+    let listener = |name: &str, more: Value| {
+        let mut headers = json!({"profile": "strict", "nonce": PLACEHOLDER});
+        headers.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let config = json!({
+            "tenant": {"from": [{"fixed": name}]}, "headers": headers, "rate_limit": {"mode": "off"}
+        });
+        Listener { tls: Some(certificate()), ..Listener::new(name, config) }
+    };
+    let path = |tenant: &str| format!("/.well-known/portcullis/reports/{tenant}");
+    [
+        listener("browser", json!({"csp": {"report-uri": [path("browser")]}})),
+        listener(
+            "reporting",
+            json!({"reporting": {"endpoints": {"main": path("reporting")}, "csp": "main"}}),
+        ),
+    ]
 }
 
 /// A browser that ends with the test.
@@ -91,6 +99,35 @@ fn a_marked_script_runs_an_injected_one_does_not_and_the_companion_is_told() {
     assert_eq!(report["details"]["blocked_url"], "inline");
     let document = report["details"]["document_url"].as_str().unwrap();
     assert!(document.ends_with("/marked"), "{document}");
+}
+
+/// The Reporting API: the endpoint that `reporting` names hears of the injected script, in the API's own form. A headless browser
+/// sends nothing by it before it is permitted what a window would permit unasked.
+#[test]
+fn the_reporting_api_reaches_the_companion() {
+    let shared = demonstration();
+    let page = "<!doctype html><script>document.title = 'injected'</script>";
+    shared.application.on("/reporting", Answer::new(200, page).header("content-type", "text/html"));
+    let origin = format!("https://localhost:{}", shared.reporting.port);
+    let mut browser = Devtools::start(&folder("browser-reporting"));
+    browser.call("Browser.grantPermissions", &json!({"permissions": ["backgroundSync"], "origin": origin}));
+    let visit = |browser: &mut Devtools, path: &str| {
+        browser.call("Target.createTarget", &json!({"url": format!("{origin}{path}")}))
+    };
+
+    // Traffic makes the tenant known: its record is there before there is something to report.
+    let api = Api::admin(&shared.stage.stack);
+    visit(&mut browser, "/");
+    assert!(!api.wait_for("reporting", 1, Duration::from_secs(60), |_| true).is_empty());
+    visit(&mut browser, "/reporting?secret=1");
+    let is_report = |event: &Value| event["event_type"] == "CSP_REPORT";
+    let reports = api.wait_for("reporting", 1, Duration::from_secs(90), is_report);
+    let details = &reports.first().expect("a report of the injected script")["details"];
+    assert_eq!(
+        (&details["report"], &details["directive"], &details["blocked_url"], &details["disposition"]),
+        (&json!("csp-violation"), &json!("script-src-elem"), &json!("inline"), &json!("enforce"))
+    );
+    assert_eq!(details["document_url"], json!(format!("{origin}/reporting")));
 }
 
 /// The same way without a browser: the proxy passes reports on, and the companion keeps them.

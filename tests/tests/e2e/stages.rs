@@ -28,8 +28,10 @@ pub struct Demonstration {
     pub application: Application,
     /// A listener that lets WebSocket upgrades through.
     pub sockets: Listener,
-    /// A listener for a browser.
+    /// A listener for a browser that sends reports to `report-uri`.
     pub browser: Listener,
+    /// A listener for a browser that sends them by the Reporting API.
+    pub reporting: Listener,
 }
 
 /// The shared demonstration. Tests keep to tenants of their own.
@@ -40,14 +42,14 @@ pub fn demonstration() -> &'static Demonstration {
         let config = std::fs::read(crate::support::stage::layout().demonstration_config()).unwrap();
         let mut sockets = Listener::new("sockets", serde_json::from_slice(&config).unwrap());
         sockets.upgrades = true;
-        let browser = browser::listener();
-        let added = vec![sockets.clone(), browser.clone()];
+        let [browser, reporting] = browser::listeners();
+        let added = vec![sockets.clone(), browser.clone(), reporting.clone()];
         let upstream = application.host_port();
         let stage = Stage::start("demonstration", |options| {
             options.upstream = Upstream::At(upstream);
             options.edits.push(listeners::add(added));
         });
-        Demonstration { stage, application, sockets, browser }
+        Demonstration { stage, application, sockets, browser, reporting }
     });
     shared.stage.watched();
     shared

@@ -4,6 +4,7 @@ pub mod api;
 pub mod application;
 pub mod capture;
 pub mod client;
+pub mod devtools;
 pub mod http2;
 pub mod link;
 pub mod listeners;
