@@ -48,7 +48,7 @@ impl Answer {
 /// The compiled rules.
 #[derive(Debug)]
 pub struct Cors {
-    everybody: bool,
+    pub(crate) everybody: bool,
     origins: Vec<String>,
     methods: String,
     headers: String,

@@ -16,6 +16,7 @@ pub mod cors;
 pub mod csrf;
 pub mod origin;
 
+use portcullis_policy::fields::is_private;
 use portcullis_policy::{
     ConfigErrors, Context, Decision, Detail, Effect, Effects, Event, Headers, Metric, Mode, Policy,
     ReadsAddress, Refusal, Site, Verdict, Vocabulary, json::Value,
@@ -116,7 +117,9 @@ impl Policy for Access {
                 if let Some(cors) = self.cors.as_ref().filter(|_| self.enforce) {
                     cors.respond(&stream.cors, stream.preflight, headers, effects);
                 }
-                if let (Some(csrf), Some(token)) = (&self.csrf, stream.token.take()) {
+                if let (Some(csrf), Some(token)) = (&self.csrf, stream.token.take())
+                    && keep_private(headers, effects)
+                {
                     effects.push(Effect::AddResponseHeader(
                         "set-cookie".into(),
                         csrf.cookie(&token).into_bytes().into(),
@@ -127,6 +130,21 @@ impl Policy for Access {
             _ => {}
         }
     }
+}
+
+/// Whether no shared cache answers somebody else with this response, whose token is one visitor's (RFC 9111, 7.3): caches are
+/// told so where nobody tells them anything. What they may keep goes without a token; the next page brings one.
+fn keep_private(headers: &Headers<'_>, effects: &mut Effects) -> bool {
+    const CONTROL: &str = "cache-control";
+    let set = effects.iter().rev().find_map(|effect| match effect {
+        Effect::SetResponseHeader(name, value) if **name == *CONTROL => Some(is_private(value)),
+        _ => None,
+    });
+    if let Some(private) = set.or_else(|| headers.first(CONTROL).map(is_private)) {
+        return private;
+    }
+    effects.push(Effect::SetResponseHeader(CONTROL.into(), b"private".as_slice().into()));
+    true
 }
 
 impl Access {
@@ -172,8 +190,8 @@ impl Access {
         if let Some(cors) = &self.cors {
             stream.cors = cors.judge(headers);
         }
-        // What CORS permits is no foreign page.
-        let welcome = stream.cors.is_permitted();
+        // A page that CORS names is no foreign one; that everybody may read what is public names nobody.
+        let welcome = stream.cors.is_permitted() && self.cors.as_ref().is_some_and(|cors| !cors.everybody);
         if let Some(origin) = &self.origin
             && !welcome
             && let Err(fact) = origin.judge(&context.request.method, headers)

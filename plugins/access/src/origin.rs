@@ -11,7 +11,7 @@ use serde::Deserialize;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Check {
-    /// Those that may change something: all methods but GET, HEAD and OPTIONS.
+    /// Those that may change something: all methods but GET, HEAD and OPTIONS, and what opens a WebSocket.
     #[default]
     Unsafe,
     /// All; a foreign page may still link here, but not load anything from here (resource isolation).
@@ -89,7 +89,11 @@ impl Origin {
     /// # Errors
     /// What the browser said, in a word.
     pub fn judge(&self, method: &[u8], headers: &Headers<'_>) -> Result<(), &'static str> {
-        let safe = is_safe(method);
+        // What opens a WebSocket is a GET that changes whom one talks to, and nothing but this stands in its way (OWASP
+        // WebSocket Security Cheat Sheet).
+        let socket =
+            headers.first("upgrade").is_some() || headers.first("sec-fetch-mode") == Some(b"websocket");
+        let safe = is_safe(method) && !socket;
         if safe && self.wire.check == Check::Unsafe {
             return Ok(());
         }

@@ -44,7 +44,7 @@ impl Actions {
                 .matches
                 .into_iter()
                 .enumerate()
-                .map(|(n, wire)| Match::compile(wire, &site.key("match").index(n), errors))
+                .map(|(n, wire)| Match::compile(wire, &site.key("match").index(n), errors).loosened())
                 .collect();
             list.push((wire.name, matches));
         }

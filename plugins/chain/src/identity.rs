@@ -7,6 +7,7 @@
 
 use std::{cell::RefCell, collections::BTreeSet, net::IpAddr};
 
+use portcullis_policy::fields::is_same_to_cgi;
 use portcullis_policy::{
     ConfigErrors, Effect, Effects, Fact, Facts, Headers, ReadsAddress, Site, Tenant, User,
 };
@@ -297,6 +298,25 @@ impl Sources {
         Self { list, strip }
     }
 
+    /// Strips names that only an application takes for one that is believed or stripped: `X_User_Id` beside `x-user-id`.
+    fn strip_lookalikes(&self, headers: &Headers<'_>, effects: &mut Effects) {
+        let believed = self.list.iter().filter_map(|(source, _)| match source {
+            Source::Header { name, .. } => Some(name),
+            _ => None,
+        });
+        for known in believed.chain(&self.strip) {
+            let known = known.as_bytes();
+            let alike = |name: &[u8]| {
+                name.len() == known.len() && !name.eq_ignore_ascii_case(known) && is_same_to_cgi(name, known)
+            };
+            for (name, _) in headers.iter().filter(|(name, _)| alike(name)) {
+                if let Ok(name) = std::str::from_utf8(name) {
+                    effects.push(Effect::RemoveRequestHeader(name.into()));
+                }
+            }
+        }
+    }
+
     fn name(
         &self,
         asker: &Asker<'_>,
@@ -310,6 +330,7 @@ impl Sources {
                 effects.push(Effect::RemoveRequestHeader(name.as_str().into()));
             }
         }
+        self.strip_lookalikes(asker.headers, effects);
         let mut answer = Name::Missing;
         for (source, allow) in &self.list {
             // All headers are looked at, so that each that nobody vouches for is stripped.

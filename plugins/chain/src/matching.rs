@@ -3,6 +3,8 @@
 use portcullis_policy::{ConfigErrors, Fact, Facts, Site};
 use serde::Deserialize;
 
+use crate::path::loosen;
+
 /// One or several names.
 #[derive(Debug, Clone, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -24,7 +26,7 @@ impl OneOrMany {
 }
 
 /// Conditions, all of which must hold. Paths are compared in normal form: escaped unreserved characters, empty and dot
-/// segments undone.
+/// segments undone; those of actions as the laxest of applications read them, without case, slashes at the end and `;..`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -50,6 +52,8 @@ pub struct MatchWire {
 /// What a match looks at.
 pub(crate) struct Target<'a> {
     pub path: &'a [u8],
+    /// The path as the laxest of applications read it ([`crate::path::loosen`]).
+    pub loose: &'a [u8],
     pub host: &'a [u8],
     pub method: &'a [u8],
     pub content_type: &'a [u8],
@@ -66,6 +70,8 @@ pub struct Match {
     regex: Option<regex_lite::Regex>,
     methods: Vec<String>,
     content_types: Vec<String>,
+    /// Paths are compared with the loose one.
+    loose: bool,
 }
 
 const REGEX_BYTES: usize = 256;
@@ -82,6 +88,7 @@ impl Match {
             regex: wire.path_regex.and_then(|text| compile_regex(&text, &site.key("path_regex"), errors)),
             methods: lists(wire.method),
             content_types: lists(wire.content_type).iter().map(|t| t.to_ascii_lowercase()).collect(),
+            loose: false,
         };
         for (key, list) in [("path", &matcher.paths), ("path_prefix", &matcher.prefixes)] {
             for path in list.iter().filter(|path| !path.starts_with('/')) {
@@ -103,14 +110,24 @@ impl Match {
         matcher
     }
 
+    /// The same for paths as the laxest of applications read them: whoever is counted must not be missed for a slash.
+    pub(crate) fn loosened(mut self) -> Self {
+        for path in self.paths.iter_mut().chain(&mut self.prefixes) {
+            *path = String::from_utf8_lossy(&loosen(path.as_bytes())).into_owned();
+        }
+        self.loose = true;
+        self
+    }
+
     /// Whether every condition holds. Asks the host only for what is configured, and last.
     pub(crate) fn holds(&self, target: &Target<'_>, facts: &mut dyn Facts) -> bool {
         let any = |list: &[String], test: &dyn Fn(&[u8]) -> bool| {
             list.is_empty() || list.iter().any(|item| test(item.as_bytes()))
         };
+        let asked = if self.loose { target.loose } else { target.path };
         any(&self.methods, &|method| method == target.method)
-            && any(&self.paths, &|path| path == target.path)
-            && any(&self.prefixes, &|prefix| under(target.path, prefix))
+            && any(&self.paths, &|path| path == asked)
+            && any(&self.prefixes, &|prefix| under(asked, prefix))
             && any(&self.hosts, &|pattern| host_matches(target.host, pattern))
             && any(&self.content_types, &|kind| media_type(target.content_type).eq_ignore_ascii_case(kind))
             && self.regex.as_ref().is_none_or(|regex| {
@@ -191,6 +208,7 @@ mod tests {
         assert!(!errors.has_errors(), "{errors}");
         let target = Target {
             path: path.as_bytes(),
+            loose: path.as_bytes(),
             host: host.as_bytes(),
             method: method.as_bytes(),
             content_type: content_type.as_bytes(),

@@ -18,6 +18,26 @@ pub fn normalize(path: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(without_dots(&unescape_unreserved(path)))
 }
 
+/// A normal path as the laxest of applications read it: in lower case (ASP.NET, Express), without slashes at the end (Express,
+/// Spring) and without `;..` in segments (servlets). For what may only become stricter by it. Borrowed when there is nothing
+/// to do.
+pub fn loosen(path: &[u8]) -> Cow<'_, [u8]> {
+    let strict = path.iter().any(|byte| byte.is_ascii_uppercase() || *byte == b';');
+    if !strict && (path.len() < 2 || !path.ends_with(b"/")) {
+        return Cow::Borrowed(path);
+    }
+    let mut out = Vec::with_capacity(path.len());
+    for segment in path.split(|byte| *byte == b'/').skip(1) {
+        let name = segment.split(|byte| *byte == b';').next().unwrap_or(segment);
+        out.push(b'/');
+        out.extend(name.iter().map(u8::to_ascii_lowercase));
+    }
+    while out.len() > 1 && out.ends_with(b"/") {
+        out.pop();
+    }
+    Cow::Owned(out)
+}
+
 fn unescape_unreserved(path: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(path.len());
     let mut rest = path;

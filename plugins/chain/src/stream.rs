@@ -11,7 +11,7 @@ use crate::{
     Chain, REFUSED, REQUESTS, Route, UNIDENTIFIED,
     identity::{Asker, Unidentified},
     matching::Target,
-    path::normalize,
+    path::{loosen, normalize},
     policies::{Scene, Set, States, Watchers},
     problem::Reply,
 };
@@ -164,8 +164,10 @@ impl Chain {
         let host = headers.first(":authority").or_else(|| headers.first("host")).unwrap_or_default();
         let path_end = raw_path.iter().position(|b| *b == b'?').unwrap_or(raw_path.len());
         let path = normalize(raw_path.get(..path_end).unwrap_or(raw_path));
+        let loose = loosen(&path);
         let target = Target {
             path: &path,
+            loose: &loose,
             host,
             method: headers.first(":method").unwrap_or_default(),
             content_type: headers.first("content-type").unwrap_or_default(),

@@ -12,6 +12,12 @@ extern "C" {
     fn fill(bytes: &mut [u8]) -> Result<JsValue, JsValue>;
 }
 
+/// Bytes that are fit for a key, each time from the platform.
+pub fn fresh() -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    fill(&mut bytes).is_ok().then_some(bytes)
+}
+
 /// Bytes of a pool.
 const POOL: usize = 1024;
 

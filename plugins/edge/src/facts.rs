@@ -4,7 +4,10 @@ use std::rc::Rc;
 
 use portcullis_policy::{Fact, Facts};
 
-use crate::wire::{self, Form};
+use crate::{
+    entropy,
+    wire::{self, Form},
+};
 
 /// What is known. The names are those of `Facts` in `js/index.d.ts`; a claim's is `jwtClaims.` and its own.
 #[derive(Default)]
@@ -48,6 +51,10 @@ impl Facts for Known {
                 self.facts.iter().any(ran).then(|| b"ran".to_vec())
             }
         }
+    }
+
+    fn entropy(&mut self) -> Option<[u8; 32]> {
+        entropy::fresh()
     }
 
     fn holds_request(&self) -> bool {

@@ -4,6 +4,7 @@
 //! Against web cache deception (`/static/../account`, `/account/x.css`): a rule asks for the path *and* the type, and a
 //! path that could mean another one is never static.
 
+use portcullis_policy::fields::is_private;
 use portcullis_policy::{ConfigErrors, Headers, Site};
 use serde::Deserialize;
 
@@ -177,16 +178,6 @@ impl StaticWire {
 pub(crate) fn media_type<'a>(response: &Headers<'a>) -> &'a [u8] {
     let value = response.first("content-type").unwrap_or_default();
     value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
-}
-
-/// Whether a `Cache-Control` keeps shared caches out.
-pub(crate) fn is_private(value: &[u8]) -> bool {
-    let directive = |part: &[u8]| {
-        let part = part.trim_ascii();
-        // With a list of fields, `private="x"` and `no-cache="x"` are about those fields alone.
-        [&b"private"[..], b"no-store", b"no-cache"].iter().any(|known| part.eq_ignore_ascii_case(known))
-    };
-    value.split(|byte| *byte == b',').any(directive)
 }
 
 /// Whether nobody can read another path in it.

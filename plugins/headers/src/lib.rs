@@ -221,7 +221,7 @@ impl Headers {
     /// Says what caches may keep, and makes the nonce of a page that nobody shares.
     fn control_caches(
         &self,
-        context: &Context<'_>,
+        context: &mut Context<'_>,
         stream: &State,
         headers: &HeaderList<'_>,
         effects: &mut Effects,
@@ -241,7 +241,8 @@ impl Headers {
         let nonce = self.nonce.as_ref().and_then(|placeholder| {
             let fits =
                 context.facts.rewrites_responses() && Placeholder::fits(&request.method, headers, control);
-            let nonce = fits.then(|| nonce::make(context.moment.random))?;
+            let random = fits.then(|| context.facts.entropy())??;
+            let nonce = nonce::make(*random.first_chunk()?);
             let substitution = Substitution::new(placeholder.bytes().clone(), nonce.as_bytes().into())?;
             effects.push(Effect::SubstituteInResponseBody(substitution));
             // What a cache would find unchanged holds an old nonce, and the answer to its question a new one.

@@ -5,6 +5,9 @@
 //! nobody must be able to guess the placeholder, and it never reaches a browser. Placeholder and nonce have the same
 //! length, so that the page keeps its own, and a response's framing is not touched.
 //!
+//! The bits are fit for a key ([`Facts::entropy`](portcullis_policy::Facts::entropy)): who has seen one nonce must not know the
+//! next (CSP3, 7.1).
+//!
 //! A response gets one only if its body can be changed and nobody shares it: see [`Placeholder::fits`]. Any other gets the policy
 //! without a nonce, under which the placeholder's scripts do not run; that is counted. So that applications do not pack what
 //! is to be changed, requests for pages lose `Accept-Encoding`: to unpack and pack again would cost a proxy more than to
@@ -12,9 +15,10 @@
 
 use std::rc::Rc;
 
+use portcullis_policy::fields::is_private;
 use portcullis_policy::{ConfigErrors, Headers, Site};
 
-use crate::cache::{is_private, media_type};
+use crate::cache::media_type;
 
 /// Characters of placeholder and nonce: 128 random bits in base64, padding included.
 const LENGTH: usize = 24;
@@ -68,10 +72,9 @@ pub(crate) fn may_want_page(request: &Headers<'_>) -> bool {
 }
 
 /// A nonce: base64 (RFC 4648, 4) of 128 random bits.
-pub(crate) fn make(random: [u64; 2]) -> String {
+pub(crate) fn make(random: [u8; 16]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let [high, low] = random;
-    let bits = (u128::from(high) << 64) | u128::from(low);
+    let bits = u128::from_be_bytes(random);
     let mut text = String::with_capacity(LENGTH);
     for place in 0..22_u32 {
         // 21 digits of six bits, and two bits that are left.
@@ -89,10 +92,10 @@ mod tests {
 
     #[test]
     fn a_nonce_is_base64_as_long_as_a_placeholder() {
-        assert_eq!(make([0, 0]), "AAAAAAAAAAAAAAAAAAAAAA==");
-        assert_eq!(make([u64::MAX, u64::MAX]), "/////////////////////w==");
-        assert_eq!(make([0x0011_2233_4455_6677, 0x8899_aabb_ccdd_eeff]), "ABEiM0RVZneImaq7zN3u/w==");
-        assert_eq!(make([1, 2]).len(), LENGTH);
+        assert_eq!(make([0; 16]), "AAAAAAAAAAAAAAAAAAAAAA==");
+        assert_eq!(make([0xff; 16]), "/////////////////////w==");
+        assert_eq!(make(std::array::from_fn(|n| n as u8 * 0x11)), "ABEiM0RVZneImaq7zN3u/w==");
+        assert_eq!(make([1; 16]).len(), LENGTH);
     }
 
     #[test]

@@ -24,6 +24,10 @@ impl Facts for Bodies {
     fn rewrites_responses(&self) -> bool {
         true
     }
+
+    fn entropy(&mut self) -> Option<[u8; 32]> {
+        Some([0; 32])
+    }
 }
 
 fn request(scheme: &[u8]) -> Request {

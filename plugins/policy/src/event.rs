@@ -64,6 +64,21 @@ impl<'a> Headers<'a> {
         self.pairs.iter().copied()
     }
 
+    /// Whether bytes after these belong to another protocol: after CONNECT (RFC 9110, 9.3.6; WebSocket over HTTP/2 is one of
+    /// these, RFC 8441), or after a GET that asks to upgrade and has no body of its own. Any other request keeps its body,
+    /// whatever it asks for: an application that ignores `upgrade` would read it as one.
+    pub fn is_tunnel(&self) -> bool {
+        match self.first(":method") {
+            Some(b"CONNECT") => true,
+            Some(b"GET") => {
+                self.first("upgrade").is_some()
+                    && self.first("transfer-encoding").is_none()
+                    && self.first("content-length").is_none_or(|length| length == b"0")
+            }
+            _ => false,
+        }
+    }
+
     /// How many headers there are.
     pub fn len(&self) -> usize {
         self.pairs.len()

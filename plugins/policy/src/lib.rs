@@ -11,6 +11,7 @@
 pub mod config;
 mod effect;
 mod event;
+pub mod fields;
 pub mod json;
 pub mod limits;
 mod request;

@@ -245,7 +245,7 @@ impl Exchange {
         self.worker.provoke(&headers);
         self.outcome.request_bytes = length(headers.first("content-length"));
         self.sized = headers.first("content-length").is_some();
-        self.tunnel = is_tunnel(&headers);
+        self.tunnel = headers.is_tunnel();
         self.bodiless = end_of_stream;
         self.decide(&headers)
     }
@@ -431,21 +431,6 @@ impl Drop for Exchange {
     /// The context is gone, whether its end was logged or not.
     fn drop(&mut self) {
         self.release();
-    }
-}
-
-/// Whether bytes after the headers belong to another protocol: after CONNECT (RFC 9110, 9.3.6; WebSocket over HTTP/2 is one
-/// of these, RFC 8441), or after a GET that asks to upgrade and has no body of its own. Any other request keeps its body
-/// inspected, whatever it asks for: an upstream that ignores `upgrade` would read it as a body.
-fn is_tunnel(headers: &Headers<'_>) -> bool {
-    match headers.first(":method") {
-        Some(b"CONNECT") => true,
-        Some(b"GET") => {
-            headers.first("upgrade").is_some()
-                && headers.first("transfer-encoding").is_none()
-                && headers.first("content-length").is_none_or(|length| length == b"0")
-        }
-        _ => false,
     }
 }
 

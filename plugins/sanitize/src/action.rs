@@ -4,6 +4,7 @@
 //! adds to them, as long as the headers wait. Copies that a client sends never reach the application, spelled with `_` for
 //! `-` neither, because CGI and its heirs read both as one.
 
+use portcullis_policy::fields::is_same_to_cgi;
 use portcullis_policy::{Effect, Effects, Headers};
 
 use crate::Sanitize;
@@ -22,11 +23,8 @@ impl Sanitize {
     /// Takes away tags that come from outside.
     pub(crate) fn strip_tags(&self, headers: &Headers<'_>, effects: &mut Effects) {
         let own = self.config.tag_header.as_bytes();
-        for (name, _) in headers.iter().filter(|(name, _)| name.len() == own.len()) {
-            let plain = name.iter().map(|b| if *b == b'_' { b'-' } else { b.to_ascii_lowercase() });
-            if plain.eq(own.iter().copied())
-                && let Ok(name) = std::str::from_utf8(name)
-            {
+        for (name, _) in headers.iter().filter(|(name, _)| is_same_to_cgi(name, own)) {
+            if let Ok(name) = std::str::from_utf8(name) {
                 effects.push(Effect::RemoveRequestHeader(name.into()));
             }
         }

@@ -43,6 +43,8 @@ pub(crate) fn inspect(config: &Config, headers: &Headers<'_>, inspector: &mut In
             if is_file_name(name) {
                 inspector.report(Place::Header, Part::Value, name, upload::name(&percent(value, false)))?;
             }
+        } else if places.headers && (value.contains(&b'$') || value.starts_with(b"()")) {
+            inspector.logged(name, value)?;
         }
     }
     Flow::Continue(())

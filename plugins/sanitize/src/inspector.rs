@@ -205,6 +205,7 @@ impl<'p> Inspector<'p> {
         self.report(place, Part::Value, name, batched)?;
         self.report(place, Part::Value, name, graphql::excess(document))?;
         self.report(place, Part::Value, name, graphql::cycle(document))?;
+        self.patterns(place, Part::Value, name, document, self.config.families_for(place, name))?;
         graphql::walk(document, &mut |argument, text| self.look(place, Part::Value, argument, text))
     }
 
@@ -217,6 +218,12 @@ impl<'p> Inspector<'p> {
     pub(crate) fn look(&mut self, place: Place, part: Part, name: &[u8], text: &[u8]) -> Flow {
         let families = self.config.families_for(place, name).without(senseless(place));
         self.look_for(Scope { families, place, is_name: part == Part::Name, name }, text)
+    }
+
+    /// Inspects a header that carries only protocol for what harms whoever logs it, or runs a program with it.
+    pub(crate) fn logged(&mut self, name: &[u8], value: &[u8]) -> Flow {
+        let families = self.config.families_for(Place::Header, name).only(LOGGED);
+        self.look_for(Scope { families, place: Place::Header, is_name: false, name }, value)
     }
 
     fn look_for(&mut self, scope: Scope<'_>, text: &[u8]) -> Flow {
@@ -341,6 +348,9 @@ fn unpacked(text: &[u8]) -> Option<Vec<u8>> {
 
 /// What is found in a URL by where it leads.
 const ADDRESSES: Families = Families::NONE.with(Family::Ssrf).with(Family::Redirect).with(Family::Include);
+
+/// What harms without being asked for: lookups, and functions in the environment of a shell.
+const LOGGED: Families = Families::NONE.with(Family::Lookup).with(Family::Command);
 
 /// What may look like a GraphQL document.
 const ALIKE: Families =

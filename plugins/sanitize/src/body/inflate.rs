@@ -20,8 +20,16 @@ pub(crate) struct Inflate {
     /// what is known at any time.
     block: Vec<u8>,
     state: State,
-    zlib: bool,
+    wrapping: Wrapping,
     count: Count,
+}
+
+/// What is around the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wrapping {
+    Gzip,
+    Zlib,
+    Bare,
 }
 
 /// Bytes taken and bytes inflated so far.
@@ -36,11 +44,8 @@ pub(crate) struct Count {
 enum State {
     /// In the ten bytes that a gzip member begins with.
     Fixed(u8, usize),
-    ExtraLow(u8),
-    ExtraHigh(u8, u8),
-    Extra(u8, u16),
-    /// A name or a comment, which a zero ends.
-    Text(u8),
+    /// In the name of the file that was packed, which a zero ends.
+    Name(u8),
     Checksum(u8),
     /// Before a deflate body, whose first bytes tell whether it has zlib's header.
     Start,
@@ -49,6 +54,8 @@ enum State {
     Trailer(u8),
     /// All was inflated, and what follows is another member or nothing.
     Done,
+    /// All was inflated, and nothing may follow.
+    Closed,
     Broken,
 }
 
@@ -71,9 +78,7 @@ const BLOCK: usize = 1024;
 const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
 /// Flags of a gzip member: fields that its header has.
 const CHECKSUM: u8 = 2;
-const EXTRA: u8 = 4;
 const NAME: u8 = 8;
-const COMMENT: u8 = 16;
 
 impl Inflate {
     pub(crate) fn gzip() -> Self {
@@ -92,7 +97,7 @@ impl Inflate {
             place: 0,
             block: Vec::with_capacity(BLOCK),
             state,
-            zlib: false,
+            wrapping: Wrapping::Gzip,
             count: Count::default(),
         }
     }
@@ -114,7 +119,7 @@ impl Inflate {
     pub(crate) fn finish<B>(&mut self, each: &mut Each<'_, B>) -> ControlFlow<B, End> {
         self.step(false, each)?;
         ControlFlow::Continue(match self.state {
-            State::Done | State::Trailer(_) => End::Whole,
+            State::Done | State::Closed | State::Trailer(_) => End::Whole,
             State::Broken => End::Broken,
             _ => End::Short,
         })
@@ -142,7 +147,8 @@ impl Inflate {
                 }
                 State::Start => {
                     let header = (u16::from(*first) << 8) | u16::from(at(rest, 1));
-                    self.zlib = first & 0x0f == 8 && header % 31 == 0;
+                    let zlib = first & 0x0f == 8 && header % 31 == 0;
+                    self.wrapping = if zlib { Wrapping::Zlib } else { Wrapping::Bare };
                     self.state = State::Data;
                 }
                 State::Broken => break,
@@ -163,7 +169,7 @@ impl Inflate {
     /// Inflates what it can; how many bytes it has taken.
     fn data<B>(&mut self, input: &[u8], more: bool, each: &mut Each<'_, B>) -> ControlFlow<B, usize> {
         let mut flags = if more { inflate_flags::TINFL_FLAG_HAS_MORE_INPUT } else { 0 };
-        if self.zlib {
+        if self.wrapping == Wrapping::Zlib {
             flags |= inflate_flags::TINFL_FLAG_PARSE_ZLIB_HEADER;
         }
         let mut taken = 0;
@@ -180,12 +186,9 @@ impl Inflate {
                     return ControlFlow::Continue(input.len());
                 }
                 // A checksum that does not match is for others to judge.
-                TINFLStatus::Done | TINFLStatus::Adler32Mismatch if self.zlib => {
-                    self.state = State::Done;
-                    return ControlFlow::Continue(input.len());
-                }
-                TINFLStatus::Done => {
-                    self.state = State::Trailer(8);
+                TINFLStatus::Done | TINFLStatus::Adler32Mismatch => {
+                    let gzip = self.wrapping == Wrapping::Gzip;
+                    self.state = if gzip { State::Trailer(8) } else { State::Closed };
                     return ControlFlow::Continue(taken);
                 }
                 _ => {
@@ -205,29 +208,22 @@ fn frame(state: State, byte: u8) -> State {
         State::Fixed(_, 3) => State::Fixed(byte, 4),
         State::Fixed(flags, index @ 4..=8) => State::Fixed(flags, index + 1),
         State::Fixed(flags, 9) => field(flags),
-        State::ExtraLow(flags) => State::ExtraHigh(flags, byte),
-        State::ExtraHigh(flags, low) => match u16::from_le_bytes([low, byte]) {
-            0 => field(flags & !EXTRA),
-            length => State::Extra(flags, length),
-        },
-        State::Extra(flags, 1) => field(flags & !EXTRA),
-        State::Extra(flags, left) => State::Extra(flags, left.saturating_sub(1)),
-        State::Text(flags) if byte == 0 && flags & NAME != 0 => field(flags & !NAME),
-        State::Text(flags) if byte == 0 => field(flags & !COMMENT),
+        State::Name(flags) if byte == 0 => field(flags & !NAME),
+        State::Name(_) if byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b' ') => state,
         State::Checksum(2) => State::Checksum(1),
         State::Checksum(_) => State::Data,
         State::Trailer(0 | 1) => State::Done,
         State::Trailer(left) => State::Trailer(left - 1),
-        State::Text(_) => state,
         _ => State::Broken,
     }
 }
 
-/// The next field of a header that has these.
+/// The next field of a header that has these. Extra fields and comments are refused: no client sends them, and who ignores
+/// the encoding would read what nobody has looked at; a name may hold what file names are made of.
 fn field(flags: u8) -> State {
     match flags {
-        flags if flags & EXTRA != 0 => State::ExtraLow(flags),
-        flags if flags & (NAME | COMMENT) != 0 => State::Text(flags),
+        flags if flags & !(NAME | CHECKSUM) > 1 => State::Broken,
+        flags if flags & NAME != 0 => State::Name(flags),
         flags if flags & CHECKSUM != 0 => State::Checksum(2),
         _ => State::Data,
     }
@@ -240,7 +236,7 @@ mod tests {
     use super::*;
 
     fn member(text: &[u8]) -> Vec<u8> {
-        let mut body = vec![0x1f, 0x8b, 8, 0x1c, 0, 0, 0, 0, 0, 3, 2, 0, 1, 2, b'n', 0, b'c', 0];
+        let mut body = vec![0x1f, 0x8b, 8, 0x0a, 0, 0, 0, 0, 0, 3, b'n', b'.', b't', 0, 1, 2];
         body.extend(compress_to_vec(text, 6));
         body.extend([0; 8]);
         body
@@ -299,5 +295,18 @@ mod tests {
         }
         assert_eq!(read(Inflate::gzip(), &[&body[..], b"more"].concat(), 9).1, End::Broken);
         assert_eq!(read(Inflate::deflate(), b"\xff\xff\xff\xff", 1).1, End::Broken);
+    }
+
+    #[test]
+    fn nothing_stands_beside_what_is_packed() {
+        for packed in [compress_to_vec(b"text", 6), compress_to_vec_zlib(b"text", 6)] {
+            assert_eq!(read(Inflate::deflate(), &packed, 9).1, End::Whole);
+            assert_eq!(read(Inflate::deflate(), &[&packed[..], b"q"].concat(), 9).1, End::Broken);
+        }
+        for (flags, field) in [(4, &b"\x03\0q=1"[..]), (16, b"q=1\0"), (8, b"q=1\0"), (32, b"")] {
+            let head = [0x1f, 0x8b, 8, flags, 0, 0, 0, 0, 0, 3];
+            let body = [&head[..], field, &compress_to_vec(b"text", 6), &[0; 8]].concat();
+            assert_eq!(read(Inflate::gzip(), &body, 9).1, End::Broken, "{flags}");
+        }
     }
 }

@@ -20,7 +20,7 @@ pub(crate) enum Kind {
     Opaque,
 }
 
-/// Bytes that tell whether an opaque body is text after all.
+/// Bytes behind white space that tell whether an opaque body is text after all.
 const SNIFF: usize = 64;
 impl Kind {
     /// What a content type declares.
@@ -51,12 +51,12 @@ impl Kind {
 
     /// What a body looks like by its first bytes.
     pub(crate) fn sniffed(text: &[u8]) -> Self {
-        let start = skip_space(between(text, 0, SNIFF), 0);
-        let head = between(text, start, SNIFF);
+        let start = skip_space(text, 0);
+        let head = between(text, start, start + SNIFF);
         match (at(head, 0), at(head, 1)) {
             (b'{' | b'[', _) => Kind::Json,
             (b'<', second) if second.is_ascii_alphabetic() || matches!(second, b'?' | b'!') => Kind::Xml,
-            (b'-', b'-') if find(between(text, start, 512), b"content-disposition", 0).is_some() => {
+            (b'-', b'-') if find(between(text, start, start + 512), b"content-disposition", 0).is_some() => {
                 let rest = from(text, start + 2);
                 let end = rest.iter().position(|b| matches!(b, b'\r' | b'\n')).unwrap_or(rest.len());
                 Kind::Multipart(between(rest, 0, end).to_vec())

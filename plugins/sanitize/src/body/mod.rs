@@ -111,18 +111,19 @@ pub(crate) const EXPANSION: u64 = 100;
 /// Bytes of a declared type that matter for files.
 const TYPE: usize = 64;
 /// Bytes of the longest mark of a charset.
-const MARK: usize = 3;
+const MARK: usize = 4;
+
+/// How XML begins in charsets that hide its markup: EBCDIC and UTF-32 (XML 1.0, appendix F). Parsers find them out without being told.
+const HIDDEN: [&[u8]; 3] = [b"\x4c\x6f\xa7\x94", b"\0\0\0<", b"<\0\0\0"];
 
 const OVERSIZE: Stop = Stop::Done(Report { oversize: true, undecodable: false });
 
 impl Body {
     /// A body to be read, if its type is one to look at and it is a body at all.
     pub(crate) fn expected(headers: &Headers<'_>, config: &Config) -> Option<Self> {
-        // What follows an upgrade or CONNECT is a connection of its own.
-        let tunnel = headers.first("upgrade").is_some() || headers.first(":method") == Some(b"CONNECT");
         let content_type = headers.first("content-type").unwrap_or_default().trim_ascii();
-        if tunnel
-            || starts(content_type, b"application/grpc")
+        if headers.is_tunnel()
+            || is_grpc(headers, content_type)
             || headers.first("content-length") == Some(b"0")
         {
             return None;
@@ -131,7 +132,11 @@ impl Body {
         let as_file = kind == Kind::Opaque || starts(content_type, b"image/");
         Some(Self {
             declared: if as_file { between(content_type, 0, TYPE).to_vec() } else { Vec::new() },
-            encoding: encoding(headers),
+            encoding: match encoding(headers) {
+                // What is no text is looked at as it came: whoever ignores the encoding reads that.
+                Encoding::Unknown if kind == Kind::Opaque => Encoding::Identity,
+                encoding => encoding,
+            },
             // Of what is no text, the charset says nothing.
             charset: if kind == Kind::Opaque { Charset::Ascii } else { charset::declared(content_type) },
             kind,
@@ -246,6 +251,9 @@ impl Body {
     /// The first bytes are known: they may tell the charset.
     fn marked(&mut self, inspector: &mut Inspector<'_>) -> ControlFlow<Stop> {
         let Some(mark) = self.mark.take() else { return ControlFlow::Continue(()) };
+        if self.kind == Kind::Xml && HIDDEN.contains(&&*mark) {
+            return self.undecodable();
+        }
         let wide = matches!(mark.get(..2), Some(b"\xff\xfe" | b"\xfe\xff")) && self.kind != Kind::Opaque;
         match self.charset {
             Charset::Utf16(order) => self.wide = Some(Wide::new(order)),
@@ -348,16 +356,25 @@ impl Body {
 
     /// Decides how it is read, as soon as something is there to tell.
     fn begin(&mut self) {
-        if !std::mem::replace(&mut self.begun, true) {
+        // White space tells nothing, and no parser minds it.
+        if !self.begun && !self.text.trim_ascii().is_empty() {
             self.readings = reading::all(&self.kind, &self.declared, &self.text);
+            self.begun = true;
         }
     }
 
     fn undecodable(&self) -> ControlFlow<Stop> {
-        // Content that is not looked at as text may be anything.
-        let undecodable = self.kind != Kind::Opaque;
-        ControlFlow::Break(Stop::Done(Report { oversize: false, undecodable }))
+        ControlFlow::Break(Stop::Done(Report { oversize: false, undecodable: true }))
     }
+}
+
+/// Messages of gRPC, in a binary form of their own, which may come one by one while answers go back: they are not looked at.
+/// Servers take them over HTTP/2 alone, and with `te: trailers`.
+fn is_grpc(headers: &Headers<'_>, content_type: &[u8]) -> bool {
+    const TYPE: &[u8] = b"application/grpc";
+    starts(content_type, TYPE)
+        && matches!(content_type.get(TYPE.len()), None | Some(b'+' | b';'))
+        && headers.first("te").is_some_and(|te| te.eq_ignore_ascii_case(b"trailers"))
 }
 
 fn encoding(headers: &Headers<'_>) -> Encoding {

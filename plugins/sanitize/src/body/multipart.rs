@@ -13,6 +13,7 @@ use crate::bytes::{at, between, find, from, is_space, starts};
 use crate::decode::percent;
 use crate::finding::{Family, Finding};
 use crate::inspector::{Flow, Inspector, Part};
+use crate::parameters::parameter;
 use crate::place::Place;
 use crate::upload::{self, File};
 
@@ -21,8 +22,7 @@ const BOUNDARY: usize = 200;
 
 /// The boundary in a content type; empty when there is none.
 pub(crate) fn boundary(content_type: &[u8]) -> &[u8] {
-    let Some(start) = find(content_type, b"boundary=", 0) else { return b"" };
-    quoted_or_token(from(content_type, start + 9))
+    parameter(content_type, b"boundary").unwrap_or_default()
 }
 
 /// A form that is being read.
@@ -47,11 +47,12 @@ enum State {
     Text,
 }
 
-/// The content of a part.
+/// The content of a part: a field, a file, or what some parsers take for the one and some for the other.
 #[derive(Debug, Clone)]
-enum Content {
-    Field { name: Vec<u8> },
-    File { name: Vec<u8>, file: Box<File> },
+struct Content {
+    name: Vec<u8>,
+    file: Option<Box<File>>,
+    is_field: bool,
 }
 
 impl Multipart {
@@ -67,7 +68,12 @@ impl Multipart {
         let mut index = 0;
         loop {
             let rest = from(text, index);
-            let end = position(rest, &self.delimiter);
+            let begins = matches!(self.state, State::Start);
+            let (end, ambiguous) = position(window, index, &self.delimiter, begins);
+            if ambiguous && !matches!(self.state, State::Text | State::End) {
+                let finding = odd((74, "delimiter-in-line"));
+                inspector.report(Place::Multipart, Part::Name, b"", Some(finding))?;
+            }
             match &mut self.state {
                 State::Start => match end {
                     Some(end) => {
@@ -76,17 +82,18 @@ impl Multipart {
                     }
                     None => self.state = State::Text,
                 },
-                State::Text => {
+                // What stands behind the last part is nobody's, but for those who read the body otherwise.
+                State::End | State::Text => {
                     inspector.look(Place::Text, Part::Value, b"", rest)?;
-                    return ControlFlow::Continue(window.cut());
+                    return ControlFlow::Continue(window.cut().max(index));
                 }
-                State::End => return ControlFlow::Continue(text.len()),
                 State::Part => {
                     if (rest.len() < 2 || end.is_none()) && window.leaves(index) {
                         return ControlFlow::Continue(index);
                     }
                     if rest.is_empty() || starts(rest, b"--") {
                         self.state = State::End;
+                        index += rest.len().min(2);
                         continue;
                     }
                     let part = between(rest, 0, end.unwrap_or(rest.len()));
@@ -125,10 +132,32 @@ impl Multipart {
     }
 }
 
-/// Where a delimiter starts.
-fn position(body: &[u8], delimiter: &[u8]) -> Option<usize> {
+/// Where the next delimiter starts, behind `start`, and whether there is one before it that is none: a delimiter begins a
+/// line and is all of it (RFC 2046, 5.1.1), but some parsers ask for less. `begins`: the body does where the window does.
+fn position(window: Window<'_>, start: usize, delimiter: &[u8], begins: bool) -> (Option<usize>, bool) {
+    let rest = from(window.text, start);
+    let (mut index, mut ambiguous) = (0, false);
+    while let Some(found) = occurrence(rest, index, delimiter) {
+        let before = (start + found).checked_sub(1).map(|place| at(window.text, place));
+        let starts_line = before.map_or(begins, |byte| byte == b'\n');
+        let ends_line = match from(rest, found + delimiter.len()) {
+            // What follows tells, in the next window.
+            [] | [b'-'] if !window.last => return (None, ambiguous),
+            [b'-', second, ..] => *second == b'-',
+            behind => behind.first().is_none_or(|byte| is_space(*byte)),
+        };
+        if starts_line && ends_line {
+            return (Some(found), ambiguous);
+        }
+        ambiguous = true;
+        index = found + 1;
+    }
+    (None, ambiguous)
+}
+
+/// Where the delimiter's bytes stand, at or behind `index`.
+fn occurrence(body: &[u8], mut index: usize, delimiter: &[u8]) -> Option<usize> {
     let first = *delimiter.first()?;
-    let mut index = 0;
     loop {
         index += from(body, index).iter().position(|b| *b == first)?;
         if from(body, index).starts_with(delimiter) {
@@ -155,51 +184,60 @@ fn odd((confidence, why): (u8, &'static str)) -> Finding {
     Finding::new(Family::Protocol, confidence, why, 0)
 }
 
-/// Inspects the headers of a part, and tells what it holds.
+/// Inspects the headers of a part, and tells what it holds. A file is what has a name of one (RFC 7578, 4.2); an empty name, or
+/// one in the form that RFC 7578 forbids, is one for some parsers only.
 fn open(head: &[u8], inspector: &mut Inspector<'_>) -> ControlFlow<(), Content> {
-    let name = parameter(head, b"name").unwrap_or_default();
+    let disposition = header(head, b"content-disposition").unwrap_or_default();
+    let name = parameter(disposition, b"name").unwrap_or_default();
     inspector.report(Place::Multipart, Part::Name, name, headers(head).map(odd))?;
     inspector.name(Place::Multipart, name)?;
-    let plain = parameter(head, b"filename");
-    let extended = parameter(head, b"filename*");
-    let name = name.to_vec();
-    if plain.is_none() && extended.is_none() {
-        inspector.pair(Place::Multipart)?;
-        return ControlFlow::Continue(Content::Field { name });
-    }
+    let plain = parameter(disposition, b"filename");
+    let extended = parameter(disposition, b"filename*");
     for file in [plain, extended].into_iter().flatten() {
         let file = percent(file, false);
-        inspector.value(Place::Multipart, &name, &file)?;
-        inspector.report(Place::Multipart, Part::Value, &name, upload::name(&file))?;
+        inspector.value(Place::Multipart, name, &file)?;
+        inspector.report(Place::Multipart, Part::Value, name, upload::name(&file))?;
     }
-    let declared = header(head, b"content-type").unwrap_or_default();
-    let file = Box::new(File::new(declared, plain.or(extended).unwrap_or_default()));
-    ControlFlow::Continue(Content::File { name, file })
+    let is_field = plain.is_none_or(<[u8]>::is_empty);
+    if is_field {
+        inspector.pair(Place::Multipart)?;
+    }
+    let file = plain
+        .or(extended)
+        .map(|file| Box::new(File::new(header(head, b"content-type").unwrap_or_default(), file)));
+    ControlFlow::Continue(Content { name: name.to_vec(), file, is_field })
 }
 
 impl Content {
     /// Inspects a piece of it; the next one starts at `next` in this.
     fn read(&mut self, piece: &[u8], next: usize, inspector: &mut Inspector<'_>) -> Flow {
-        match self {
-            Self::Field { name } => inspector.look(Place::Multipart, Part::Value, name, piece),
-            Self::File { name, file } => {
-                let finding = file.look(piece, next);
-                inspector.report(Place::Multipart, Part::Value, name, finding)
-            }
+        self.as_file(piece, next, inspector)?;
+        if self.is_field {
+            inspector.look(Place::Multipart, Part::Value, &self.name, piece)?;
         }
+        Flow::Continue(())
+    }
+
+    fn as_file(&mut self, piece: &[u8], next: usize, inspector: &mut Inspector<'_>) -> Flow {
+        let Some(file) = &mut self.file else { return Flow::Continue(()) };
+        let finding = file.look(piece, next);
+        inspector.report(Place::Multipart, Part::Value, &self.name, finding)
     }
 
     /// Inspects what is left of it.
     fn last(&mut self, piece: &[u8], inspector: &mut Inspector<'_>) -> Flow {
         let piece = piece.strip_suffix(b"\n").unwrap_or(piece);
         let piece = piece.strip_suffix(b"\r").unwrap_or(piece);
-        let Self::Field { name } = self else { return self.read(piece, piece.len(), inspector) };
-        // The charset of all other fields (RFC 7578, 4.6).
-        if name.eq_ignore_ascii_case(b"_charset_") && charset::named(piece) != Charset::Ascii {
-            let finding = odd((80, "charset-field"));
-            inspector.report(Place::Multipart, Part::Value, name, Some(finding))?;
+        self.as_file(piece, piece.len(), inspector)?;
+        if !self.is_field {
+            return Flow::Continue(());
         }
-        inspector.value(Place::Multipart, name, piece)
+        // The charset of all other fields (RFC 7578, 4.6).
+        if self.name.eq_ignore_ascii_case(b"_charset_") && charset::named(piece) != Charset::Ascii {
+            let finding = odd((80, "charset-field"));
+            inspector.report(Place::Multipart, Part::Value, &self.name, Some(finding))?;
+        }
+        inspector.value(Place::Multipart, &self.name, piece)
     }
 }
 
@@ -308,49 +346,30 @@ fn has_separator(text: &[u8]) -> bool {
     false
 }
 
-/// A parameter of `content-disposition`, by its lower-case name.
-fn parameter<'a>(head: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
-    let mut index = 0;
-    while let Some(offset) = from(head, index).iter().position(|b| *b == b';') {
-        index += offset + 1;
-        while matches!(at(head, index), b' ' | b'\t' | b'\r' | b'\n') {
-            index += 1;
-        }
-        let rest = from(head, index);
-        if starts(rest, wanted) && at(rest, wanted.len()) == b'=' {
-            return Some(quoted_or_token(from(rest, wanted.len() + 1)));
-        }
-    }
-    None
-}
-
-fn quoted_or_token(text: &[u8]) -> &[u8] {
-    if let [b'"', inside @ ..] = text {
-        return between(inside, 0, inside.iter().position(|b| *b == b'"').unwrap_or(inside.len()));
-    }
-    let end = text.iter().position(|b| matches!(b, b';' | b' ' | b'\r' | b'\n')).unwrap_or(text.len());
-    between(text, 0, end)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn parameters_are_read_as_they_are_sent() {
-        let head = b"Content-Disposition: form-data; name=\"a b\"; filename=x.png\r\nContent-Type: image/png";
-        assert_eq!(parameter(head, b"name"), Some(&b"a b"[..]));
-        assert_eq!(parameter(head, b"filename"), Some(&b"x.png"[..]));
-        assert_eq!(parameter(head, b"filename*"), None);
+    fn a_boundary_is_a_parameter_of_that_name() {
         assert_eq!(boundary(b"multipart/form-data; boundary=\"x y\""), b"x y");
         assert_eq!(boundary(b"multipart/form-data; Boundary=abc; charset=utf-8"), b"abc");
+        assert_eq!(boundary(b"multipart/form-data; xboundary=abc; boundary=b"), b"b");
         assert_eq!(boundary(b"multipart/form-data"), b"");
     }
 
     #[test]
-    fn delimiters_are_found_behind_dashes() {
-        assert_eq!(position(b"-----xy", b"--xy"), Some(3));
-        assert_eq!(position(b"a-b--x--xy", b"--xy"), Some(6));
-        assert_eq!(position(b"------", b"--xy"), None);
+    fn a_delimiter_is_a_line_and_stands_behind_dashes_too() {
+        let find = |text: &'static [u8]| position(Window::whole(text), 0, b"--xy", true);
+        assert_eq!(find(b"--xy\r\n"), (Some(0), false));
+        assert_eq!(find(b"a\r\n--xy--"), (Some(3), false));
+        assert_eq!(find(b"a\n--xy \n"), (Some(2), false));
+        assert_eq!(find(b"-----xy\n--xy"), (Some(8), true));
+        assert_eq!(find(b"a-b--x--xy"), (None, true));
+        assert_eq!(find(b"\n--xyz"), (None, true));
+        assert_eq!(find(b"------"), (None, false));
+        let cut = |text| position(Window { text, last: false, early: false }, 1, b"--xy", false);
+        assert_eq!(cut(b"\n--xy\n"), (Some(0), false));
+        assert_eq!(cut(b"\n--xy"), (None, false));
     }
 }

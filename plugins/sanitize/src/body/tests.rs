@@ -80,8 +80,11 @@ fn what_is_no_body_is_not_collected() {
     let expected = |pairs: Vec<Header<'static>>| Body::expected(&Headers::new(pairs), &config).is_some();
     assert!(expected(vec![(b":method", b"POST")]));
     assert!(!expected(vec![(b":method", b"CONNECT")]));
-    assert!(!expected(vec![(b"upgrade", b"websocket")]));
-    assert!(!expected(vec![(b"content-type", b"application/grpc+proto")]));
+    assert!(!expected(vec![(b":method", b"GET"), (b"upgrade", b"websocket")]));
+    assert!(expected(vec![(b":method", b"POST"), (b"upgrade", b"websocket")]));
+    assert!(!expected(vec![(b"content-type", b"application/grpc+proto"), (b"te", b"trailers")]));
+    assert!(expected(vec![(b"content-type", b"application/grpc+proto")]));
+    assert!(expected(vec![(b"content-type", b"application/grpcx"), (b"te", b"trailers")]));
     assert!(!expected(vec![(b"content-length", b"0")]));
 }
 

@@ -1,7 +1,7 @@
 //! The grammar of `content-type` (RFC 9110, 8.3). What does not follow it is read by each parser in its own way, and
 //! some have run what they found in it (CVE-2017-5638).
 
-use crate::bytes::{at, from};
+use crate::bytes::{at, find, from};
 
 const fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
@@ -39,7 +39,7 @@ pub(crate) fn judge(value: &[u8]) -> Option<(u8, &'static str)> {
         return Some(if code { (90, "media-type-code") } else { (75, "media-type") });
     }
     let mut rest = from(rest, 1 + subtype).trim_ascii_start();
-    let mut charsets = 0;
+    let (mut charsets, mut boundaries) = (0, 0);
     while !rest.is_empty() {
         let Some(behind) = rest.strip_prefix(b";") else { return Some((75, "media-type")) };
         rest = behind.trim_ascii_start();
@@ -50,11 +50,13 @@ pub(crate) fn judge(value: &[u8]) -> Option<(u8, &'static str)> {
         let (key, after) = (rest.get(..name).unwrap_or_default(), from(rest, name));
         let Some(argument) = after.strip_prefix(b"=") else { return Some((75, "media-type-parameter")) };
         charsets += u32::from(key.eq_ignore_ascii_case(b"charset"));
+        boundaries += u32::from(key.eq_ignore_ascii_case(b"boundary"));
         let length = match argument {
             [b'"', inside @ ..] => match inside.iter().position(|b| *b == b'"') {
                 Some(end) => {
                     let hides = inside.get(..end).unwrap_or_default();
-                    charsets += u32::from(crate::bytes::find(hides, b"charset=", 0).is_some());
+                    charsets += u32::from(find(hides, b"charset=", 0).is_some());
+                    boundaries += u32::from(find(hides, b"boundary=", 0).is_some());
                     end + 2
                 }
                 None => return Some((75, "media-type-parameter")),
@@ -73,7 +75,11 @@ pub(crate) fn judge(value: &[u8]) -> Option<(u8, &'static str)> {
         }
         rest = from(argument, length).trim_ascii_start();
     }
-    (charsets > 1).then_some((80, "charset-twice"))
+    match (charsets, boundaries) {
+        (2.., _) => Some((80, "charset-twice")),
+        (_, 2..) => Some((80, "boundary-twice")),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -104,6 +110,8 @@ mod tests {
             "text/plain; charset=utf-8; charset=utf-7",
             "text/plain; charset=utf-8; x=\"charset=utf-7\"",
             "text/plain, text/html",
+            "multipart/form-data; boundary=a; boundary=b",
+            "multipart/form-data; x=\"boundary=a\"; boundary=b",
         ] {
             assert!(judge(odd.as_bytes()).is_some_and(|(confidence, _)| confidence >= 70), "{odd}");
         }
