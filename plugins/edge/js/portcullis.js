@@ -127,8 +127,8 @@ export class Portcullis {
       const done = attempt < ATTEMPTS && (await this.#transact(exchange, flags));
       if (done === "stored") flags = exchange.settle();
       else if (done) flags = ask();
-      else if (flags & WRITTEN) flags = exchange.unsettled();
       else {
+        // Nobody is admitted on a count that could not be stored: what a limit does without its counts, it says itself.
         exchange.away();
         flags = ask();
       }
@@ -220,18 +220,29 @@ export class Portcullis {
       for (const chunk of held) controller.enqueue(chunk);
       (held = []), (size = 0);
     };
-    const over = () => release(exchange);
+    let open = true;
+    const over = () => {
+      if (open) release(exchange);
+      open = false;
+    };
     retain(exchange);
+    const gone = (error) => {
+      over();
+      throw error;
+    };
     const body = new ReadableStream({
       start: flow,
       pull: async (controller) => {
+        // Whoever reads it may give up while this waits, and whoever sends it may be gone.
         if (!(flags & INSPECT)) {
-          const { done, value } = await reader.read();
+          const { done, value } = await reader.read().catch(gone);
+          if (!open) return;
           if (!done) return controller.enqueue(value);
           over();
           return controller.close();
         }
-        do word = await next(); while (word === "hold");
+        do word = await next().catch(gone); while (open && word === "hold");
+        if (!open) return;
         if (word === "pass") {
           flow(controller);
           if (!ended) return;

@@ -89,17 +89,26 @@ impl Exchange {
         self.known = Known::new(source, facts, self.worker.environment());
         self.sized = headers.first("content-length").is_some();
         self.outcome.request_bytes = length(&headers);
-        self.stream = Stream::default();
+        self.begin_anew();
         self.moment = self.worker.moment(now, wall);
         self.slots.restart();
         self.ask(&Event::RequestHeaders { headers: &headers, end_of_stream: end });
         if self.slots.misses() {
-            self.pending.clear();
             return flag::MISSING;
         }
         let flags = self.carry_out_or_store();
         // Nothing follows: nothing can be shown.
         if end { flags & !flag::INSPECT } else { flags }
+    }
+
+    /// Nothing counts of what was decided on slots that were missing or outrun.
+    fn begin_anew(&mut self) {
+        self.stream = Stream::default();
+        self.pending.clear();
+        self.log.clear();
+        self.request.clear();
+        self.response.clear();
+        (self.inspecting, self.refusal) = (false, None);
     }
 
     /// A piece of the body.

@@ -96,6 +96,9 @@ impl SharedState for Transaction {
         if slot >= limits::SHARED_SLOTS || bytes.len() > limits::SHARED_SLOT_BYTES {
             return Err(StateError::Limit);
         }
+        if self.away {
+            return Err(StateError::Refused);
+        }
         if self.version(slot) != version {
             return Ok(StoreResult::Conflict);
         }
@@ -135,8 +138,10 @@ mod tests {
     #[test]
     fn a_store_that_is_away_refuses_and_is_not_asked_again() {
         let mut slots = Transaction { away: true, ..Transaction::default() };
+        slots.provide(1, b"a", 1);
         assert_eq!(slots.load(1), Err(StateError::Refused));
-        assert!(!slots.misses());
+        assert_eq!(slots.store(1, b"b", 1), Err(StateError::Refused));
+        assert!(!slots.misses() && !slots.writes());
         assert_eq!(slots.load(limits::SHARED_SLOTS), Err(StateError::Limit));
     }
 }

@@ -61,6 +61,38 @@ async function store() {
     assert.equal((await away(new Request("https://app.test/"))).status, status, on_error);
     assert.ok(said.some((text) => text.includes("store")), said.join());
   }
+  // A store in which somebody else is first: nobody is admitted uncounted, and what was decided in vain counts nowhere.
+  for (const [lost, status] of [[Infinity, 503], [1, 200]]) {
+    const own = new MemoryStore();
+    let left = lost;
+    const outrun = { load: (slots) => own.load(slots), store: async (writes) => (left-- > 0 ? false : own.store(writes)) };
+    const guarded = withPortcullis(ok, { rate_limit: { rules, on_error: "deny" } }, { ...quiet, store: outrun });
+    assert.equal((await guarded(new Request("https://app.test/"))).status, status, `lost ${lost}`);
+    assert.equal(guarded.portcullis.metrics().portcullis_requests_total, 1, `lost ${lost}`);
+  }
+}
+
+// A handler gives up a body that is still on its way: its answer arrives, and is recorded.
+async function givenUp() {
+  const records = [];
+  const guarded = withPortcullis(
+    async (request) => {
+      const reader = request.body.getReader();
+      await reader.read();
+      await reader.cancel();
+      return new Response("enough", { status: 418 });
+    },
+    { sanitize: { body_max_bytes: 8192 } },
+    { ...quiet, audit: (lines) => void records.push(lines) },
+  );
+  let sent = 0;
+  const body = new ReadableStream({
+    pull: (controller) => (sent++ < 5 ? controller.enqueue(new TextEncoder().encode("words ".repeat(700))) : new Promise(() => {})),
+  });
+  const request = new Request("https://app.test/", { method: "POST", duplex: "half", headers: { "content-type": "text/plain" }, body });
+  assert.equal((await guarded(request)).status, 418);
+  await guarded.portcullis.flush();
+  assert.equal(records.join("").trim().split("\n").length, 1);
 }
 
 async function bodies() {
@@ -137,7 +169,7 @@ export default { fetch: load(module).withPortcullis(() => new Response("ok")) };
   }
 }
 
-for (const part of [handler, hono, store, bodies, badInput, withoutSanitize, compiledBeforehand]) {
+for (const part of [handler, hono, store, givenUp, bodies, badInput, withoutSanitize, compiledBeforehand]) {
   await part();
   console.log(`ok ${part.name}`);
 }
