@@ -127,7 +127,8 @@ fn form(value: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Finding> {
         || wants(Family::Command) && marks.may_be_shell() && take(shell::detect(commands))
         || wants(Family::Lookup) && marks.any(marks::DOLLAR) && take(lookup::lookup(value));
     if !sure && wants(Family::Header) && marks.any(marks::LINE | marks::HIGH) {
-        take(lookup::header_break(value));
+        let text = !matches!(scope.place, Place::Path | Place::Query | Place::Cookie | Place::Header);
+        take(lookup::header_break(value, text));
     }
     if !is_sure(found) {
         found = surer(found, server::detect(code, marks, scope));

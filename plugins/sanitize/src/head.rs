@@ -6,7 +6,7 @@ use portcullis_policy::Headers;
 
 use crate::bytes::{from, starts};
 use crate::config::Config;
-use crate::decode::percent;
+use crate::decode::{self, percent};
 use crate::inspector::{Flow, Inspector, Part};
 use crate::lexicon::Lexicon;
 use crate::marks::{self, Marks};
@@ -36,9 +36,7 @@ pub(crate) fn inspect(config: &Config, headers: &Headers<'_>, inspector: &mut In
             if places.cookies {
                 cookies(value, inspector)?;
             }
-        } else if places.headers && name.eq_ignore_ascii_case(b"authorization") && starts(value, b"bearer ") {
-            inspector.packed(Place::Header, name, from(value, 7))?;
-        } else if places.headers && value.len() >= SHORTEST && !is_protocol(name) {
+        } else if places.headers && value.len() >= SHORTEST && (!is_protocol(name) || is_odd(name, value)) {
             inspector.value(Place::Header, name, value)?;
             if is_file_name(name) {
                 inspector.report(Place::Header, Part::Value, name, upload::name(&percent(value, false)))?;
@@ -46,8 +44,31 @@ pub(crate) fn inspect(config: &Config, headers: &Headers<'_>, inspector: &mut In
         } else if places.headers && (value.contains(&b'$') || value.starts_with(b"()")) {
             inspector.logged(name, value)?;
         }
+        if places.headers && name.eq_ignore_ascii_case(b"authorization") {
+            credentials(name, value, inspector)?;
+        }
     }
     Flow::Continue(())
+}
+
+/// What stands in the credentials of a request: a token's texts; user and password (RFC 7617), which applications look up as
+/// those of a form.
+fn credentials(name: &[u8], value: &[u8], inspector: &mut Inspector<'_>) -> Flow {
+    if starts(value, b"bearer ") {
+        return inspector.packed(Place::Header, name, from(value, 7));
+    }
+    let text = if starts(value, b"basic ") { from(value, 6).trim_ascii() } else { b"" };
+    let Some(pair) = decode::whole(text, Marks::of(text)) else { return Flow::Continue(()) };
+    for part in pair.splitn(2, |b| *b == b':') {
+        inspector.value(Place::Header, name, part)?;
+    }
+    Flow::Continue(())
+}
+
+/// Whether a header that carries only protocol holds a sign that none has, so that it is meant for somebody who logs it, or
+/// looks it up.
+fn is_odd(name: &[u8], value: &[u8]) -> bool {
+    !name.starts_with(b":") && value.iter().any(|b| matches!(b, b'$' | b'<' | b'{' | b'`' | b'\''))
 }
 
 /// Headers in which upload scripts are told a file's name.
@@ -93,10 +114,12 @@ pub(crate) fn one(pair: &[u8], place: Place, inspector: &mut Inspector<'_>) -> F
     inspector.pair(place)?;
     let name = name(pair);
     // Where a name could not have such characters, the equals sign may be part of an attack.
-    if Marks::of(&name).any(marks::QUOTE | marks::ANGLE | marks::PAREN) {
+    inspector.name(place, &name)?;
+    let marks = Marks::of(&name);
+    if name.len() < pair.len()
+        && (marks.any(marks::QUOTE | marks::ANGLE | marks::PAREN) || marks.may_be_sql())
+    {
         inspector.look(place, Part::Name, &name, &percent(pair, true))?;
-    } else {
-        inspector.name(place, &name)?;
     }
     match pair.iter().position(|b| *b == b'=').map(|equals| from(pair, equals + 1)) {
         Some(value) if !value.is_empty() => inspector.value(place, &name, &percent(value, true)),

@@ -185,7 +185,7 @@ impl<'p> Inspector<'p> {
         json::walk(&document, &mut |part, _, text| self.look(place, part, name, text)).flow?;
         let Some(claims) = parts.next().and_then(unpacked) else { return Flow::Continue(()) };
         // Who issued a token, and for whom, are addresses of the own network by right.
-        let families = self.config.families_for(place, name).without(senseless(place)).without(ADDRESSES);
+        let families = self.config.families_for(place, name).without(ADDRESSES);
         json::walk(&claims, &mut |part, _, text| {
             self.look_for(Scope { families, place, is_name: part == Part::Name, name }, text)
         })
@@ -216,7 +216,7 @@ impl<'p> Inspector<'p> {
 
     /// Inspects one text as such.
     pub(crate) fn look(&mut self, place: Place, part: Part, name: &[u8], text: &[u8]) -> Flow {
-        let families = self.config.families_for(place, name).without(senseless(place));
+        let families = self.config.families_for(place, name);
         self.look_for(Scope { families, place, is_name: part == Part::Name, name }, text)
     }
 
@@ -355,14 +355,6 @@ const LOGGED: Families = Families::NONE.with(Family::Lookup).with(Family::Comman
 /// What may look like a GraphQL document.
 const ALIKE: Families =
     Families::NONE.with(Family::Template).with(Family::Code).with(Family::Object).with(Family::Prototype);
-
-/// What cannot do harm in a place, or is ordinary there. Texts of several lines hold lines like `Location: Berlin`.
-const fn senseless(place: Place) -> Families {
-    match place {
-        Place::Path | Place::Query | Place::Cookie | Place::Header => Families::NONE,
-        _ => Families::NONE.with(Family::Header),
-    }
-}
 
 /// A name as a record may show it: what could be read as markup, command or escape becomes `_`.
 pub(crate) fn harmless(name: &[u8]) -> String {

@@ -35,6 +35,7 @@ pub fn lookup(value: &[u8]) -> Option<Finding> {
 /// What log4j 2 and Commons Text look up beside JNDI: those that run, fetch or read, and those that tell of the process.
 /// Sorted.
 static RESOLVERS: Lexicon = Lexicon::new(&[
+    "base64",
     "base64decoder",
     "bundle",
     "const",
@@ -55,7 +56,7 @@ static RESOLVERS: Lexicon = Lexicon::new(&[
 ]);
 /// Those of them that reach out, read or run. Sorted.
 static REACHING: Lexicon =
-    Lexicon::new(&["base64decoder", "bundle", "const", "dns", "file", "script", "url"]);
+    Lexicon::new(&["base64", "base64decoder", "bundle", "const", "dns", "file", "script", "url"]);
 
 /// `${env:SECRET}`: sure when it is all there is, or when it reaches further than the process's own surroundings; within a
 /// sentence it is what documentation looks like. A default (`${env:HOME:-x}`) makes no difference.
@@ -102,7 +103,10 @@ fn defaulted(rest: &[u8]) -> bool {
 }
 
 /// Looks for a line break with a header or a page behind it. Linear in the value's length.
-pub fn header_break(value: &[u8]) -> Option<Finding> {
+///
+/// In a text of several lines (`is_text`) a line may look like a header; there it counts behind one word or none, and is one that
+/// splits a response.
+pub fn header_break(value: &[u8], is_text: bool) -> Option<Finding> {
     let mut index = 0;
     while let Some(offset) = from(value, index).iter().position(|b| matches!(b, b'\r' | b'\n' | 0xe5)) {
         let start = index + offset;
@@ -121,12 +125,30 @@ pub fn header_break(value: &[u8]) -> Option<Finding> {
         let blank = from(value, start).starts_with(b"\r\n\r\n");
         let page =
             blank && [&b"<html"[..], b"<script", b"<body"].iter().any(|tag| starts(from(value, line), tag));
-        if page || is_header(from(value, line)) {
+        let rest = from(value, line);
+        let lone = !between(value, 0, start).trim_ascii().iter().any(|b| is_space(*b));
+        let is_found = match is_text {
+            true => lone && splits(rest),
+            false => page || is_header(rest) || lone && is_extension(rest),
+        };
+        if is_found {
             return Some(Finding::new(Family::Header, 88, "header-break", start));
         }
         index = start + 1;
     }
     None
+}
+
+/// What splits a response, and what no text of several words begins a line with.
+fn splits(line: &[u8]) -> bool {
+    const SPLITTING: [&[u8]; 4] = [b"set-cookie:", b"transfer-encoding:", b"x-xss-protection:", b"http/1.1 "];
+    SPLITTING.iter().any(|name| starts(line, name))
+}
+
+/// `X-Anything:`, a header that no standard knows.
+fn is_extension(line: &[u8]) -> bool {
+    let name = line.iter().take(40).take_while(|b| b.is_ascii_alphanumeric() || **b == b'-').count();
+    starts(line, b"x-") && name > 3 && at(line, name) == b':'
 }
 
 /// A header that an attacker wants to set, or a status line.
@@ -212,8 +234,9 @@ mod tests {
             "a\rX-Forwarded-Host: b",
             "a\r\n\r\n<html><b>x",
             "a\u{560d}\u{560a}Set-Cookie: a=b",
+            "x\r\nX-Injected:1",
         ] {
-            assert!(header_break(attack.as_bytes()).is_some(), "{attack}");
+            assert!(header_break(attack.as_bytes(), false).is_some(), "{attack}");
         }
         for fine in [
             "line\nline: two",
@@ -222,7 +245,11 @@ mod tests {
             "a\r\n\r\n<p>x</p>",
             "\u{53e3} host: x \u{560a}",
         ] {
-            assert!(header_break(fine.as_bytes()).is_none(), "{fine}");
+            assert!(header_break(fine.as_bytes(), false).is_none(), "{fine}");
+        }
+        assert!(header_break(b"x\r\nSet-Cookie: a=b", true).is_some());
+        for fine in ["x\r\nLocation: Berlin", "the answer was:\r\nSet-Cookie: a=b", "two words\nX-Ray: 1"] {
+            assert!(header_break(fine.as_bytes(), true).is_none(), "{fine}");
         }
     }
 }

@@ -176,8 +176,8 @@ pub(crate) static FILE_WORDS: Lexicon = Lexicon::new(&[
     "sudoers", "token", "unattend", "version", "xml",
 ]);
 
-/// Folders in which a shell finds commands and devices.
-static COMMAND_FOLDERS: Lexicon = Lexicon::new(&["bin", "dev", "sbin", "usr"]);
+/// Folders in which a shell finds commands and devices, and verbs of PowerShell's cmdlets.
+static COMMAND_FOLDERS: Lexicon = Lexicon::new(&["bin", "dev", "get", "invoke", "sbin", "usr"]);
 
 /// All lists, and the mark that a word of theirs sets.
 static LISTS: [(&Lexicon, u64); 16] = [

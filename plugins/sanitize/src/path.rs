@@ -71,6 +71,7 @@ struct Walk<'a> {
 /// Looks for a path that should not be asked for. `is_path` says that the value is a segment of the request's own path.
 /// Linear in the value's length.
 pub fn detect(value: &[u8], marks: Marks, is_path: bool) -> Option<Finding> {
+    let value = value.trim_ascii_start();
     let scheme = if marks.any(marks::COLON) { schemes(value) } else { None };
     surer(
         scheme,
@@ -90,6 +91,8 @@ pub fn is_padded(value: &[u8]) -> bool {
 /// Whether the value is a path below `/etc` or `/proc` from its start. The marks do not tell.
 pub fn is_system(value: &[u8]) -> bool {
     matches!(value, [b'/', b'e' | b'p', ..]) && (value.starts_with(b"/etc/") || value.starts_with(b"/proc/"))
+        || value.starts_with(b"/dev/")
+        || value.starts_with(b"/run/secrets/")
 }
 
 /// A file that a server keeps for itself, whatever its name: `/etc/apache2/apache2.conf`, `/proc/self/maps`.
@@ -97,7 +100,10 @@ fn system_file(value: &[u8]) -> Option<Finding> {
     let path =
         value.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'-' | b'_' | b'*'));
     let last = value.rsplit(|b| *b == b'/').next().unwrap_or_default();
-    let process = value.starts_with(b"/proc/self/") || at(value, 6).is_ascii_digit();
+    let process =
+        [&b"/proc/self/"[..], b"/proc/net/", b"/run/secrets/"].iter().any(|folder| value.starts_with(folder))
+            || matches!(value, b"/dev/random" | b"/dev/urandom" | b"/dev/zero")
+            || at(value, 6).is_ascii_digit();
     let file = process || value.starts_with(b"/etc/") && last.contains(&b'.');
     if !path || last.is_empty() || !is_system(value) {
         return None;

@@ -27,6 +27,9 @@ const PAIRS: &[(&str, &str)] = &[
     ("////x.test", "//x.test/a"),
     ("web-inf/web.xml", "docs/web.xml"),
     ("file:/boot.ini", "file: boot.ini"),
+    ("  /etc/passwd", "  /etc"),
+    ("/dev/random", "/dev/sda1"),
+    ("/run/secrets/db_password", "/run/media/ann"),
 ];
 
 #[test]

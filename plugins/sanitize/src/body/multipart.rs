@@ -192,7 +192,9 @@ fn open(head: &[u8], inspector: &mut Inspector<'_>) -> ControlFlow<(), Content> 
     inspector.report(Place::Multipart, Part::Name, name, headers(head).map(odd))?;
     inspector.name(Place::Multipart, name)?;
     let plain = parameter(disposition, b"filename");
-    let extended = parameter(disposition, b"filename*");
+    // `UTF-8'en'name` (RFC 8187).
+    let extended = parameter(disposition, b"filename*")
+        .map(|text| text.splitn(3, |b| *b == b'\'').last().unwrap_or(text));
     for file in [plain, extended].into_iter().flatten() {
         let file = percent(file, false);
         inspector.value(Place::Multipart, name, &file)?;

@@ -1,7 +1,7 @@
 //! Tags, attributes and URLs.
 
 use super::declaration::declaration;
-use super::script;
+use super::{mention, script};
 use crate::bytes::{at, between, find, from, is_space, listed, skip_space, starts, trim};
 use crate::finding::{Family, Finding, surer};
 use crate::lexicon::Lexicon;
@@ -125,6 +125,10 @@ fn named(value: &[u8], start: usize, name_start: usize, budget: &mut usize) -> O
     } else if name.eq_ignore_ascii_case(b"svg") && is_drawing(value) {
         // A drawing as such; what runs in it has a tag or an attribute of its own.
         finding(60, "element", start)
+    } else if mention::tag(value, start, name_end)
+        || name.eq_ignore_ascii_case(b"meta") && describes(value, name_end)
+    {
+        finding(55, "element", start)
     } else if ACTIVE.has(local) || drawing {
         let alone = name_end >= value.len() && start > 0;
         finding(if alone { 75 } else { 92 }, "active-element", start)
@@ -136,6 +140,13 @@ fn named(value: &[u8], start: usize, name_start: usize, budget: &mut usize) -> O
         return None;
     };
     surer(own, attributes(value, name_end, budget))
+}
+
+/// `<meta name="viewport" content="..">`: it describes a page, and sends nobody anywhere.
+fn describes(value: &[u8], name_end: usize) -> bool {
+    let tag = between(value, name_end, name_end + CONTENT);
+    let tag = between(tag, 0, tag.iter().position(|b| *b == b'>').unwrap_or(tag.len()));
+    starts(tag, b" name=") && find(tag, b"http-equiv", 0).is_none()
 }
 
 /// Whether the value is a drawing from its first byte to its last: SVG, with or without XML's declaration.
@@ -156,7 +167,7 @@ pub(super) fn closing(value: &[u8], start: usize, budget: &mut usize) -> Option<
     let name = between(value, start + 2, name_end(value, start + 2));
     let escapes = ["iframe", "noscript", "script", "style", "svg", "template", "textarea", "title", "xmp"];
     let drawn = listed(&["svg", "title"], name) && is_drawing(value);
-    if listed(&escapes, name) && !drawn {
+    if listed(&escapes, name) && !drawn && !mention::tag(value, start, start + 2 + name.len()) {
         return finding(75, "closing-element", start);
     }
     attributes(value, start + 2 + name.len(), budget)
@@ -248,7 +259,7 @@ pub(super) fn attribute(name: &[u8], content: &[u8], at_index: usize) -> Option<
     if ends(name, b":handler") || starts(name, b"xmlns:") && ends(content, b"/xinclude") {
         return finding(78, "active-attribute", at_index);
     }
-    let listed_url = URLS.has(name);
+    let listed_url = URLS.has(name) && !(starts(content, b"javascript:") && does_nothing(content));
     if script_url(content) {
         return finding(95, "script-url", at_index);
     }
@@ -317,6 +328,7 @@ pub(super) fn script_url(value: &[u8]) -> bool {
         if *byte == b':' {
             let name = scheme.get(..length).unwrap_or_default();
             return match name {
+                b"javascript" if does_nothing(value) => false,
                 b"javascript" | b"vbscript" | b"livescript" | b"mocha" | b"jscript" => true,
                 b"data" => data_url(value),
                 b"feed" | b"view-source" | b"url" => find(value, b"javascript:", 0).is_some(),
@@ -327,6 +339,22 @@ pub(super) fn script_url(value: &[u8]) -> bool {
         *slot = byte.to_ascii_lowercase();
     }
     false
+}
+
+/// `javascript:void(0)`, `javascript:;`: a link that leads nowhere.
+fn does_nothing(value: &[u8]) -> bool {
+    let code = value.iter().position(|b| *b == b':').map_or(&b""[..], |colon| from(value, colon + 1));
+    is_nothing(code)
+}
+
+/// Script that does nothing, up to the quote or the end behind it.
+pub(super) fn is_nothing(code: &[u8]) -> bool {
+    let void =
+        [&b"void(0)"[..], b"void 0"].iter().find(|void| starts(code, void)).map_or(0, |void| void.len());
+    let rest = from(code, void);
+    let ended = rest.strip_prefix(b";").unwrap_or(rest);
+    (void > 0 || ended.len() < rest.len())
+        && matches!(at(ended.trim_ascii_start(), 0), 0 | b'"' | b'\'' | b'>')
 }
 
 fn data_url(value: &[u8]) -> bool {
@@ -348,7 +376,11 @@ pub(super) fn attributes_outside(value: &[u8]) -> Option<Finding> {
         if handler {
             found = surer(found, lone_attribute(value, index, broke));
         }
-        broke |= matches!(byte, b'"' | b'\'' | b'`');
+        // `the button's`: a contraction breaks out of nothing that the sentence would go on in.
+        let contraction = *byte == b'\''
+            && at(value, index.wrapping_sub(1)).is_ascii_alphabetic()
+            && at(value, index + 1).is_ascii_alphabetic();
+        broke |= matches!(byte, b'"' | b'\'' | b'`') && !contraction;
         fresh = is_space(*byte)
             || matches!(byte, b'"' | b'\'' | b'`' | b'/' | b';' | b'?' | b'&')
             || *byte < 0x20;
@@ -393,7 +425,9 @@ pub(super) fn lone_attribute(value: &[u8], index: usize, broke: bool) -> Option<
     let calls = head.iter().any(|b| matches!(b, b'(' | b'`')) || starts(head, b"location");
     match (broke, code) {
         (true, true) => finding(90, "event-handler", index),
-        (false, true) if calls => finding(80, "event-handler", index),
+        (false, true) if calls => {
+            finding(if mention::attribute(before, content) { 60 } else { 80 }, "event-handler", index)
+        }
         (true, false) if !content.is_empty() => finding(60, "event-handler", index),
         _ => None,
     }

@@ -2,13 +2,15 @@
 //!
 //! [`markup`] walks the tags of a value and looks at names, event handlers, URLs and styles; a value that closes an
 //! attribute's quote is read as the rest of a tag. [`script`] knows what a script that is put behind a broken string, a
-//! URL scheme or a template's braces looks like. [`remove`] takes out of a text what the two recognize.
+//! URL scheme or a template's braces looks like. [`mention`] knows tags and names that a sentence is about;
+//! [`remove`] takes out of a text what the two recognize.
 //!
 //! Not found on purpose: markup that only formats (`<b>`, `<p>`, a link to a page), comparisons like `1 < 2`, and words
 //! like `script` or `alert` in prose.
 
 mod declaration;
 mod markup;
+mod mention;
 mod remove;
 pub(crate) mod script;
 

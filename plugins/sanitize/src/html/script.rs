@@ -1,6 +1,7 @@
 //! Script that stands where a string, a URL or a template's expression was expected.
 
-use super::markup::script_url;
+use super::markup::{is_nothing, script_url};
+use super::mention;
 use crate::bytes::{at, between, find, from, is_space, listed, skip_space, starts, word_end};
 use crate::finding::{Family, Finding, surer};
 use crate::lexicon::Lexicon;
@@ -33,6 +34,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("self", &["alert", "eval", "location"]),
     ("sessionstorage", &["getitem", "setitem"]),
     ("string", &["fromcharcode", "fromcodepoint"]),
+    ("this", &["alert", "eval"]),
     ("top", &["alert", "eval", "location"]),
     ("window", &[
         "alert", "confirm", "eval", "execscript", "location", "name", "onerror", "open", "prompt", "settimeout",
@@ -111,7 +113,8 @@ pub(super) fn schemes(value: &[u8], marks: Marks) -> Option<Finding> {
         let script = starts(scheme, b"javascript") || starts(from(scheme, 2), b"vbscript");
         // `[text](data:text/html,..)`
         let page = starts(from(scheme, 5), b"(data") && script_url(between(value, colon - 4, colon + 64));
-        if page || script && call_at_start(from(value, colon + 1)) {
+        let code = from(value, colon + 1);
+        if page || script && call_at_start(code) && !is_nothing(code) {
             return finding(80, "script-url", start + colon);
         }
     }
@@ -293,6 +296,9 @@ fn member(value: &[u8], word: &[u8], start: usize, own_end: usize) -> Option<Fin
     if !listed(members, name) {
         return open.then(|| Finding::new(Family::Xss, 55, "member", start));
     }
+    if mention::name(value, start, own_end) {
+        return finding(55, "member", start);
+    }
     let used = matches!(before_word(value, start), b'+' | b'=')
         || matches!(
             at(value, skip_few(value, end)),
@@ -303,7 +309,9 @@ fn member(value: &[u8], word: &[u8], start: usize, own_end: usize) -> Option<Fin
     let apart = after > own_end || !open && between(value, after, end).contains(&b'*');
     let alone = start == 0 && end == value.len() && (secret || apart);
     finding(
-        if used {
+        if !secret && mention::is_declaration(value, start) {
+            60
+        } else if used {
             75
         } else if alone {
             70
@@ -347,6 +355,9 @@ fn call(value: &[u8], word: &[u8], start: usize, open: usize, around: Around) ->
     // `; prompt() asks for ..`: named in a sentence.
     if argument == b')' && is_space(at(value, inside + 1)) && at(value, inside + 2).is_ascii_alphabetic() {
         return None;
+    }
+    if mention::name(value, start, open) {
+        return finding(55, "script-call", start);
     }
     // `'-alert(1)-'`, `";alert(1)//`, `{{alert(1)}}`, `${alert(1)}`, `=alert(1)`.
     let broke = b"'\"`;-+*/^|&={}>:([,?!%~".contains(&last);

@@ -19,6 +19,10 @@ pub(super) fn ldap(value: &[u8]) -> Option<Finding> {
                 {
                     return Some(Finding::new(Family::Ldap, 80, "ldap-filter", index));
                 }
+                // `*()|`: what is tried to see whether anything is escaped.
+                if at(value, index.wrapping_sub(1)) == b'*' && starts(from(value, index), b"()|") {
+                    return Some(Finding::new(Family::Ldap, 76, "ldap-break", index));
+                }
                 depth += 1;
             }
             b')' if depth > 0 => depth -= 1,
@@ -137,7 +141,8 @@ fn union(value: &[u8], rest: &[u8], index: usize) -> Option<u8> {
 fn argument(value: &[u8], rest: &[u8], index: usize) -> Option<u8> {
     let inside = from(rest, 1);
     // What XSLT and XPath 3 read files and call servers with.
-    const READING: [&[u8]; 5] = [b"document", b"unparsed-text", b"system-property", b"php:function", b"doc"];
+    const READING: [&[u8]; 6] =
+        [b"document", b"doc-available", b"unparsed-text", b"system-property", b"php:function", b"doc"];
     let before = between(value, index.saturating_sub(16), index);
     let reads = READING.iter().any(|name| {
         let start = before.len().saturating_sub(name.len());
@@ -184,7 +189,8 @@ fn condition_behind(rest: &[u8]) -> Option<u8> {
         b"text(",
         b"local-name(",
     ];
-    let after = from(rest, skip_space(between(rest, 0, 16), 1));
+    let closed = rest.iter().skip(1).take(8).take_while(|b| matches!(b, b')' | b']')).count();
+    let after = from(rest, skip_space(between(rest, 0, 16), 1 + closed));
     let logic = match after {
         _ if starts(after, b"or ") => 3,
         _ if starts(after, b"and ") => 4,
@@ -209,6 +215,7 @@ mod tests {
             "admin)(!(&(1=0",
             "bar)|(cn=*",
             "*)((|userPassword=*)",
+            "*()|&'",
         ] {
             assert!(ldap(attack.as_bytes()).is_some_and(|f| f.confidence >= 70), "{attack}");
         }
@@ -220,6 +227,7 @@ mod tests {
             ":-) (great!)",
             "if (a == b) (c)",
             "a) first (b) second",
+            "f()|g",
         ] {
             assert!(ldap(fine.as_bytes()).is_none_or(|f| f.confidence < 70), "{fine}");
         }
@@ -240,6 +248,8 @@ mod tests {
             "system-property('xsl:vendor')",
             "doc('http://x.test')",
             "php:function('f','a')",
+            "doc-available('file:///etc/hosts')",
+            "') or contains(name,'adm') or contains(.,'x'",
         ] {
             assert!(xpath(attack.as_bytes()).is_some_and(|f| f.confidence >= 70), "{attack}");
         }
@@ -247,6 +257,8 @@ mod tests {
             "https://shop.example/a(b)",
             "count (of) Monte Cristo",
             "'tis or count me in",
+            "the doc (available)",
+            "('a') or contains it",
             "http://a.test/x | http://b.test/y",
             "a/b [c] 'd'",
             "text() is a function",

@@ -11,6 +11,7 @@ use crate::marks::{self, Marks};
 static COMPARING: Lexicon = Lexicon::new(&[
     "all",
     "and",
+    "comment",
     "elemmatch",
     "eq",
     "exists",
@@ -46,7 +47,12 @@ pub(super) fn detect(value: &[u8], marks: Marks, is_name: bool) -> Option<Findin
     // Either word is one of script in a value.
     let found = if is_name || marks.any(marks::SCRIPT_WORD) { prototype(value, is_name) } else { None };
     let found = found.or_else(|| if marks.any(marks::DOLLAR) { operator(value, is_name) } else { None });
-    found.or_else(|| if marks.any(marks::QUOTE) && marks.any(marks::SEMI) { script(value) } else { None })
+    let found = found.or_else(|| if marks.any(marks::SEMI) { script(value) } else { None });
+    found.or_else(|| {
+        let whole = [&b")"[..], b");"].iter().any(|end| value.trim_ascii_end().ends_with(end));
+        let done = starts(value, b"db.") && whole && is_done(value);
+        done.then(|| Finding::new(Family::Nosql, 74, "shell-call", 0))
+    })
 }
 
 /// Looks at a name of letters alone.
@@ -65,18 +71,25 @@ fn script(value: &[u8]) -> Option<Finding> {
         let spins = [&b"while"[..], b"for"]
             .iter()
             .any(|loops| starts(word, loops) && from(word, loops.len()).trim_ascii_start().starts_with(b"("));
-        let drops = starts(word, b"db.") && {
-            let collection = crate::bytes::word_end(between(word, 0, 64), 3);
-            const DONE: [&[u8]; 6] =
-                [b".drop(", b".find(", b".insert(", b".remove(", b".update(", b".delete"];
-            DONE.iter().any(|call| starts(from(word, collection), call))
-        };
+        let drops = starts(word, b"db.") && is_done(word);
+        // A loop that waits until some time is over.
+        let waits = starts(word, b"do") && from(word, 2).trim_ascii_start().starts_with(b"{");
+        if waits && find(value, b"new date", 0).is_some() && find(word, b"while", 0).is_some() {
+            return Some(Finding::new(Family::Nosql, 76, "where-script", semicolon));
+        }
         if matches!(lead.last(), Some(b'\'' | b'"')) && (returns || spins || drops) {
             return Some(Finding::new(Family::Nosql, 76, "where-script", semicolon));
         }
         index = semicolon + 1;
     }
     None
+}
+
+/// `db.users.drop(`: what MongoDB's shell does to a collection.
+fn is_done(call: &[u8]) -> bool {
+    const DONE: [&[u8]; 6] = [b".drop(", b".find(", b".insert(", b".remove(", b".update(", b".delete"];
+    let collection = crate::bytes::word_end(between(call, 0, 64), 3);
+    DONE.iter().any(|done| starts(from(call, collection), done))
 }
 
 fn operator(value: &[u8], is_name: bool) -> Option<Finding> {
@@ -168,6 +181,14 @@ mod tests {
         assert_eq!(family("'; return true; var x='", false), Some(Family::Nosql));
         assert_eq!(family("'; while(1); var x='", false), Some(Family::Nosql));
         assert_eq!(family("';db.users.drop();'", false), Some(Family::Nosql));
+        assert_eq!(family("db.users.drop();", false), Some(Family::Nosql));
+        assert_eq!(family("db.users.drop() removes them", false), None);
+        assert_eq!(
+            family("0;var a=new Date();do{b=new Date();}while(b-a<10000)", false),
+            Some(Family::Nosql)
+        );
+        assert_eq!(family("1; do { it } while (you can)", false), None);
+        assert_eq!(family("' } ], $comment:'x'", false), Some(Family::Nosql));
         assert_eq!(family("'x'; db.users is large", false), None);
         assert_eq!(family("$where: '1 == 1'", false), Some(Family::Nosql));
         assert_eq!(family("[$regex]=.*", false), Some(Family::Nosql));

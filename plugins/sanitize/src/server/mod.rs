@@ -41,6 +41,7 @@ pub(crate) fn detect(value: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Fin
     if scope.is_name
         || marks.any(marks::SCRIPT_WORD | marks::DOLLAR)
         || marks.any(marks::QUOTE) && marks.any(marks::SEMI)
+        || marks.any(marks::PAREN) && (value.starts_with(b"db.") || marks.any(marks::SEMI))
     {
         take(key::detect(value, marks, scope.is_name));
     }
@@ -50,11 +51,12 @@ pub(crate) fn detect(value: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Fin
         && marks.any(marks::DOT | marks::SLASH | marks::BACKSLASH)
     {
         take(url::detect(value, scope));
-    } else if scope.place == Place::Header && marks.any(marks::COLON) && marks.any(marks::SLASH) {
+    } else if parameter && value == b"169.254.169.254" {
+        take(url::detect(value, scope));
+    } else if !parameter && marks.any(marks::COLON) && marks.any(marks::SLASH) {
         take(url::in_header(value, scope));
     }
-    if scope.place != Place::Path
-        && marks.any(marks::PAREN)
+    if marks.any(marks::PAREN)
         && marks.any(marks::EQUALS | marks::AMP | marks::PIPE | marks::CONTROL)
         && wants(Family::Ldap)
     {

@@ -12,6 +12,7 @@ fn finding(confidence: u8, why: &'static str, at: usize) -> Option<Finding> {
 
 /// Looks at how a value begins: one comparison for most values.
 pub(super) fn start(value: &[u8]) -> Option<Finding> {
+    let value = value.trim_ascii_start();
     match at(value, 0) {
         b'r' if value.starts_with(b"rO0AB") => finding(86, "java-object", 0),
         b'H' if value.starts_with(b"H4sIAAAAAAAA") && value.len() > 200 => finding(50, "packed-object", 0),
@@ -20,12 +21,25 @@ pub(super) fn start(value: &[u8]) -> Option<Finding> {
             finding(86, "java-object", 0)
         }
         b'A' if value.starts_with(b"AAEAAAD/////") => finding(90, "dotnet-object", 0),
+        // The same within a view state, at each place that base64 can shift it to.
+        b'/' if value.starts_with(b"/wE")
+            && [&b"AAEAAAD/////"[..], b"AAQAAAP////8", b"ABAAAA/////w"]
+                .iter()
+                .any(|start| find(between(value, 0, 64), start, 0).is_some()) =>
+        {
+            finding(90, "dotnet-object", 0)
+        }
         b'B' if value.starts_with(b"BAh") && ruby(value) => {
             // What begins with an object, a class or a module; sessions begin with a hash (`BAh7`).
             let class = matches!(at(value, 3), b'v' | b'V' | b'j' | b'm' | b'l') && value.len() > 16;
-            finding(if class { 80 } else { 60 }, "ruby-object", 0)
+            // An object by name, at once (`o:`) or as the first of a list (`[`, its length, `o:` or `u:`).
+            let named = value.starts_with(b"BAhvOg")
+                || value.starts_with(b"BAhb") && matches!(value.get(6..8), Some(b"86" | b"U6"));
+            finding(if class || named { 80 } else { 60 }, "ruby-object", 0)
         }
-        b'-' | b'!' if value.starts_with(b"!ruby/") || value.starts_with(b"--- !ruby/") => {
+        b'-' | b'!'
+            if [&b"!ruby/"[..], b"--- !ruby/", b"- !ruby/"].iter().any(|start| value.starts_with(start)) =>
+        {
             finding(84, "yaml-object", 0)
         }
         0x04 if value.starts_with(b"\x04\x08") && value.len() > 4 => finding(78, "ruby-object", 0),
@@ -137,6 +151,11 @@ mod tests {
             b"C:11:\"ArrayObject\":37:{x:i:0;}",
             b"--- !ruby/object:Gem::Installer",
             b"BAhvOhJHZW06Okluc3RhbGxlcgA",
+            b"BAhvOgpHZW1zCg==",
+            b"BAhbCG86CEZvbwA=",
+            b"- !ruby/hash:Some::Class",
+            b"  rO0ABXNyABFqYXZh",
+            b"/wEyxAcAAQAAAP////8BAAAAAAAAAAwCAAAA",
             b"gAJjcG9zaXgKc3lzdGVtCnEAWAIAAABpZHEBhXECUnEDLg==",
         ] {
             assert!(
@@ -153,6 +172,9 @@ mod tests {
             b"cost\nof\nliving",
             b"ratio: 3:\"4\"",
             b"BAhello",
+            b"BAhbB2kGaQc=",
+            b"/wEPDwUKMTY3NzE5MjIyMGRk",
+            b"- ruby/hash",
             b"BAh7B0kiD3Nlc3Npb25faWQGOgZFVA==",
             b"--- ruby/object",
             b"a:1:{s:1:\"x\";i:1;}",

@@ -92,6 +92,7 @@ fn delimiters(rest: &[u8]) -> Option<(usize, &'static [u8])> {
         (b'$' | b'#' | b'*' | b'@' | b'~', b'{') => (2, b"}"),
         (b'<', b'%') => (2, b"%>"),
         (b'[', b'[' | b'(') if at(rest, 2) == b'$' => (2, b"]"),
+        (b'[', b'=') => (2, b"]"),
         (b'%', b'{') => (2, b"}"),
         (b'{', b'$') => (1, b"}"),
         (b'{', next) if next.is_ascii_alphanumeric() => (1, b"}"),
@@ -194,6 +195,10 @@ fn judge(lead: &[u8], inside: &[u8], closed: bool, start: usize) -> Option<Findi
     if !closed && !doing.calls {
         return None;
     }
+    // `''['__cl'+'ass__']`: a name that is put together.
+    if doing.computes && doing.index && is_double(lead) && inside.contains(&b'+') && inside.contains(&b'\'') {
+        return finding(80, "template-reach", start);
+    }
     if doing.computes && !doing.prose {
         return sum(lead, inside, start);
     }
@@ -220,6 +225,7 @@ fn judge(lead: &[u8], inside: &[u8], closed: bool, start: usize) -> Option<Findi
         b"#{" if inside.contains(&b'`') => finding(80, "template-code", start),
         b"@{" if inside.starts_with(b"[") => finding(80, "template-code", start),
         b"*{" | b"~{" | b"%{" if doing.calls => finding(78, "template-call", start),
+        b"~{" if starts(inner, b"::") => finding(74, "template-include", start),
         _ if doing.calls && is_double(lead) => {
             finding(if doing.index { 72 } else { 55 }, "template-call", start)
         }

@@ -10,6 +10,9 @@ fn expressions_of_each_engine() {
     for attack in [
         "{{7*7}}",
         "{{ 7*'7' }}",
+        "{{ ''['__cl'+'ass__'] }}",
+        "[=\"freemarker.template.utility.Execute\"?new()(\"id\")]",
+        "~{::x}",
         "${7*7}",
         "#{3*4}",
         "*{2+2}",

@@ -94,7 +94,8 @@ impl Command {
         let cmdlet = cmdlet(value, word, end);
         let kind = if cmdlet > 0 { Kind::Plain } else { kind_of(word, absolute)? };
         end += cmdlet;
-        let mut argument = argument(value, end);
+        let braced = at(value, start.wrapping_sub(1)) == b'{';
+        let mut argument = argument(value, end, braced);
         let after = skip_space(between(value, 0, end + 16), end);
         // `top 10`, `PS 5`, `test<5`: ordinary, unless it is an address, or a wait behind a separator.
         let number = argument == Argument::Strong && is_count(value, after);
@@ -107,8 +108,21 @@ impl Command {
         {
             argument = Argument::Weak;
         }
+        // `set -e` does nothing to anybody; `sort -count` is no option of `sort`, but a field of a query.
+        let letters = from(value, after + 1).iter().take(8).take_while(|b| b.is_ascii_lowercase()).count();
+        if argument == Argument::Strong
+            && at(value, after) == b'-'
+            && (word.eq_ignore_ascii_case(b"set") || word.eq_ignore_ascii_case(b"sort") && letters > 3)
+        {
+            argument = Argument::Weak;
+        }
         let more = match word {
             _ if word.eq_ignore_ascii_case(b"net") => administers(value, after),
+            _ if listed(&["echo", "expr"], word) => calculates(from(value, after)),
+            _ if listed(&["nc", "ncat", "netcat", "telnet"], word) => names_port(from(value, after)),
+            _ if listed(&["cat", "ls", "rm"], word) => {
+                at(value, after) == b'*' && matches!(at(value, after + 1), 0 | b';' | b'|' | b'&' | b'#')
+            }
             _ if listed(&["head", "kill", "nice", "tail"], word) => {
                 at(value, after) == b'-' && at(value, after + 1).is_ascii_digit()
             }
@@ -145,6 +159,25 @@ impl Command {
         }
         Self::read(value, index).is_some_and(|inner| inner.kind != Kind::Wordy && inner.ends)
     }
+}
+
+/// `7*7`, `$((1+1))`, `7 \\* 7`, and then the end: what shows that a command ran.
+fn calculates(rest: &[u8]) -> bool {
+    let sum = between(rest, 0, 64);
+    let end = sum.iter().position(|b| matches!(b, b';' | b'|' | b'&' | b'#' | b'`')).unwrap_or(sum.len());
+    let sum = between(sum, 0, end).trim_ascii();
+    at(sum, 0).is_ascii_digit()
+        && sum.iter().all(|b| b.is_ascii_digit() || b"+-*/\\ ".contains(b))
+        && sum.iter().any(|b| b"+-*/".contains(b))
+}
+
+/// `x.test 4444`: a host and a port.
+fn names_port(rest: &[u8]) -> bool {
+    let mut words =
+        between(rest, 0, 80).split(|b| is_space(*b) || matches!(b, b';' | b'|' | b'&' | b'`' | b'\''));
+    let host = words.next().unwrap_or_default();
+    let port = words.next().unwrap_or_default();
+    host.contains(&b'.') && (2..=5).contains(&port.len()) && port.iter().all(u8::is_ascii_digit)
 }
 
 /// Commands that run what stands behind them. Sorted.
@@ -194,6 +227,8 @@ fn hidden(value: &[u8], index: usize, quoted: bool) -> usize {
         b'\\' if matches!(next, b'n' | b'r' | b't') && index + 2 >= value.len() => 0,
         b'\\' | b'^' => usize::from(is_word(next)),
         b'`' if next == b'`' => 2,
+        // `w`u`hoami`: a command that there is not.
+        b'`' if is_word(next) && at(value, index + 2) == b'`' => 3,
         b'$' if next == b'(' && at(value, index + 2) == b')' => 3,
         b'$' if matches!(next, b'@' | b'*' | b'!') || next.is_ascii_digit() => 2,
         b'$' if next == b'{' => {
@@ -250,14 +285,15 @@ fn strip_exe(word: &[u8]) -> &[u8] {
     }
 }
 
-fn argument(value: &[u8], end: usize) -> Argument {
+/// `braced`: it is the first of a list that a shell expands, as in `{cat,/etc/passwd}`.
+fn argument(value: &[u8], end: usize, braced: bool) -> Argument {
     let next = at(value, end);
     if matches!(next, b'<' | b'>') || starts(from(value, end), b"$ifs") || starts(from(value, end), b"${ifs")
     {
         return Argument::Strong;
     }
-    // `cmd/c`, `ping%20`, `{cat,/etc/passwd}`.
-    if next == b',' && matches!(at(value, end + 1), b'/' | b'-')
+    // `cmd/c`, `{cat,/etc/passwd}`.
+    if braced && next == b',' && matches!(at(value, end + 1), b'/' | b'-')
         || next == b'/' && is_space(at(value, end + 2))
     {
         return Argument::Strong;

@@ -10,6 +10,11 @@ impl Lexer<'_> {
         self.bare_tail = !price && !from(self.value, content).iter().any(u8::is_ascii_alphanumeric);
     }
 
+    /// Whether nothing follows but a comment that holds nothing: `';--`.
+    pub fn ends_bare(&self) -> bool {
+        matches!(from(self.value, self.index).trim_ascii(), b"--" | b"#" | b"/*" | b"-- -" | b"--+")
+    }
+
     /// Skips a block comment; the token when it never ends and so hides the rest.
     pub(super) fn block_comment(&mut self, start: usize) -> Option<Token> {
         if at(self.value, start + 2) == b'!' {

@@ -211,6 +211,19 @@ impl Run {
             {
                 self.violate()
             }
+            // `1 and 1 is 2`: SQL compares with `is` to NULL and to truth alone, but for SQLite's.
+            Word::Compare
+                if !self.quoted
+                    && !self.stacked
+                    && starts(from(lexer.value(), token.start), b"is")
+                    && token.end - token.start == 2
+                    && !matches!(
+                        lexer.clone().next().kind,
+                        Kind::Word(Word::Not | Word::Constant | Word::Suffix | Word::Prefix) | Kind::Left
+                    ) =>
+            {
+                self.violate()
+            }
             Word::Compare => {
                 if boolean_mode(lexer) {
                     return Step::Go;

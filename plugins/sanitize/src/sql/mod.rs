@@ -18,7 +18,7 @@ mod score;
 mod statement;
 mod words;
 
-use crate::bytes::{at, skip_space};
+use crate::bytes::{at, between, skip_space};
 use crate::finding::{Family, Finding, surer};
 use crate::marks::{self, Marks};
 use lexer::{Lexer, Quote};
@@ -28,7 +28,12 @@ use run::{Entry, Run};
 pub fn detect(value: &[u8], marks: Marks) -> Option<Finding> {
     let mut found = None;
     for quote in [Quote::Bare, Quote::In(b'\''), Quote::In(b'"'), Quote::In(b'`')] {
-        if quote == Quote::Bare && !may_be_bare(value, marks) || quote == Quote::In(b'`') && is_span(value) {
+        let skipped = match quote {
+            Quote::Bare => !may_be_bare(value, marks),
+            Quote::In(b'`') => is_span(value),
+            Quote::In(quote) => is_quotation(value, quote),
+        };
+        if skipped {
             continue;
         }
         found = surer(found, context(value, quote, marks));
@@ -43,6 +48,36 @@ pub fn detect(value: &[u8], marks: Marks) -> Option<Finding> {
 fn is_span(value: &[u8]) -> bool {
     let before = value.split(|b| *b == b'`').next().unwrap_or_default();
     before.split(|b| *b == b' ').filter(|word| word.iter().all(u8::is_ascii_alphabetic)).count() > 2
+}
+
+/// Whether the only two of these quotes stand around what a sentence quotes: `what does "or 1=1" mean?`. It would have to go on
+/// behind them as SQL does.
+fn is_quotation(value: &[u8], quote: u8) -> bool {
+    let mut parts = value.split(|b| *b == quote);
+    let (Some(before), Some(_), Some(behind), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return false;
+    };
+    let words = |text: &[u8]| {
+        text.split(|b| *b == b' ')
+            .filter(|word| word.len() > 1 && word.iter().all(u8::is_ascii_alphabetic))
+            .count()
+    };
+    let next = between(behind, 1, crate::bytes::word_end(between(behind, 0, 32), 1));
+    before.ends_with(b" ")
+        && words(before) > 2
+        && (behind.first() == Some(&b' ') && !next.is_empty() && !goes_on(next)
+            || matches!(behind, [b'?' | b'.' | b'!' | b','] | [b'?' | b'.' | b'!' | b',', b' ', ..]))
+}
+
+/// Whether a statement goes on with that word behind a string.
+fn goes_on(word: &[u8]) -> bool {
+    use words::Word;
+    let role = words::lookup(word);
+    role.is_some_and(|role| {
+        !matches!(role, Word::Compare | Word::As | Word::When | Word::Function | Word::Thing)
+    })
 }
 
 /// Whether the value can go on with a statement without a break: by a word, by `&&` and `||`, or by a comment behind an

@@ -46,7 +46,8 @@ impl Run {
             Kind::Left => {
                 self.depth += 1;
                 self.after_left = true;
-                if matches!(lexer.clone().next().kind, Kind::Word(Word::Select)) {
+                let mut ahead = lexer.clone();
+                if matches!(ahead.next().kind, Kind::Word(Word::Select)) && ahead.next().kind != Kind::Comma {
                     self.subselect = true;
                 }
             }
@@ -92,6 +93,8 @@ impl Run {
                 self.truth |= self.pending == Pending::Logic;
                 self.complete(Operand::Constant);
             }
+            // `SQL (SELECT, JOIN)`: a list of words.
+            Word::Select if matches!(lexer.clone().next().kind, Kind::Comma | Kind::Right) => return None,
             Word::Select => {
                 self.select = true;
                 self.list_start = true;

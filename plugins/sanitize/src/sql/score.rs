@@ -44,7 +44,7 @@ impl Run {
         offer(self.outfile, if out { 90 } else { 75 }, "into-file");
         offer(self.subselect && joins && (hard || self.from), 90, "subselect");
         self.score_conditions(&mut offer, out, whole, tail, hard);
-        self.score_break(&mut offer, whole, tail);
+        self.score_break(&mut offer, lexer, whole, tail);
         offer(self.server_variable && whole && !q && self.length == 1, 74, "server-variable");
         let plain = self.names == 0 && !q && !self.stacked;
         offer(plain && self.commas == 0 && hard && whole && tail && lexer.bare_tail, 72, "comment");
@@ -95,7 +95,10 @@ impl Run {
         offer(self.having && out && (self.compare > 0 || self.calls > 0 || tail), 88, "having");
         offer(self.logic > 0 && self.compare > 0 && (calls > 0 || self.variables > 0), 90, "probe");
         offer(self.logic > 0 && self.compare > 0 && q, 85, "condition");
-        offer(self.logic > 0 && self.compare > 0 && out && hard && !arithmetic, 75, "condition");
+        // `0 < x <= 10 and x != 5`: a condition on a name of the sentence's own.
+        let bounded =
+            !q && !self.stacked && self.compared_first && !self.constants && self.names > 1 && calls == 0;
+        offer(self.logic > 0 && self.compare > 0 && out && hard && !arithmetic && !bounded, 75, "condition");
         offer(self.logic > 0 && probe && out, 75, "probe");
         offer(self.logic > 0 && tail && hard && whole, 78, "condition-comment");
         offer(self.logic > 0 && q && (self.open || tail) && whole && !self.is_sentence(), 88, "condition");
@@ -120,7 +123,13 @@ impl Run {
     }
 
     /// What shows that the value closes a string of the statement and goes on behind it.
-    fn score_break(&self, offer: &mut impl FnMut(bool, u8, &'static str), whole: bool, tail: bool) {
+    fn score_break(
+        &self,
+        offer: &mut impl FnMut(bool, u8, &'static str),
+        lexer: &Lexer<'_>,
+        whole: bool,
+        tail: bool,
+    ) {
         let joins = self.logic + self.compare + self.arith;
         if !self.quoted {
             offer(self.reveal > 0 && self.known > 1 && whole, 72, "probe");
@@ -139,6 +148,7 @@ impl Run {
         offer(joins > 0 && self.reveal > 0, 85, "string-break");
         offer(tail && self.length <= 4 && whole, 80, "comment");
         offer(self.more && self.closed, 55, "string-break");
+        offer(self.more && self.length == 0 && lexer.ends_bare(), 74, "comment");
         offer(self.alias && self.condition, 85, "string-break");
     }
 

@@ -98,10 +98,11 @@ pub(super) fn is_statement(word: &[u8], mut ahead: Lexer<'_>) -> bool {
                     && (ends(third) || is(third, &["where"]) || third.kind == Kind::Dot)
         }
         b"update" => {
+            let (third, fourth) = (name(third), ahead.next());
             name(first)
                 && (is(second, &["set"])
-                    || second.kind == Kind::Dot && name(third)
-                    || is(ahead.next(), &["set"]))
+                    || second.kind == Kind::Dot && third
+                    || name(second) && third && is(fourth, &["set"]))
         }
         // A table is made of columns.
         b"create" if is(first, &["table", "view", "index", "function", "procedure"]) && ends(third) => false,
@@ -169,7 +170,20 @@ pub(super) fn is_statement(word: &[u8], mut ahead: Lexer<'_>) -> bool {
 /// What a statement looks like that nobody needs to inject, since it is all there is: `Delete from cart`, `drop table
 /// lamp, two chairs`, `exec summary (draft)`.
 pub(super) fn is_phrase(word: &[u8], mut ahead: Lexer<'_>) -> bool {
-    let (_, second, third) = (ahead.next(), ahead.next(), ahead.next());
+    let (first, second, third) = (ahead.next(), ahead.next(), ahead.next());
+    // `if 1=1 then ..`: what a sentence says of a condition.
+    if word.eq_ignore_ascii_case(b"if") {
+        let then = ahead.next();
+        return starts(from(ahead.value(), then.start), b"then ");
+    }
+    // A name of three words: `Drop Table Lounge`.
+    let title = [(first.start, first.end), (second.start, second.end)].iter().all(|(start, end)| {
+        let (initial, rest) = between(ahead.value(), *start, *end).split_at_checked(1).unwrap_or_default();
+        initial.iter().all(u8::is_ascii_uppercase) && rest.iter().all(u8::is_ascii_lowercase)
+    });
+    if starts(word, b"drop") && word.starts_with(b"Dr") && title && third.kind == Kind::End {
+        return true;
+    }
     let delete = word.eq_ignore_ascii_case(b"delete") && third.kind == Kind::End;
     let exec =
         starts(word, b"exec") && second.kind == Kind::Left && at(ahead.value(), second.start - 1) == b' ';

@@ -101,6 +101,8 @@ fn ordinary_text_passes() {
         "SELECT",
         "x = y or z",
         "100% -- or nothing",
+        "that's all; -- Ann",
+        "it is said that \"or 1=1\" is always true",
     ] {
         assert!(!attack(fine), "{fine} {:?}", found(fine));
     }
@@ -117,6 +119,9 @@ fn white_space_case_and_comments_do_not_hide() {
         "1 or 0x31=0x31",
         "1 || 1=1",
         "1 or not 1=2",
+        "x';--",
+        "a friend of mine 'or 1=1 or '",
+        "1 or 1 is not null",
     ] {
         assert!(attack(bad), "{bad}");
     }

@@ -119,6 +119,11 @@ fn class(chain: &Chain<'_>) -> Option<Finding> {
     if !text.contains(&b'.') {
         return None;
     }
+    // An element of XStream, which makes an object of it.
+    if chain.before == b'<' && (starts(text, b"java.") || starts(text, b"javax.")) {
+        let element = chain.start < 2 || !crate::bytes::is_word(at(chain.value, chain.start - 2));
+        return chain.found(if element && !chain.prose { 78 } else { 45 }, "java-element");
+    }
     let inside = |package: &&str| {
         let next = at(text, package.len());
         starts(text, package.as_bytes())

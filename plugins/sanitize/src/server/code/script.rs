@@ -73,7 +73,10 @@ pub(super) fn judge(chain: &Chain<'_>) -> Option<Finding> {
             || chain.before == b'.';
         return chain.found(if reached { prose(85) } else { 50 }, "python-object");
     }
-    if chain.last.eq_ignore_ascii_case(b"child_process") && matches!(chain.before, b'"' | b'\'' | b'`' | b':')
+    // `node:child_process:422`: a line of a stack trace.
+    if chain.last.eq_ignore_ascii_case(b"child_process")
+        && chain.next() != b':'
+        && matches!(chain.before, b'"' | b'\'' | b'`' | b':')
     {
         return chain.found(prose(82), "node-module");
     }

@@ -20,8 +20,21 @@ const HOST_BYTES: usize = 255;
 
 /// Schemes that only make sense to a server that is sent somewhere. Sorted.
 static SCHEMES: Lexicon = Lexicon::new(&[
-    "dict", "gopher", "imap", "ldap", "ldapi", "ldaps", "netdoc", "pop3", "rmi", "sftp", "smb", "smtp",
-    "telnet", "tftp",
+    "dict",
+    "gopher",
+    "http+unix",
+    "imap",
+    "ldap",
+    "ldapi",
+    "ldaps",
+    "netdoc",
+    "pop3",
+    "rmi",
+    "sftp",
+    "smb",
+    "smtp",
+    "telnet",
+    "tftp",
 ]);
 
 /// Schemes that hold another URL. Sorted.
@@ -207,7 +220,7 @@ fn ssrf(url: &Url<'_>, target: bool, returns: bool) -> Option<Finding> {
 
 fn redirect(url: &Url<'_>, target: bool) -> Option<Finding> {
     let found = |confidence, why| Some(Finding::new(Family::Redirect, confidence, why, 0));
-    let dotted = url.host.contains(&b'.')
+    let dotted = (url.host.contains(&b'.') || url.host.windows(3).any(|part| part == b"\xe3\x80\x82"))
         && url.host.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | 0x80..));
     if !dotted {
         return None;
@@ -217,13 +230,14 @@ fn redirect(url: &Url<'_>, target: bool) -> Option<Finding> {
         let posed = url.userinfo.contains(&b'.') && !url.userinfo.contains(&b':')
             || url.userinfo.contains(&b'\\')
             || find(url.userinfo, b"%", 0).is_some();
-        return if posed && !url.scheme.is_empty() {
+        return if posed && (target || !url.scheme.is_empty()) {
             found(if target { 80 } else { 72 }, "userinfo")
         } else {
             None
         };
     }
     let odd = url.hidden
+        || url.rest.starts_with(b"\\")
         || url.slashes.contains(&b'\\') && url.slashes.starts_with(b"/")
         || url.slashes.len() > 2
         || !url.scheme.is_empty() && url.slashes.len() < 2

@@ -24,6 +24,7 @@ fn where_a_server_should_not_go() {
         "http:\\\\127.0.0.1\\admin",
         "unix:/var/run/docker.sock",
         "http://unix:/var/run/docker.sock:/info",
+        "http+unix://%2Fvar%2Frun%2Fdocker.sock/info",
     ] {
         assert_eq!(family("q", attack), Some(Family::Ssrf), "{attack}");
     }
@@ -73,6 +74,9 @@ fn targets_in_disguise() {
         ("url", "https:/evil.example"),
         ("goto", "\t//evil.example"),
         ("url", "https://shop.example@evil.example/"),
+        ("next", "//shop.example@evil.example"),
+        ("next", "https://evil.example\\.shop.example"),
+        ("next", "//evil\u{3002}example"),
     ] {
         assert_eq!(family(name, attack), Some(Family::Redirect), "{name} {attack}");
     }
