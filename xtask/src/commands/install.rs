@@ -351,8 +351,20 @@ pub fn redis(layout: &Layout) -> Result<()> {
 /// When it is not there and cannot be had from Debian's archive.
 pub fn prometheus(layout: &Layout) -> Result<()> {
     if crate::prometheus::program(layout, "promtool").is_err() {
-        // Its pages are not looked at.
-        let without = ["adduser", "passwd", "libjs-", "fonts-", "perl", "debconf"];
+        // Its pages are not looked at, and it is not set up.
+        let pages = ["libjs-", "fonts-"];
+        let setup = [
+            "adduser",
+            "passwd",
+            "perl",
+            "debconf",
+            "debian-installer",
+            "install-info",
+            "newt",
+            "textwrap",
+            "usrmerge",
+        ];
+        let without = [&pages[..], &setup].concat();
         debian::unpack(layout, "prometheus", &without, &crate::prometheus::folder(layout))?;
     }
     crate::prometheus::program(layout, "promtool").map(drop)

@@ -71,7 +71,7 @@ async fn round(server: &Server, pools: &Pools, url: &str, seconds: u64, looks: b
 }
 
 /// The mean, and the interval that holds it in 95 of 100 cases: percentiles of means of drawn pairs.
-fn bootstrap(values: &[f64]) -> (f64, f64, f64) {
+pub fn bootstrap(values: &[f64]) -> (f64, f64, f64) {
     let mean = |values: &mut dyn Iterator<Item = f64>, count: usize| values.sum::<f64>() / count as f64;
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut draw = || {

@@ -274,6 +274,10 @@ async fn in_a_real_browser() {
     for name in pictures {
         let picture = std::fs::read(folder.path().join(format!("{name}.png"))).unwrap();
         assert!(picture.len() > 5_000, "{name} shows something");
+        // To be looked at.
+        let kept = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("dashboard");
+        std::fs::create_dir_all(&kept).unwrap();
+        std::fs::write(kept.join(format!("{name}.png")), picture).unwrap();
     }
 }
 
