@@ -5,7 +5,7 @@
 //! filter's name); otherwise the copy came from outside and is stripped. `set_by: client` believes anyone: for
 //! demonstrations, and said so at start. It does not authenticate: that is the work of the filter named.
 
-use std::{cell::RefCell, collections::BTreeSet, net::IpAddr};
+use std::net::IpAddr;
 
 use portcullis_policy::fields::is_same_to_cgi;
 use portcullis_policy::{
@@ -13,6 +13,7 @@ use portcullis_policy::{
 };
 use serde::Deserialize;
 
+use crate::allowed::Allowed;
 use crate::client::Client;
 use crate::matching::{compile_regex, without_port};
 
@@ -143,7 +144,7 @@ enum Mark {
 
 #[derive(Debug)]
 struct Sources {
-    list: Vec<(Source, Option<regex_lite::Regex>)>,
+    list: Vec<(Source, Option<Allowed>)>,
     strip: Vec<String>,
 }
 
@@ -156,12 +157,7 @@ pub struct Identity {
     unknown: Unknown,
     user_required: bool,
     client_ip: ClientIpWire,
-    /// Names that an `allow` pattern has accepted before: a pattern costs microseconds, this does not.
-    accepted: RefCell<BTreeSet<Vec<u8>>>,
 }
-
-/// Accepted names that are remembered; when full, it is emptied.
-const ACCEPTED: usize = 1024;
 
 /// Why nobody could be named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,7 +219,6 @@ impl Identity {
             unknown: tenant.unknown,
             user_required: user.required,
             client_ip,
-            accepted: RefCell::default(),
         }
     }
 
@@ -245,7 +240,7 @@ impl Identity {
         if reads == ReadsAddress::Always {
             client.address(asker.headers, facts);
         }
-        let tenant = match self.tenant.name(asker, &mut client, facts, &self.accepted, effects) {
+        let tenant = match self.tenant.name(asker, &mut client, facts, effects) {
             Name::Is(bytes) => Tenant::new(&bytes).ok_or(Unidentified::TenantUnknown),
             Name::Refused => Err(Unidentified::TenantUnknown),
             Name::Missing => self.default.clone().ok_or(Unidentified::TenantMissing),
@@ -254,7 +249,7 @@ impl Identity {
             (Err(Unidentified::TenantUnknown), Unknown::Default, Some(default)) => Ok(default.clone()),
             (tenant, ..) => tenant,
         };
-        let user = match self.user.name(asker, &mut client, facts, &self.accepted, effects) {
+        let user = match self.user.name(asker, &mut client, facts, effects) {
             Name::Is(bytes) => User::new(&bytes),
             Name::Refused | Name::Missing => None,
         };
@@ -322,7 +317,6 @@ impl Sources {
         asker: &Asker<'_>,
         client: &mut Client,
         facts: &mut dyn Facts,
-        accepted: &RefCell<BTreeSet<Vec<u8>>>,
         effects: &mut Effects,
     ) -> Name {
         for name in &self.strip {
@@ -342,7 +336,7 @@ impl Sources {
                 answer = match allow {
                     // Two values: whoever reads the other one would see another name.
                     _ if source.is_ambiguous(asker.headers) => Name::Refused,
-                    Some(pattern) if !allowed(pattern, &bytes, accepted) => Name::Refused,
+                    Some(allowed) if !allowed.holds(&bytes) => Name::Refused,
                     _ => Name::Is(bytes),
                 };
             }
@@ -351,36 +345,15 @@ impl Sources {
     }
 }
 
-fn allowed(pattern: &regex_lite::Regex, bytes: &[u8], accepted: &RefCell<BTreeSet<Vec<u8>>>) -> bool {
-    if bytes.len() > 256 {
-        return false;
-    }
-    // The pattern is part of the key: the same name may be allowed by one source and not by another.
-    let mut key = bytes.to_vec();
-    key.push(0);
-    key.extend_from_slice(pattern.as_str().as_bytes());
-    if accepted.borrow().contains(&key) {
-        return true;
-    }
-    let fine = std::str::from_utf8(bytes).is_ok_and(|text| pattern.is_match(text));
-    if fine {
-        let mut accepted = accepted.borrow_mut();
-        if accepted.len() >= ACCEPTED {
-            accepted.clear();
-        }
-        accepted.insert(key);
-    }
-    fine
-}
-
 impl Source {
     fn compile(
         wire: SourceWire,
         site: &Site,
         for_user: bool,
         errors: &mut ConfigErrors,
-    ) -> Option<(Self, Option<regex_lite::Regex>)> {
+    ) -> Option<(Self, Option<Allowed>)> {
         let allow = wire.allow.as_deref().and_then(|text| compile_regex(text, &site.key("allow"), errors));
+        let allow = allow.map(Allowed::new);
         let mut sources = Vec::new();
         if let Some(name) = wire.header {
             sources.push(Self::header(&name, wire.set_by.as_deref(), site, errors)?);

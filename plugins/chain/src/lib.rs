@@ -8,6 +8,7 @@
 //! refused with 431 before any policy looks at it.
 
 mod actions;
+mod allowed;
 mod client;
 mod document;
 mod identity;

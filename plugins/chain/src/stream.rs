@@ -177,10 +177,11 @@ impl Chain {
         let asker = Asker { headers, host, path: &path };
         let resolved = self.identity.resolve(&asker, ports.facts, set.reads_address(), effects);
         let sent_id = headers.first("x-request-id").and_then(CorrelationId::accept);
-        if sent_id.is_none() {
+        let correlation_id = sent_id.unwrap_or_else(|| {
             let made = CorrelationId::make(moment.random);
             effects.push(Effect::SetRequestHeader("x-request-id".into(), made.as_str().as_bytes().into()));
-        }
+            made
+        });
         let oversize = headers.len() > limits::HEADERS || headers.bytes() > limits::HEADER_BYTES;
         stream.request = Some(Request {
             tenant: resolved.tenant.clone().unwrap_or_else(|_| self.identity.fallback_tenant()),
@@ -189,7 +190,7 @@ impl Chain {
             actions,
             action: self.actions.name(actions).to_owned(),
             route,
-            correlation_id: sent_id.unwrap_or_else(|| CorrelationId::make(moment.random)),
+            correlation_id,
             method: head(target.method, 32),
             path: head(raw_path, limits::HEADER_BYTES),
             host: head(host, 256),

@@ -37,26 +37,35 @@ pub fn splits_message(value: &[u8]) -> bool {
 pub struct Headers<'a> {
     pairs: Vec<Header<'a>>,
     bytes: usize,
+    /// Lengths of names that occur, each as a bit (modulo 64): most names that are asked for are not there.
+    lengths: u64,
 }
 
 impl<'a> Headers<'a> {
     /// Takes the headers in the order of the wire.
     pub fn new(pairs: Vec<Header<'a>>) -> Self {
-        let bytes = pairs.iter().map(|(name, value)| name.len().saturating_add(value.len())).sum();
-        Self { pairs, bytes }
+        let (mut bytes, mut lengths) = (0_usize, 0);
+        for (name, value) in &pairs {
+            bytes = bytes.saturating_add(name.len()).saturating_add(value.len());
+            lengths |= bit(name);
+        }
+        Self { pairs, bytes, lengths }
     }
 
     /// The first value under that name (ASCII case ignored; `name` in lower case).
     pub fn first(&self, name: &str) -> Option<&'a [u8]> {
-        self.all(name).next()
+        let name = name.as_bytes();
+        if self.lengths & bit(name) == 0 {
+            return None;
+        }
+        self.pairs.iter().find(|(key, _)| is(key, name)).map(|(_, value)| *value)
     }
 
     /// All values under that name, in order.
     pub fn all<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'a [u8]> + 's {
-        self.pairs
-            .iter()
-            .filter(move |(key, _)| key.len() == name.len() && key.eq_ignore_ascii_case(name.as_bytes()))
-            .map(|(_, value)| *value)
+        let name = name.as_bytes();
+        let pairs: &[Header<'a>] = if self.lengths & bit(name) == 0 { &[] } else { &self.pairs };
+        pairs.iter().filter(move |(key, _)| is(key, name)).map(|(_, value)| *value)
     }
 
     /// All headers.
@@ -93,6 +102,17 @@ impl<'a> Headers<'a> {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
+}
+
+/// The bit of a name's length.
+const fn bit(name: &[u8]) -> u64 {
+    1 << (name.len() % 64)
+}
+
+/// Whether two names are the same; the first byte tells most of the same length apart.
+fn is(key: &[u8], name: &[u8]) -> bool {
+    let first = |text: &[u8]| text.first().map(|byte| byte | 0x20);
+    key.len() == name.len() && first(key) == first(name) && key.eq_ignore_ascii_case(name)
 }
 
 /// How a stream ended, as far as the host knows. What it does not know is `None` or empty.

@@ -24,7 +24,7 @@ pub use effect::{Decision, Detail, Effect, Effects, LogLevel, Metric, Refusal, V
 pub use event::{Event, Header, Headers, Moment, Outcome, splits_message};
 pub use request::{Actions, CorrelationId, Request, Tenant, User};
 pub use state::{
-    Fact, Facts, Fate, Held, Journal, LeaseAsk, Leases, LocalSlots, NoFacts, SharedState, SlotValue,
+    Ahead, Fact, Facts, Fate, Held, Journal, LeaseAsk, Leases, LocalSlots, NoFacts, SharedState, SlotValue,
     StateError, StoreResult, Ticket, WorkerState,
 };
 pub use substitution::{Substituted, Substitution};

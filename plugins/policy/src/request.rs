@@ -119,14 +119,15 @@ impl CorrelationId {
         let [high, low] = random;
         let high = (high & 0xffff_ffff_ffff_0fff) | 0x4000;
         let low = (low & 0x3fff_ffff_ffff_ffff) | 0x8000_0000_0000_0000;
-        Self(format!(
-            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-            high >> 32,
-            (high >> 16) & 0xffff,
-            high & 0xffff,
-            low >> 48,
-            low & 0xffff_ffff_ffff
-        ))
+        let mut text = String::with_capacity(36);
+        let digit = |number: u8| char::from_digit(u32::from(number), 16).unwrap_or('0');
+        for (place, byte) in [high.to_be_bytes(), low.to_be_bytes()].concat().into_iter().enumerate() {
+            if matches!(place, 4 | 6 | 8 | 10) {
+                text.push('-');
+            }
+            text.extend([digit(byte >> 4), digit(byte & 0xf)]);
+        }
+        Self(text)
     }
 
     /// The text.

@@ -161,6 +161,30 @@ pub trait WorkerState {
 
     /// Asks for tokens, as soon as may be.
     fn ask(&mut self, ask: LeaseAsk);
+
+    /// Where it is kept what of that entry was debited ahead; there may be another's in it. `None` where nothing may be: where
+    /// what was decided is not stored yet, and may never be.
+    fn ahead(&mut self, slot: u32, tag: u32) -> Option<&mut Ahead> {
+        let _ = (slot, tag);
+        None
+    }
+}
+
+/// A stretch of a limit's time that a worker has debited ahead of its requests. Of one key at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ahead {
+    /// The shared slot.
+    pub slot: u32,
+    /// Which entry there.
+    pub tag: u32,
+    /// The limit by which it was debited.
+    pub limit: u32,
+    /// Where what is not spent yet begins: nanoseconds, and parts of one.
+    pub from: (u64, u32),
+    /// Where it ends.
+    pub until: (u64, u32),
+    /// When the key last came, in nanoseconds.
+    pub seen_ns: u64,
 }
 
 /// Whether tokens of limits that all proxies share can be had.

@@ -3,9 +3,7 @@
 use std::{rc::Rc, time::Duration};
 
 use portcullis_chain::{Ports, Stream};
-use portcullis_policy::{
-    Effect, Effects, Event, Headers, LogLevel, Moment, Outcome, Refusal, splits_message,
-};
+use portcullis_policy::{Effect, Event, Headers, LogLevel, Moment, Outcome, Refusal, splits_message};
 use proxy_wasm::types::Action;
 
 use crate::{
@@ -99,16 +97,17 @@ impl Exchange {
     }
 
     fn on_at(&mut self, event: &Event<'_>, moment: Moment) {
-        let mut effects = Effects::new();
+        let mut effects = self.worker.effects.take();
         let holds = self.worker.holds_headers() && !self.released;
         self.worker.with_chain(|chain, shared| {
             let mut facts = Properties { dialect: &self.worker.dialect, holds, may_wait: !self.full };
             let mut ports = Ports { facts: &mut facts, shared };
             chain.on(&mut self.stream, &mut ports, moment, event, &mut effects);
         });
-        for effect in effects {
+        for effect in effects.drain(..) {
             self.carry_out(effect, moment);
         }
+        self.worker.effects.set(effects);
         self.worker.hurry();
     }
 
@@ -243,8 +242,9 @@ impl Exchange {
         let bytes = self.worker.header_map(Map::Request);
         let headers = map::parse(&bytes);
         self.worker.provoke(&headers);
-        self.outcome.request_bytes = length(headers.first("content-length"));
-        self.sized = headers.first("content-length").is_some();
+        let told = headers.first("content-length");
+        self.outcome.request_bytes = length(told);
+        self.sized = told.is_some();
         self.tunnel = headers.is_tunnel();
         self.bodiless = end_of_stream;
         self.decide(&headers)

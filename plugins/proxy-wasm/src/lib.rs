@@ -9,7 +9,7 @@
 //!
 //! | callback | calls |
 //! |---|---|
-//! | request headers | all headers; the monotonic clock; audit: one write of shared data; the client's address and the route's metadata, a property each; limits: a read and a write of shared data for each rule; `x-request-id`, if the proxy made none |
+//! | request headers | all headers; the monotonic clock; audit: one write of shared data; the client's address and the route's metadata, a property each; limits: a read and a write of shared data for the tenant's and one for the user's, none where they are busy; `x-request-id`, if the proxy made none |
 //! | response headers | all headers; the clock; one per header that is set or removed |
 //! | log | the clock; for a stream of which nothing else was seen, also its headers, status, details and duration |
 //!
@@ -20,6 +20,8 @@
 //! Counters and records go out on ticks, every 500 ms, or when a batch is full.
 
 mod abi;
+#[cfg(any(target_arch = "wasm32", test))]
+mod allocator;
 mod clock;
 #[cfg(any(feature = "audit", feature = "rate-limit"))]
 mod companion;
@@ -39,6 +41,10 @@ mod shared;
 #[cfg(any(feature = "audit", feature = "rate-limit"))]
 mod waiting;
 mod worker;
+
+#[cfg(target_arch = "wasm32")]
+#[global_allocator]
+static ALLOCATOR: allocator::FreeLists = allocator::FreeLists::new();
 
 #[allow(missing_docs, reason = "the macro's function is the host's business")]
 mod start {

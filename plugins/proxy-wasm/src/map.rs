@@ -5,33 +5,26 @@ use portcullis_policy::{Header, Headers};
 
 /// Reads a serialized map. What does not fit its own sizes ends the list: a host that lies costs headers, not the VM.
 pub fn parse(bytes: &[u8]) -> Headers<'_> {
-    let count = integer(bytes, 0).unwrap_or(0);
-    // Each pair needs at least its two sizes and two NULs.
-    let most = bytes.len() / 10;
-    let count = count.min(most);
-    let mut pairs: Vec<Header<'_>> = Vec::with_capacity(count);
-    let mut at = count.saturating_mul(8).saturating_add(4);
-    for number in 0..count {
-        let sizes = number.saturating_mul(8).saturating_add(4);
-        let Some((name, value)) = integer(bytes, sizes).zip(integer(bytes, sizes.saturating_add(4))) else {
-            break;
-        };
-        let Some(pair) = piece(bytes, &mut at, name).zip(piece(bytes, &mut at, value)) else { break };
-        pairs.push(pair);
+    let Some((count, rest)) = bytes.split_first_chunk::<4>() else { return Headers::default() };
+    let sizes = usize::try_from(u32::from_le_bytes(*count)).ok().and_then(|count| count.checked_mul(8));
+    let Some((sizes, mut texts)) = sizes.and_then(|sizes| rest.split_at_checked(sizes)) else {
+        return Headers::default();
+    };
+    let (sizes, _) = sizes.as_chunks::<8>();
+    let mut pairs: Vec<Header<'_>> = Vec::with_capacity(sizes.len());
+    for [a, b, c, d, e, f, g, h] in sizes {
+        let Some((name, after)) = piece(texts, [*a, *b, *c, *d]) else { break };
+        let Some((value, after)) = piece(after, [*e, *f, *g, *h]) else { break };
+        pairs.push((name, value));
+        texts = after;
     }
     Headers::new(pairs)
 }
 
-fn integer(bytes: &[u8], at: usize) -> Option<usize> {
-    let four: [u8; 4] = bytes.get(at..at.checked_add(4)?)?.try_into().ok()?;
-    usize::try_from(u32::from_le_bytes(four)).ok()
-}
-
-fn piece<'a>(bytes: &'a [u8], at: &mut usize, size: usize) -> Option<&'a [u8]> {
-    let end = at.checked_add(size)?;
-    let piece = bytes.get(*at..end)?;
-    *at = end.checked_add(1)?;
-    Some(piece)
+/// A text of that size, and what follows the NUL behind it.
+fn piece(bytes: &[u8], size: [u8; 4]) -> Option<(&[u8], &[u8])> {
+    let (text, after) = bytes.split_at_checked(usize::try_from(u32::from_le_bytes(size)).ok()?)?;
+    Some((text, after.split_first()?.1))
 }
 
 /// Writes a map.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use portcullis_chain::Chain;
-use portcullis_policy::{Headers, LogLevel, Metric, Moment, SharedState};
+use portcullis_policy::{Effects, Headers, LogLevel, Metric, Moment, SharedState};
 
 #[cfg(feature = "audit")]
 use crate::delivery::{Delivery, Word};
@@ -73,6 +73,8 @@ pub struct Worker {
     pub counters: Counters,
     /// What the host calls its properties.
     pub dialect: Cell<Dialect>,
+    /// Empty, with room for the next event's effects.
+    pub effects: Cell<Effects>,
     holds_headers: bool,
     log_level: Cell<u32>,
     /// Set when the host wants the worker to end: until then it may wait.
@@ -108,6 +110,7 @@ impl Worker {
             clock,
             counters: Counters::default(),
             dialect: Cell::default(),
+            effects: Cell::default(),
             holds_headers: holds,
             log_level: Cell::new(abi::log_level()),
             #[cfg(feature = "audit")]

@@ -16,6 +16,7 @@
 use portcullis_policy::{SharedState, StateError, StoreResult};
 
 use crate::{
+    ahead::Reserve,
     gcra::Quota,
     set::{Rate, Set, Step, Tag},
 };
@@ -36,8 +37,16 @@ pub struct Claim {
     pub asks: Asks,
     /// Whether the request must be refused when this limit refuses.
     pub enforce: bool,
+    /// What of it is debited ahead: one that is served of that has its answer already, and needs no slot.
+    pub reserve: Reserve,
     /// The limit's own answer; known after [`decide`].
     pub step: Step,
+}
+
+impl Claim {
+    fn needs_slot(&self) -> bool {
+        !matches!(self.asks, Asks::Nothing(_)) && !matches!(self.reserve, Reserve::Served(_))
+    }
 }
 
 /// What a limit limits.
@@ -113,7 +122,7 @@ pub fn decide(
     cost: &mut Cost,
 ) -> Result<Outcome, Failure> {
     let mut slots: Vec<Loaded> = Vec::with_capacity(claims.len().min(4));
-    for claim in claims.iter().filter(|claim| !matches!(claim.asks, Asks::Nothing(_))) {
+    for claim in claims.iter().filter(|claim| claim.needs_slot()) {
         if !slots.iter().any(|known| known.slot == claim.slot) {
             slots.push(load(shared, claim.slot, cost).map_err(Failure::State)?);
         }
@@ -186,7 +195,7 @@ fn agree(
 /// Asks every limit whose slot is not stored yet.
 fn judge(now_ns: u64, claims: &mut [Claim], slots: &mut [Loaded]) -> Outcome {
     let (mut refused, mut dry) = (false, false);
-    for claim in claims {
+    for claim in claims.iter_mut().filter(|claim| !matches!(claim.reserve, Reserve::Served(_))) {
         let slot = slots.iter_mut().find(|slot| slot.slot == claim.slot && !slot.stored);
         claim.step = match (&claim.asks, slot) {
             (Asks::Nothing(wait_ns), _) => Step::Refuse { wait_ns: *wait_ns },
@@ -195,7 +204,13 @@ fn judge(now_ns: u64, claims: &mut [Claim], slots: &mut [Loaded]) -> Outcome {
                 let rate =
                     Rate { quota, cost: *cost, reserve: *reserve, leased: *leased, share: share.as_ref() };
                 let step = slot.set.step(claim.tag, now_ns, &rate);
-                slot.changed |= matches!(step, Step::Admit { .. });
+                if let Step::Admit { debt, .. } = step {
+                    slot.changed = true;
+                    if claim.reserve != Reserve::None {
+                        let debited = slot.set.debit_ahead(claim.tag, now_ns, quota, debt);
+                        claim.reserve = debited.map_or(Reserve::Wanted, Reserve::Debited);
+                    }
+                }
                 step
             }
             (Asks::Concurrent(most), Some(slot)) => {

@@ -183,6 +183,54 @@ impl Quota {
     }
 }
 
+/// Of the room that is left, a worker debits this part ahead.
+const AHEAD_PART: u64 = 64;
+/// Fewer units are not debited ahead: where every one counts, each is asked for.
+const AHEAD_LEAST: u64 = 4;
+
+impl Quota {
+    /// How many units a worker may debit ahead of its requests.
+    pub fn ahead(&self, debt: Time) -> u32 {
+        let room = self.capacity.minus(debt, self.limit).ns / AHEAD_PART;
+        let units = room.checked_div(self.interval.ceil()).unwrap_or(0);
+        if units < AHEAD_LEAST { 0 } else { u32::try_from(units).unwrap_or(u32::MAX) }
+    }
+
+    /// How long units that are debited ahead last at most, in nanoseconds.
+    pub fn ahead_ns(&self) -> u64 {
+        self.capacity.ns / AHEAD_PART
+    }
+}
+
+/// A stretch of a limit's time that is debited and not spent: the state has been brought forward to its end.
+///
+/// Whoever spends a unit of it takes an interval that begins at its start, or now if that is later: so what was not used in time
+/// drains like everything else. Intervals that are spent lie one behind the other, none begins before its request came, and
+/// none ends behind the state. Hence of all requests since any point in time the state tells at least as much as if each had been
+/// debited when it came, and the promise of the limit holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stretch {
+    /// Where what is left begins.
+    pub from: Time,
+    /// Where it ends.
+    pub until: Time,
+}
+
+impl Stretch {
+    /// What is left when so many units are spent now; `None` when it does not hold so many any more.
+    pub fn spend(self, now_ns: u64, quota: &Quota, units: u32) -> Option<Self> {
+        let from = self.from.max(Time::whole(now_ns)).plus(quota.price(units)?, quota.limit)?;
+        let left = Self { from, ..self };
+        // Another burst may hold for this request than for the one that debited.
+        (from <= self.until && left.debt(now_ns, quota) <= quota.capacity).then_some(left)
+    }
+
+    /// How far what is spent is ahead of now.
+    pub fn debt(self, now_ns: u64, quota: &Quota) -> Time {
+        self.from.minus(Time::whole(now_ns), quota.limit)
+    }
+}
+
 /// What is left of a quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Left {

@@ -1,8 +1,8 @@
 //! What a rule counts, and for whom: the key of its state.
 //!
-//! The slot follows from what is counted (the actions) and for whom (tenant, user, address), the entry within the slot
-//! also from the rule's name and window. So limits over several windows on the same thing share a slot, and cost one
-//! load and one store; limits on different things do not crowd one slot. Everything follows from the configuration's
+//! The slot follows from whom it is counted for (tenant, user, address), the entry within the slot also from what is counted
+//! (the actions), the rule's name and its window. So all limits of one user share a slot, and cost one load and one store
+//! together; those of different users do not crowd one slot. Everything follows from the configuration's
 //! text, so counts outlive a configuration update, unless the rule's name, actions, `per` or window change (or the
 //! burst, so much that another floor applies: see [`crate::set`]).
 
@@ -46,6 +46,8 @@ pub struct Counted {
     user: bool,
     client_ip: bool,
     headers: Vec<String>,
+    /// Stands for whom, not for what.
+    whom: u64,
     prefix: u64,
 }
 
@@ -67,14 +69,15 @@ impl Counted {
         headers.dedup();
         let mut sip = Sip13::new(0, DOMAIN);
         sip.word(u64::from(tenant) | u64::from(user) << 1 | u64::from(client_ip) << 2);
+        for name in &headers {
+            sip.field(b'h', name.as_bytes());
+        }
+        let whom = sip.finish();
         sip.word(u64::from(actions.is_some()));
         for name in actions.unwrap_or_default() {
             sip.field(b'a', name.as_bytes());
         }
-        for name in &headers {
-            sip.field(b'h', name.as_bytes());
-        }
-        Self { tenant, user, client_ip, headers, prefix: sip.finish() }
+        Self { tenant, user, client_ip, headers, whom, prefix: sip.finish() }
     }
 
     /// How many things tell quotas apart: few mean that many requests share one.
@@ -97,9 +100,14 @@ impl Counted {
         self.tenant
     }
 
-    /// Stands for actions and `per`.
-    pub fn prefix(&self) -> u64 {
-        self.prefix
+    /// Whether both count a request in the same place: see [`Self::place`].
+    pub fn shares_place(&self, other: &Self) -> bool {
+        self.whom == other.whom
+    }
+
+    /// An order in which those that share a place follow each other.
+    pub fn order(&self) -> (u64, u64) {
+        (self.whom, self.prefix)
     }
 
     /// Tells rules that count the same apart.
@@ -110,10 +118,10 @@ impl Counted {
         sip.finish()
     }
 
-    /// Where the request is counted.
+    /// Where the request is counted: the same for all that counts for the same one.
     pub fn place(&self, seed: u64, request: &Request, headers: &Headers<'_>) -> Place {
         let mut sip = Sip13::new(seed, DOMAIN);
-        sip.word(self.prefix);
+        sip.word(self.whom);
         if self.tenant {
             sip.field(b't', request.tenant.as_str().as_bytes());
         }

@@ -18,6 +18,7 @@
 //! [`set`]); 4096 slots of 7 keys with strikes (see [`ban`]); 32 conflicts with other workers per decision, beyond which
 //! `on_error` decides (see [`commit`]).
 
+pub mod ahead;
 pub mod ban;
 pub mod commit;
 mod config;
@@ -50,6 +51,7 @@ pub use config::{
 pub use key::{LIMIT_SLOTS, Per};
 pub use stream::Stream;
 
+use ahead::Reserve;
 use ban::Ban;
 use commit::{Asks, Claim, Cost, Failure, Outcome};
 use fields::Style;
@@ -155,7 +157,7 @@ impl RateLimit {
         let mut last: Option<(&key::Counted, key::Place)> = None;
         for (number, rule) in self.rules.iter().enumerate().filter(|(_, rule)| rule.applies(request)) {
             let place = match last {
-                Some((counted, place)) if *counted == rule.counted => place,
+                Some((counted, place)) if counted.shares_place(&rule.counted) => place,
                 _ => rule.counted.place(seed, request, headers),
             };
             last = Some((&rule.counted, place));
@@ -176,6 +178,7 @@ impl RateLimit {
                 tag: Tag::new(place.entry(rule.salt), refill_ns),
                 asks,
                 enforce: rule.enforce,
+                reserve: Reserve::None,
                 step: Step::Refuse { wait_ns: 0 },
             });
         }
@@ -227,8 +230,14 @@ impl RateLimit {
     ) -> Result<Outcome, Failure> {
         let mut cost = Cost::default();
         let now_ns = nanoseconds(context.moment.now);
+        if let Some(worker) = context.shared.worker() {
+            ahead::find(claims, worker, now_ns);
+        }
         let outcome = commit::decide(context.shared, now_ns, claims, &mut cost);
         metrics::count(cost, effects);
+        if let (Ok(Outcome::Admitted), Some(worker)) = (outcome, context.shared.worker()) {
+            ahead::keep(claims, worker);
+        }
         outcome
     }
 

@@ -27,7 +27,7 @@ mod room;
 use portcullis_policy::limits;
 
 use crate::{
-    gcra::{self, Demand, Quota, Time},
+    gcra::{self, Demand, Quota, Stretch, Time},
     held::{self, Holding},
     lease::{Lease, Spent},
 };
@@ -196,6 +196,15 @@ impl Set {
         let reserved = held.then(|| held::epoch(at_ns));
         self.latest_ns = at_ns;
         Step::Admit { debt, reserved, renew, lease: number }
+    }
+
+    /// Debits units ahead of the requests that will spend them, if there is room enough; of an entry that was just admitted
+    /// with that debt.
+    pub fn debit_ahead(&mut self, tag: Tag, now_ns: u64, quota: &Quota, debt: Time) -> Option<Stretch> {
+        let units = quota.ahead(debt);
+        let from = self.state(tag);
+        self.charge(tag, now_ns, quota, units);
+        (units > 0).then(|| Stretch { from, until: self.state(tag) })
     }
 
     fn spend(&mut self, tag: Tag, cost: u32, at_ns: u64) -> (Spent, u64) {

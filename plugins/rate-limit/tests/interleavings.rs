@@ -174,6 +174,25 @@ fn workers_admit_exactly_the_limit() {
     );
 }
 
+/// Of a limit that is large enough, workers debit units ahead: none is admitted twice, and what is lost is at most what one of
+/// them has debited and not spent.
+#[test]
+fn workers_that_debit_ahead_admit_no_more() {
+    const SCHEDULES: usize = 100;
+    shuttle::check_random(
+        || {
+            let section = json!({"rules": [{"name": "r", "limit": 280, "window": "1h"}]});
+            let (slots, asked) = (process(1), 160);
+            let (sum, _) =
+                together(&slots, section.clone(), 2, move |_, worker| admitted(worker, "alice", asked));
+            assert!((280 - 4..=280).contains(&sum), "{sum} of 280");
+            let mut late = Worker::new(&slots, 1, false, &section);
+            assert_eq!(admitted(&mut late, "alice", 8), 0, "what is debited is nobody else's");
+        },
+        SCHEDULES,
+    );
+}
+
 /// Two levels in two slots: all or nothing, and whoever is taken back is not admitted.
 #[test]
 fn levels_commit_whole_or_not_at_all() {

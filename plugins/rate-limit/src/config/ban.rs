@@ -123,7 +123,7 @@ pub(super) fn compile(
             bans.push(Ban { enforce: own == Mode::Enforce, ..ban });
         }
     }
-    bans.sort_by_key(|ban| ban.counted.prefix());
+    bans.sort_by_key(|ban| ban.counted.order());
     bans
 }
 

@@ -10,7 +10,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 
-use portcullis_policy::{Effects, Held, LeaseAsk, Leases, Metric, SharedState, Tenant, WorkerState};
+use portcullis_policy::{Ahead, Effects, Held, LeaseAsk, Leases, Metric, SharedState, Tenant, WorkerState};
 
 use crate::{
     commit::{Cost, update},
@@ -36,6 +36,8 @@ const MOST_LEASES: usize = 8192;
 pub const MOST_WAITERS: usize = 256;
 /// When this part of a lease's time is left, what is unused is given back, and what is in use is renewed.
 const LAST_PART: u64 = 3;
+/// Keys of which a worker may have debited something ahead. Others are asked for one by one.
+const AHEAD: usize = 256;
 /// How long after a failed call the next is tried.
 const RETRY_NS: u64 = 1_000_000_000;
 
@@ -115,6 +117,7 @@ pub struct Desk {
     watched: BTreeMap<Key, Watched>,
     sent: Option<(u64, Vec<Sent>)>,
     policies: Policies,
+    ahead: Box<[Ahead]>,
     counts: [u64; 3],
 }
 
@@ -135,6 +138,7 @@ impl Desk {
             watched: BTreeMap::new(),
             sent: None,
             policies: Policies::default(),
+            ahead: vec![Ahead::default(); AHEAD].into(),
             counts: [0; 3],
         }
     }
@@ -334,6 +338,11 @@ impl WorkerState for Desk {
             (true, false) if self.waiters < MOST_WAITERS => Leases::Wait,
             (true, false) => Leases::Ask,
         }
+    }
+
+    fn ahead(&mut self, slot: u32, tag: u32) -> Option<&mut Ahead> {
+        let place = usize::try_from(slot ^ tag >> 8).ok()? % AHEAD;
+        self.ahead.get_mut(place)
     }
 
     fn ask(&mut self, ask: LeaseAsk) {

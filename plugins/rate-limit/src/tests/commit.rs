@@ -10,6 +10,7 @@ use portcullis_policy::{SharedState, SlotValue, StateError, StoreResult};
 use proptest::prelude::*;
 
 use crate::{
+    ahead::Reserve,
     commit::{Asks, CONFLICTS, Claim, Cost, Failure, Outcome, decide},
     gcra::Quota,
     set::{Rate, Set, Step, Tag},
@@ -104,7 +105,15 @@ fn claim(slot: u32, quota: &Quota) -> Claim {
 fn claim_of(slot: u32, key: u64, quota: &Quota) -> Claim {
     let step = Step::Refuse { wait_ns: 0 };
     let asks = Asks::Rate { quota: *quota, cost: 1, reserve: false, leased: false, share: None };
-    Claim { rule: 0, slot, tag: Tag::new(key << 40, quota.refill_ns()), asks, enforce: true, step }
+    Claim {
+        rule: 0,
+        slot,
+        tag: Tag::new(key << 40, quota.refill_ns()),
+        asks,
+        enforce: true,
+        reserve: Reserve::None,
+        step,
+    }
 }
 
 fn one(quota: &Quota) -> Rate<'_> {

@@ -1,3 +1,4 @@
+mod ahead;
 mod bans;
 mod commit;
 mod config;

@@ -204,7 +204,7 @@ fn another_window_counts_anew() {
 }
 
 #[test]
-fn coarse_quotas_come_first_and_what_counts_the_same_shares_a_slot() {
+fn coarse_quotas_come_first_and_limits_of_the_same_one_share_a_slot() {
     let rule = |name: &str, per: &[&str], action: &str| json!({"name": name, "per": per, "action": action, "limit": 9, "window": "1m"});
     let policy = policy(json!({"rules": [
         rule("fine", &["tenant", "user"], "login"),
@@ -215,7 +215,13 @@ fn coarse_quotas_come_first_and_what_counts_the_same_shares_a_slot() {
     let claims = policy.claims(7, &request("acme", "bob", LOGIN), &Headers::default(), false, None);
     let slot = |name: &str| claims.iter().find(|claim| policy.rules[claim.rule].name == name).unwrap().slot;
     assert_eq!(slot("coarse"), slot("coarse-too"));
-    assert!(slot("coarse") != slot("other") && slot("coarse") != slot("fine"));
+    assert_ne!(slot("coarse"), slot("fine"));
+    let all = policy.claims(7, &request("acme", "bob", &[0, 3]), &Headers::default(), false, None);
+    let mut slots: Vec<u32> = all.iter().map(|claim| claim.slot).collect();
+    slots.dedup();
+    assert_eq!((all.len(), slots.len()), (4, 2), "one of the tenant, one of the user");
+    let tags: std::collections::BTreeSet<_> = all.iter().map(|claim| (claim.slot, claim.tag)).collect();
+    assert_eq!(tags.len(), all.len(), "each has an entry of its own");
     assert_eq!(policy.rules[claims[3].rule].name, "fine");
 }
 

@@ -13,6 +13,7 @@ use crate::{
     held,
     key::{Counted, Per},
     rule::{Counters, Kind, Price, Rule, Share},
+    set::WAYS,
 };
 
 pub(super) use amount::statuses;
@@ -83,11 +84,12 @@ pub(super) fn compile(
         let Some(rule) = compile_rule(wire, mode == Mode::Enforce, common, &site, errors) else { continue };
         if mode != Mode::Off {
             overlap(&rule, &rules, &site, errors);
+            crowd(&rule, &rules, &site, errors);
             rules.push(rule);
         }
     }
     // Coarse quotas see most conflicts, and are stored first; rules that count the same share a hash.
-    rules.sort_by_key(|rule| (rule.counted.breadth(), rule.counted.prefix()));
+    rules.sort_by_key(|rule| (rule.counted.breadth(), rule.counted.order()));
     (rules, names)
 }
 
@@ -118,6 +120,20 @@ fn overlap(rule: &Rule, others: &[Rule], site: &Site, errors: &mut ConfigErrors)
             site,
             problem,
             "remove it, or give it a shorter window, another action or another `per`",
+        );
+    }
+}
+
+/// All limits of one user, or tenant, have a slot in common.
+fn crowd(rule: &Rule, others: &[Rule], site: &Site, errors: &mut ConfigErrors) {
+    if others.iter().filter(|other| other.counted.shares_place(&rule.counted)).count() == WAYS {
+        let problem = format!("is one of more than {WAYS} rules with the same `per`");
+        errors.warning(
+            &site.key("per"),
+            problem,
+            format!(
+                "of those, {WAYS} at the same time keep counts of their own, and others are admitted less"
+            ),
         );
     }
 }
