@@ -1,6 +1,11 @@
 // The guard: an application's handler behind the chain. What is decided is decided in the module; here are streams,
 // promises, time and delivery.
+import { joined, release, retain, settled, substitution } from "./bodies.js";
+import { address, answerOf, answered, changed, formOf, headOf, plain, refusal } from "./messages.js";
+import { sink } from "./sink.js";
 import { Guard, compile } from "./wasm/portcullis.js";
+
+export { MemoryStore, SEED_SLOT } from "./store.js";
 
 // As `flag` in src/exchange.rs.
 const REQUEST = 1, RESPONSE = 2, INSPECT = 4, FLOW = 8, REFUSED = 16, REPLACED = 32, LOG = 64, RECORDS = 128;
@@ -8,7 +13,8 @@ const MISSING = 256, WRITTEN = 512, SUBSTITUTE = 1024;
 
 const EMPTY = new Uint8Array(0);
 const ATTEMPTS = 8;
-const SINK_BYTES = 4096;
+// Why a stream ended as it did: as `WHY` in src/exchange.rs.
+const OWN = 0, UPSTREAM = 1, HANDLER = 2;
 
 /** In the place of a configuration: the one that the module was compiled with (see `compiled.js`). */
 export const COMPILED = Symbol("compiled");
@@ -23,6 +29,8 @@ export class Portcullis {
   #wall;
   #sink;
   #delivering;
+  // Edits of responses that are made again and again, by the numbers that the module gives them.
+  #known = [];
   // Records wait: some were written since the last delivery, or that one failed.
   #owing = false;
 
@@ -68,7 +76,7 @@ export class Portcullis {
 
   async #serve(exchange, request, handler, context) {
     const began = this.#now();
-    let response, details = "";
+    let response;
     try {
       let flags = await this.#decide(exchange, request, began, context);
       let pass = request;
@@ -92,14 +100,11 @@ export class Portcullis {
         response = await (late ? Promise.race([late, Promise.resolve(handler(pass)).catch((e) => settled(late, e))]) : handler(pass));
       }
     } catch (error) {
-      await this.#event(exchange, () => exchange.done(-1, "handler_failed", this.#now() - began, this.#now(), this.#wall()));
+      await this.#event(exchange, () => exchange.done(-1, HANDLER, this.#now() - began, this.#now(), this.#wall()));
       this.#deliver(context);
       throw error;
     }
-    response = await this.#respond(exchange, response);
-    if (response.status >= 500) details = "via_upstream";
-    const now = this.#now();
-    await this.#event(exchange, () => exchange.done(response.status, exchange.refusedByUs ? "" : details, now - began, now, this.#wall()));
+    response = this.#store ? await this.#concludeStored(exchange, response, began) : this.#conclude(exchange, response, began);
     this.#deliver(context);
     return response;
   }
@@ -263,27 +268,28 @@ export class Portcullis {
     return { flags, body, late };
   }
 
-  async #respond(exchange, response) {
-    let head = `:status\n${response.status}\n`;
-    response.headers.forEach((value, name) => {
-      head += `${name}\n${value}\n`;
-    });
+  // The response's headers leave, and with that the stream is over: one call, where nobody else is asked.
+  #conclude(exchange, response, began) {
+    const { status } = response, now = this.#now();
+    const flags = exchange.conclude(answerOf(response), status, why(exchange, status), now - began, now, this.#wall());
+    return this.#leave(exchange, response, this.#heard(exchange, flags));
+  }
+
+  async #concludeStored(exchange, response, began) {
+    const { status } = response, head = answerOf(response);
+    const flags = await this.#event(exchange, () => exchange.response(head, this.#now(), this.#wall()));
+    response = this.#leave(exchange, response, flags);
     const now = this.#now();
-    const flags = await this.#event(exchange, () => exchange.response(head, now, this.#wall()));
+    await this.#event(exchange, () => exchange.done(status, why(exchange, status), now - began, now, this.#wall()));
+    return response;
+  }
+
+  #leave(exchange, response, flags) {
     if (flags & SUBSTITUTE && response.body) {
       response = new Response(response.body.pipeThrough(substitution(exchange)), response);
     }
     if (!(flags & RESPONSE)) return response;
-    const edits = exchange.response_edits().split("\n");
-    try {
-      apply(response.headers, edits);
-      return response;
-    } catch {
-      // What came from `fetch` cannot be changed, only copied.
-      const copy = new Response(response.body, response);
-      apply(copy.headers, edits);
-      return copy;
-    }
+    return answered(response, exchange.response_edits(), (number) => (this.#known[number] ??= this.#guard.known(number).split("\n")));
   }
 
   #deliver(context) {
@@ -339,169 +345,11 @@ export function withPortcullis(handler, configuration, options) {
   return guarded;
 }
 
-/** Slots in the memory of one isolate, for tests of what a store is. Without a store the module keeps its own. */
-export class MemoryStore {
-  #slots = new Map();
-
-  async load(slots) {
-    return slots.map((slot) => {
-      // The seed of hashes, drawn once.
-      if (slot === SEED_SLOT && !this.#slots.has(slot)) {
-        this.#slots.set(slot, { bytes: crypto.getRandomValues(new Uint8Array(8)), version: 1 });
-      }
-      return this.#slots.get(slot) ?? { bytes: EMPTY, version: 0 };
-    });
-  }
-
-  async store(writes) {
-    if (writes.some(({ slot, version }) => (this.#slots.get(slot)?.version ?? 0) !== version)) return false;
-    for (const { slot, bytes, version } of writes) this.#slots.set(slot, { bytes, version: version + 1 });
-    return true;
-  }
+function why(exchange, status) {
+  return status >= 500 && !exchange.refusedByUs ? UPSTREAM : OWN;
 }
-
-/** The slot of the seed; see `Store` in the types. */
-export const SEED_SLOT = 135_168;
 
 function contextOf(rest) {
   const context = rest[rest.length - 1];
   return context && typeof context.waitUntil === "function" ? context : {};
-}
-
-// Names and values in turn, pseudo headers first, as `src/wire.rs` reads them.
-function headOf(request) {
-  const { url } = request;
-  const authority = url.indexOf("://") + 3;
-  let path = url.indexOf("/", authority);
-  if (path < 0) path = url.length;
-  let end = url.indexOf("#", path);
-  if (end < 0) end = url.length;
-  let head =
-    `:authority\n${url.slice(authority, path)}\n:path\n${url.slice(path, end) || "/"}\n` +
-    `:method\n${request.method}\n:scheme\n${url.slice(0, authority - 3)}\n`;
-  request.headers.forEach((value, name) => {
-    if (name !== "host") head += `${name}\n${value}\n`;
-  });
-  return head;
-}
-
-// What is verified, as `src/facts.rs` reads it.
-function formOf({ jwtClaims = {}, verifiedBy = [], ...facts }) {
-  const form = new URLSearchParams();
-  const text = (value) => (typeof value === "object" ? JSON.stringify(value) : String(value));
-  for (const [name, value] of Object.entries(facts)) if (value != null) form.append(name, text(value));
-  for (const [name, value] of Object.entries(jwtClaims ?? {})) if (value != null) form.append(`jwtClaims.${name}`, text(value));
-  for (const filter of verifiedBy ?? []) form.append("verifiedBy", filter);
-  return String(form);
-}
-
-// What the platform says of the connection. Only Cloudflare says it in a header that clients cannot set.
-function address(request) {
-  return request.cf ? request.headers.get("cf-connecting-ip") ?? "" : "";
-}
-
-// The request with its edits. A path is no header here: it is part of what cannot be changed, only made anew.
-function changed(request, edits) {
-  const lines = edits.split("\n");
-  // Names stand in every other line; a value may look like one.
-  const at = lines.findIndex((line, index) => index % 2 === 0 && line === "s:path");
-  const [, path] = at < 0 ? [] : lines.splice(at, 2);
-  const copy = path === undefined ? new Request(request) : new Request(new URL(request.url).origin + path, request);
-  apply(copy.headers, lines);
-  return copy;
-}
-
-function apply(headers, lines) {
-  for (let at = 0; at + 1 < lines.length; at += 2) {
-    const name = lines[at].slice(1);
-    switch (lines[at].charCodeAt(0)) {
-      case 115: headers.set(name, lines[at + 1]); break;
-      case 97: headers.append(name, lines[at + 1]); break;
-      default: headers.delete(name);
-    }
-  }
-}
-
-function refusal(exchange) {
-  const [status, ...lines] = exchange.reply().split("\n");
-  const body = exchange.reply_body();
-  const headers = new Headers();
-  for (let at = 0; at + 1 < lines.length; at += 2) headers.append(lines[at], lines[at + 1]);
-  exchange.refusedByUs = true;
-  // An answer below 400, like one to a preflight, has no body, and some statuses may not even have an empty one.
-  if (body.length === 0) return new Response(null, { status: Number(status), headers });
-  headers.set("content-length", String(body.length));
-  return new Response(body, { status: Number(status), headers });
-}
-
-// Who still needs an exchange; the last one frees what the module keeps of it. What a stream that nobody reads to its end
-// keeps goes when the stream is collected.
-function retain(exchange) {
-  exchange.users = (exchange.users ?? 0) + 1;
-  return exchange;
-}
-
-function release(exchange) {
-  exchange.users -= 1;
-  if (exchange.users === 0) exchange.free();
-}
-
-// A text of the body gives way to another of the same length. What may be the beginning of one waits for the next piece.
-function substitution(exchange) {
-  let carried = EMPTY;
-  retain(exchange);
-  return new TransformStream({
-    transform(chunk, controller) {
-      const piece = joined([carried, chunk], carried.length + chunk.length);
-      const open = exchange.substitute(piece);
-      carried = piece.slice(piece.length - open);
-      if (open < piece.length) controller.enqueue(piece.subarray(0, piece.length - open));
-    },
-    flush(controller) {
-      if (carried.length > 0) controller.enqueue(carried);
-      release(exchange);
-    },
-  });
-}
-
-function plain(status, text) {
-  return new Response(text, {
-    status,
-    headers: { "content-length": String(text.length), "content-type": "text/plain" },
-  });
-}
-
-// The handler failed because its body was broken off: then the refusal is the answer.
-function settled(late, error) {
-  if (late.refused) return late.refused;
-  throw error;
-}
-
-function joined(chunks, size) {
-  if (chunks.length === 1) return chunks[0];
-  const body = new Uint8Array(size);
-  let at = 0;
-  for (const chunk of chunks) {
-    body.set(chunk, at);
-    at += chunk.length;
-  }
-  return body;
-}
-
-// Where records go: a function, or a companion's ingest listener.
-function sink(audit) {
-  if (!audit) return undefined;
-  if (typeof audit === "function") {
-    const decoder = new TextDecoder();
-    return async (batch) => {
-      await audit(decoder.decode(batch));
-      return { status: 200, body: EMPTY };
-    };
-  }
-  const headers = { "content-type": "application/x-ndjson" };
-  if (audit.token) headers.authorization = `Bearer ${audit.token}`;
-  return async (batch) => {
-    const answer = await (audit.fetch ?? fetch)(new URL("/v1/ingest", audit.url), { method: "POST", headers, body: batch });
-    return { status: answer.status, body: new Uint8Array(await answer.arrayBuffer()).subarray(0, SINK_BYTES) };
-  };
 }

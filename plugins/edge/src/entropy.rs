@@ -34,8 +34,9 @@ impl Entropy {
             drop(fill(&mut fresh));
             *pool = fresh;
         }
+        let eight = pool.last_chunk().copied().map(u64::from_le_bytes).unwrap_or_default();
         let rest = pool.len().saturating_sub(8);
-        let eight = pool.split_off(rest);
-        eight.as_slice().try_into().map(u64::from_le_bytes).unwrap_or_default()
+        pool.truncate(rest);
+        eight
     }
 }

@@ -3,7 +3,9 @@
 use std::{fmt::Write, rc::Rc};
 
 use portcullis_chain::{Ports, Stream};
-use portcullis_policy::{Effect, Effects, Event, Headers, LogLevel, Moment, Outcome, Refusal, Substitution};
+use portcullis_policy::{
+    Effect, Effects, Event, Headers, LogLevel, Moment, Outcome, Refusal, Substitution, splits_message,
+};
 
 use crate::{
     facts::Known,
@@ -144,6 +146,11 @@ impl Exchange {
         self.carry_out_or_store()
     }
 
+    /// The response's headers, and with them the end.
+    pub fn conclude(&mut self, head: &[u8], outcome: Outcome, now: f64, wall: f64) -> u32 {
+        self.response(head, now, wall) | self.done(outcome, now, wall)
+    }
+
     fn ask(&mut self, event: &Event<'_>) {
         self.known.holds = !self.released;
         let (worker, moment) = (Rc::clone(&self.worker), self.moment);
@@ -189,19 +196,22 @@ impl Exchange {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::SetRequestHeader(name, value) => self.edit(flag::REQUEST, 's', &name, &value),
-            Effect::AddRequestHeader(name, value) => self.edit(flag::REQUEST, 'a', &name, &value),
-            Effect::RemoveRequestHeader(name) => self.edit(flag::REQUEST, 'd', &name, b""),
-            Effect::SetResponseHeader(name, value) => self.edit(flag::RESPONSE, 's', &name, &value),
-            Effect::AddResponseHeader(name, value) => self.edit(flag::RESPONSE, 'a', &name, &value),
-            Effect::RemoveResponseHeader(name) => self.edit(flag::RESPONSE, 'd', &name, b""),
+            Effect::SetRequestHeader(name, value) => self.edit_request('s', &name, &value),
+            Effect::AddRequestHeader(name, value) => self.edit_request('a', &name, &value),
+            Effect::RemoveRequestHeader(name) => self.edit_request('d', &name, b""),
+            Effect::SetResponseHeader(name, value) => self.edit_response('s', &name, &value),
+            Effect::AddResponseHeader(name, value) => self.edit_response('a', &name, &value),
+            Effect::RemoveResponseHeader(name) => {
+                wire::edit(&mut self.response, 'd', &name, b"");
+                self.flags |= flag::RESPONSE;
+            }
             Effect::InspectRequestBody => self.inspecting = true,
             Effect::PassRequestBody => self.flags |= flag::FLOW,
             Effect::ReleaseRequestBody => self.inspecting = false,
             Effect::ReplaceRequestBody(body) => {
                 if self.sized {
                     let length = body.len().to_string();
-                    self.edit(flag::REQUEST, 's', "content-length", length.as_bytes());
+                    self.edit_request('s', "content-length", length.as_bytes());
                 }
                 self.body = body;
                 self.flags |= flag::REPLACED;
@@ -226,16 +236,33 @@ impl Exchange {
         }
     }
 
-    fn edit(&mut self, flag: u32, operation: char, name: &str, value: &[u8]) {
-        // It would split the message.
-        if value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
-            self.worker.count(&UNSAFE_VALUES, 1);
-            self.say(LogLevel::Warn, format!("a value for `{name}` holds CR, LF or NUL and was not set"));
+    fn edit_request(&mut self, operation: char, name: &str, value: &[u8]) {
+        if self.is_safe(name, value) {
+            wire::edit(&mut self.request, operation, name, value);
+            self.flags |= flag::REQUEST;
+        }
+    }
+
+    fn edit_response(&mut self, operation: char, name: &Rc<str>, value: &Rc<[u8]>) {
+        if let Some(number) = self.worker.recurring.find(operation, name, value) {
+            wire::number(&mut self.response, number);
+        } else if self.is_safe(name, value) {
+            wire::edit(&mut self.response, operation, name, value);
+            self.worker.recurring.note(operation, name, value);
+        } else {
             return;
         }
-        let out = if flag == flag::REQUEST { &mut self.request } else { &mut self.response };
-        wire::edit(out, operation, name, value);
-        self.flags |= flag;
+        self.flags |= flag::RESPONSE;
+    }
+
+    /// A value that would split the message is counted, and not set.
+    fn is_safe(&mut self, name: &str, value: &[u8]) -> bool {
+        let splits = splits_message(value);
+        if splits {
+            self.worker.count(&UNSAFE_VALUES, 1);
+            self.say(LogLevel::Warn, format!("a value for `{name}` holds CR, LF or NUL and was not set"));
+        }
+        !splits
     }
 
     fn refuse(&mut self, refusal: Refusal) {

@@ -16,6 +16,7 @@ mod exchange;
 mod facts;
 #[cfg(feature = "audit")]
 mod records;
+mod recurring;
 mod slots;
 mod wire;
 mod worker;
@@ -76,6 +77,11 @@ impl Guard {
         self.0.metrics()
     }
 
+    /// The edit of a response that has that number: two lines, as `response_edits` has them.
+    pub fn known(&self, number: u32) -> String {
+        self.0.known(number)
+    }
+
     /// A new request.
     pub fn open(&self) -> Exchange {
         Exchange(exchange::Exchange::new(Rc::clone(&self.0)))
@@ -126,15 +132,14 @@ impl Exchange {
         self.0.response(&wire::bytes(head), now, wall)
     }
 
-    /// It is over. A negative number is one that nobody knows; `total` is in milliseconds.
-    pub fn done(&mut self, status: i32, details: &str, total: f64, now: f64, wall: f64) -> u32 {
-        let outcome = Outcome {
-            status: u16::try_from(status).ok(),
-            details: details.as_bytes().to_vec(),
-            total: (total >= 0.0).then(|| Duration::from_nanos((total * 1e6) as u64)),
-            ..Outcome::default()
-        };
-        self.0.done(outcome, now, wall)
+    /// It is over. A negative number is one that nobody knows; `why` is a place in [`WHY`], `total` is in milliseconds.
+    pub fn done(&mut self, status: i32, why: u32, total: f64, now: f64, wall: f64) -> u32 {
+        self.0.done(outcome(status, why, total), now, wall)
+    }
+
+    /// `response` and `done` at once, where no slots lie in a store.
+    pub fn conclude(&mut self, head: &str, status: i32, why: u32, total: f64, now: f64, wall: f64) -> u32 {
+        self.0.conclude(&wire::bytes(head), outcome(status, why, total), now, wall)
     }
 
     /// What the last call wants changed of the request: lines of an operation (`s`et, `a`dd, `d`elete) with a name, and a
@@ -143,7 +148,7 @@ impl Exchange {
         self.0.take_request_edits()
     }
 
-    /// The same of the response.
+    /// The same of the response, and numbers behind `#` for edits that come again and again: see [`Guard::known`].
     pub fn response_edits(&mut self) -> String {
         self.0.take_response_edits()
     }
@@ -223,5 +228,18 @@ impl Exchange {
     /// for what comes after, and for a store that is away.
     pub fn unsettled(&mut self) -> u32 {
         self.0.unsettled()
+    }
+}
+
+/// Why a stream ended as it did, in Envoy's words: by our own doing, by the application's answer, by its failure.
+const WHY: [&str; 3] = ["", "via_upstream", "handler_failed"];
+
+fn outcome(status: i32, why: u32, total: f64) -> Outcome {
+    let details = usize::try_from(why).ok().and_then(|why| WHY.get(why));
+    Outcome {
+        status: u16::try_from(status).ok(),
+        details: details.copied().unwrap_or_default().into(),
+        total: (total >= 0.0).then(|| Duration::from_nanos((total * 1e6) as u64)),
+        ..Outcome::default()
     }
 }

@@ -14,8 +14,8 @@ pub fn bytes(text: &str) -> Cow<'_, [u8]> {
 
 /// Appends bytes as the text that stands for them.
 pub fn push(out: &mut String, bytes: &[u8]) {
-    match std::str::from_utf8(bytes) {
-        Ok(text) if text.is_ascii() => out.push_str(text),
+    match bytes.is_ascii().then(|| std::str::from_utf8(bytes)) {
+        Some(Ok(text)) => out.push_str(text),
         _ => out.extend(bytes.iter().map(|byte| char::from(*byte))),
     }
 }
@@ -36,6 +36,13 @@ pub fn edit(out: &mut String, operation: char, name: &str, value: &[u8]) {
     out.push_str(name);
     out.push('\n');
     push(out, value);
+    out.push('\n');
+}
+
+/// Appends the number of an edit.
+pub fn number(out: &mut String, number: usize) {
+    out.push('#');
+    out.push_str(&number.to_string());
     out.push('\n');
 }
 

@@ -7,7 +7,7 @@ use portcullis_policy::{LocalSlots, Metric, Moment, SharedState, limits};
 
 #[cfg(feature = "audit")]
 use crate::records::Records;
-use crate::{entropy::Entropy, wire};
+use crate::{entropy::Entropy, recurring::Recurring, wire};
 
 /// What the adapter counts by itself.
 pub const UNSAFE_VALUES: Metric = Metric {
@@ -50,6 +50,8 @@ pub struct Worker {
     audited: bool,
     slots: RefCell<Option<LocalSlots>>,
     entropy: Entropy,
+    /// Edits of responses that have a number.
+    pub recurring: Recurring,
     counters: RefCell<BTreeMap<&'static str, u64>>,
     named: RefCell<BTreeMap<Rc<str>, u64>>,
     #[cfg(feature = "audit")]
@@ -71,6 +73,7 @@ impl Worker {
             audited,
             slots: RefCell::default(),
             entropy: Entropy::default(),
+            recurring: Recurring::default(),
             counters: RefCell::new(counters),
             named: RefCell::default(),
             #[cfg(feature = "audit")]
@@ -105,6 +108,14 @@ impl Worker {
         };
         self.counters.borrow().iter().for_each(|(name, value)| line(name, *value));
         self.named.borrow().iter().for_each(|(name, value)| line(name, *value));
+        out
+    }
+
+    /// The edit of a response that has that number; nothing for one that nobody was told.
+    pub fn known(&self, number: u32) -> String {
+        let mut out = String::new();
+        let number = usize::try_from(number).unwrap_or(usize::MAX);
+        self.recurring.read(number, |operation, name, value| wire::edit(&mut out, operation, name, value));
         out
     }
 

@@ -156,7 +156,7 @@ export default { fetch: load(module).withPortcullis(() => new Response("ok")) };
       modules: [
         { type: "ESModule", path: "worker.js", contents: worker },
         { type: "CompiledWasm", path: "guard.wasm", contents: readFileSync(to) },
-        ...["compiled/compiled.js", "compiled/build.js", "compiled/portcullis.js", "compiled/wasm/portcullis.js"].map((path) => file(path)),
+        ...["compiled", "build", "portcullis", "messages", "bodies", "sink", "store", "wasm/portcullis"].map((name) => file(`compiled/${name}.js`)),
       ],
     });
     try {

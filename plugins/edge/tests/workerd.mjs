@@ -17,9 +17,8 @@ const mf = new Miniflare({
   modules: [
     { type: "ESModule", path: "worker.js", contents: worker },
     file("driver.js", "ESModule", new URL("./driver.js", import.meta.url)),
-    file("full/workerd.js", "ESModule", `${folder}/full/workerd.js`),
-    file("full/portcullis.js", "ESModule", `${folder}/full/portcullis.js`),
-    file("full/wasm/portcullis.js", "ESModule", `${folder}/full/wasm/portcullis.js`),
+    ...["workerd", "portcullis", "messages", "bodies", "sink", "store", "wasm/portcullis"].map((name) =>
+      file(`full/${name}.js`, "ESModule", `${folder}/full/${name}.js`)),
     file("full/wasm/portcullis_bg.wasm", "CompiledWasm", `${folder}/full/wasm/portcullis_bg.wasm`),
   ],
 });

@@ -20,8 +20,10 @@ const PACKAGE: &str = "portcullis-edge";
 const TARGET: &str = "wasm32-unknown-unknown";
 const BUILT: &str = "portcullis_edge.wasm";
 /// What each build has besides its module.
-const SHARED: [&str; 7] =
-    ["portcullis.js", "node.js", "deno.js", "workerd.js", "edge-light.js", "default.js", "index.d.ts"];
+const SHARED: [&str; 6] = ["node.js", "deno.js", "workerd.js", "edge-light.js", "default.js", "index.d.ts"];
+
+/// The guard around a module.
+const GUARD: [&str; 5] = ["portcullis.js", "messages.js", "bodies.js", "sink.js", "store.js"];
 
 /// What stands beside the builds.
 const ALONE: [&str; 8] = [
@@ -36,9 +38,12 @@ const ALONE: [&str; 8] = [
 ];
 
 /// What stands beside the build without a compiler.
-const COMPILED: [&str; 4] = ["portcullis.js", "compiled.js", "compiled.d.ts", "index.d.ts"];
+const COMPILED: [&str; 3] = ["compiled.js", "compiled.d.ts", "index.d.ts"];
 /// The most that it may have.
 const COMPILED_MOST: u64 = 140_000;
+
+/// A hash is taken of a token and of a session, which are short: its rounds need not be written out.
+const SMALL_HASH: &str = "sha2_backend_soft=\"compact\"";
 
 /// One build of the module.
 struct Build {
@@ -71,7 +76,7 @@ pub fn build(layout: &Layout) -> Result<()> {
     let sources = wasm::Sources::read(layout)?;
     for build in &BUILDS {
         let folder = package.join(build.folder);
-        for file in SHARED {
+        for file in GUARD.iter().chain(&SHARED) {
             copy(&source.join(file), &folder.join(file))?;
         }
         let (folder, module) = (folder.join("wasm"), folder.join("wasm/portcullis_bg.wasm"));
@@ -84,7 +89,7 @@ pub fn build(layout: &Layout) -> Result<()> {
 /// The light build for configurations that were compiled beforehand.
 fn without_compiler(layout: &Layout, sources: &wasm::Sources, source: &Path, package: &Path) -> Result<()> {
     let (light, folder) = (package.join("light/wasm"), package.join("compiled"));
-    for file in COMPILED {
+    for file in GUARD.iter().chain(&COMPILED) {
         copy(&source.join(file), &folder.join(file))?;
     }
     copy(&light.join("portcullis.js"), &folder.join("wasm/portcullis.js"))?;
@@ -162,7 +167,7 @@ fn make(layout: &Layout, build: &Build, folder: &Path, module: &Path) -> Result<
     println!("building the edge module `{}`", build.folder);
     let mut command = cargo(layout);
     command.args(["build", "--quiet", "--profile", "edge", "--target", TARGET, "--package", PACKAGE]);
-    wasm::without_paths(layout, &mut command);
+    wasm::flags(layout, &mut command, &["--cfg", SMALL_HASH]);
     succeed(command.args(build.features), "the edge module is not built: see above")?;
     let built = layout.target().join(TARGET).join("edge").join(BUILT);
     let mut glue = cargo(layout);

@@ -188,7 +188,7 @@ fn build_one(layout: &Layout, module: &Module, target: &Path) -> Result<()> {
         module.package,
     ]);
     command.args(module.features);
-    without_paths(layout, &mut command);
+    flags(layout, &mut command, &[]);
     super::succeed(&mut command, &format!("{} is not built: see above", module.file))?;
     let built = layout.target().join(WASM_TARGET).join("wasm").join(module.built);
     // What is tested alone need not be small.
@@ -205,14 +205,15 @@ fn build_one(layout: &Layout, module: &Module, target: &Path) -> Result<()> {
 }
 
 /// Makes the compiler name sources by where they lie in this checkout and in cargo's home: the texts of panics would else tell
-/// the folders of the machine, and the same sources would give other bytes elsewhere.
-pub(super) fn without_paths(layout: &Layout, command: &mut Command) {
+/// the folders of the machine, and the same sources would give other bytes elsewhere. `more` are further flags for it.
+pub(super) fn flags(layout: &Layout, command: &mut Command, more: &[&str]) {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
     let own = std::env::var("RUSTFLAGS").unwrap_or_default();
     let mut flags: Vec<String> = own.split_whitespace().map(str::to_owned).collect();
     flags.extend(home.map(|home| format!("--remap-path-prefix={}=/cargo", home.display())));
     flags.push(format!("--remap-path-prefix={}=/portcullis", layout.root().display()));
+    flags.extend(more.iter().map(|flag| (*flag).to_owned()));
     // Parts are separated by a character that no path holds.
     command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
 }
