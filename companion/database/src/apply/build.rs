@@ -22,7 +22,6 @@ const PAUSE: Duration = Duration::from_millis(300);
 pub(super) struct Builder<'c, C, K> {
     session: Session<'c, C, K>,
     options: &'c Options,
-    plan: &'c str,
 }
 
 /// Why an index was not built.
@@ -34,18 +33,12 @@ pub(super) struct Failure {
     pub stop: bool,
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self { reason: error.to_string(), left: false, stop: true }
-    }
-}
-
 impl<'c, C, K> Builder<'c, C, K>
 where
     C: AsyncFn() -> Result<K, Error>,
     K: Borrow<Client>,
 {
-    pub async fn start(connect: &'c C, options: &'c Options, plan: &'c str) -> Result<Self, ApplyError> {
+    pub async fn start(connect: &'c C, options: &'c Options) -> Result<Self, ApplyError> {
         // The server notices that we are gone even while it waits or sorts (PostgreSQL 14+), and ends the build.
         let settings = format!(
             "SET lock_timeout = '{}ms'; SET statement_timeout = 0;
@@ -53,8 +46,8 @@ where
             options.lock_timeout.as_millis()
         );
         let session = Session::open(connect, options.patience, settings).await?;
-        let mut builder = Self { session, options, plan };
-        builder.lock().await?;
+        let mut builder = Self { session, options };
+        builder.lock(options.wait).await?;
         Ok(builder)
     }
 
@@ -67,8 +60,8 @@ where
         self.session.sibling().await
     }
 
-    async fn lock(&mut self) -> Result<(), ApplyError> {
-        let end = Instant::now() + RELEASE;
+    async fn lock(&mut self, wait: Duration) -> Result<(), ApplyError> {
+        let end = Instant::now() + wait;
         loop {
             let client = self.session.client();
             let got =
@@ -88,7 +81,7 @@ where
 
     async fn revive(&mut self) -> Result<(), Error> {
         if self.session.revive().await? {
-            self.lock().await.map_err(|error| match error {
+            self.lock(RELEASE).await.map_err(|error| match error {
                 ApplyError::Server(error) => error,
                 other => Error::Unreachable(other.to_string()),
             })?;
@@ -104,15 +97,16 @@ where
         Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 
-    /// Builds an index, some times if need be. Answers its number in the ledger and its size.
-    pub async fn build(&mut self, build: &Build) -> Result<(i64, i64), Failure> {
+    /// Builds an index of a plan, some times if need be. Answers its number in the ledger and its size. When the server is lost for good in the
+    /// middle, the ledger says that it is being built.
+    pub async fn build(&mut self, plan: &str, build: &Build) -> Result<Result<(i64, i64), Failure>, Error> {
         self.revive().await?;
         if self.state(&build.schema, &build.name).await?.is_some() {
             let reason =
                 format!("{} is there and is not ours; rename it, or take it out of the plan", build.index());
-            return Err(Failure { reason, left: false, stop: false });
+            return Ok(Err(Failure { reason, left: false, stop: false }));
         }
-        let id = ledger::begin(self.client(), self.plan, build).await?;
+        let id = ledger::begin(self.client(), plan, build).await?;
         let mut reason = String::new();
         let mut stop = false;
         for attempt in 0..self.options.attempts.max(1) {
@@ -133,7 +127,7 @@ where
                 Err(error) => Err(error.into()),
             };
             match done {
-                Ok(Some(bytes)) => return Ok((id, bytes)),
+                Ok(Some(bytes)) => return Ok(Ok((id, bytes))),
                 Ok(None) => "the server built it and calls it invalid".clone_into(&mut reason),
                 Err(error) => {
                     reason = self.options.withdrawn().unwrap_or_else(|| error.to_string());
@@ -142,22 +136,25 @@ where
             }
             self.revive().await?;
             if let Err(error) = self.remove(&build.index()).await {
+                if self.client().is_closed() {
+                    return Err(error);
+                }
                 let left = format!(
                     "{reason}; what is left of it could not be dropped: {error}; run `database rollback`"
                 );
                 drop(ledger::note(self.client(), id, "dropping", Some(&left)).await);
-                return Err(Failure { reason: left, left: true, stop: true });
+                return Ok(Err(Failure { reason: left, left: true, stop: true }));
             }
             if stop {
                 break;
             }
         }
         ledger::note(self.client(), id, "failed", Some(&reason)).await?;
-        Err(Failure { reason, left: false, stop })
+        Ok(Err(Failure { reason, left: false, stop }))
     }
 
-    /// A valid index's size; statistics are taken where it computes something.
-    async fn check(&self, build: &Build, id: i64) -> Result<Option<i64>, Error> {
+    /// A valid index's size, entered as one that is watched; statistics are taken where it computes something.
+    pub async fn check(&self, build: &Build, id: i64) -> Result<Option<i64>, Error> {
         if self.state(&build.schema, &build.name).await? != Some(true) {
             return Ok(None);
         }

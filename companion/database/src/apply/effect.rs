@@ -10,6 +10,11 @@ use serde::{Deserialize, Serialize};
 
 /// Half of a 95 % interval, in standard errors.
 const HALF_INTERVAL: f64 = 1.96;
+/// A statement that was called less often says nothing.
+pub(super) const CALLS: i64 = 5;
+/// Slower by so many times and so many milliseconds is harm.
+const HARM_SHARE: f64 = 1.5;
+const HARM_MILLISECONDS: f64 = 5.0;
 
 /// Calls of a statement, milliseconds in all, and the sum of their squares.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,6 +48,14 @@ impl Count {
         let spread = (self.squares / self.number() - self.mean() * self.mean()).max(0.0);
         spread / (self.number() - 1.0).max(1.0)
     }
+}
+
+/// The means before and after, in milliseconds a call, where the difference is harm.
+pub(super) fn slower_since(before: &Count, after: &Count) -> Option<(f64, f64)> {
+    let counted = before.calls >= CALLS && after.calls >= CALLS;
+    let (before, after) = (before.mean(), after.mean());
+    let slower = after > before * HARM_SHARE && after - before > HARM_MILLISECONDS;
+    (counted && slower).then_some((before, after))
 }
 
 /// A statement before the build and after it.

@@ -2,8 +2,9 @@
 //!
 //! Against: a build that waits for a lock and makes everybody else wait behind it (`lock_timeout`); one that waits for an old transaction
 //! (looked for first); a build that fails or is killed and leaves an invalid index, which costs writes and serves nothing (a ledger is written
-//! before the build; what is invalid is dropped, now or by whoever comes next); a full disk (looked at first, and nothing more
-//! is built after one); an index that makes statements slower (measured, and dropped within a minute); two who apply at once (a lock).
+//! before the build; what is invalid is dropped, now or by whoever comes next); a full disk (looked at first, and nothing more is built after
+//! one); an index that makes statements slower (measured, and dropped within a minute), also when whoever watched it ended before that (the
+//! next application of the plan watches it anew); two who apply at once (a lock).
 //!
 //! What it does not do: it never drops an index that is not in its ledger; it builds no constraint; a partitioned table gets its indexes part by part.
 //! Between a crash and the next `apply` or `rollback` an invalid index may stand there: nobody is left to drop it.
@@ -15,6 +16,7 @@ mod preflight;
 mod sample;
 mod script;
 mod session;
+mod turn;
 mod watch;
 
 use std::borrow::Borrow;
@@ -29,12 +31,10 @@ pub use effect::Measured;
 pub use ledger::{Entry, live};
 pub use preflight::{Preflight, preflight};
 pub use script::{Build, Script};
+pub use turn::Turn;
 
 use crate::Error;
-use crate::catalog;
 use crate::workload::Query;
-use build::{Builder, Failure};
-use watch::Watch;
 
 /// Why nothing, or nothing more, is applied.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +95,8 @@ pub struct Options {
     pub lock_timeout: Duration,
     /// How often a build is tried.
     pub attempts: u32,
+    /// How long another application or rollback is waited for.
+    pub wait: Duration,
     /// How long in all is waited for old transactions, other builds and a server that restarts.
     pub patience: Duration,
     /// How long an index is watched after it was built.
@@ -138,6 +140,7 @@ impl Default for Options {
         Self {
             lock_timeout: seconds(2),
             attempts: 4,
+            wait: seconds(10),
             patience: seconds(60),
             observe: seconds(20),
             free: None,
@@ -230,75 +233,10 @@ where
     C: AsyncFn() -> Result<K, Error>,
     K: Borrow<Client>,
 {
-    let digest = script.digest();
-    if digest != approved {
-        return Err(ApplyError::Approval { found: digest, approved: approved.to_owned() });
+    if script.digest() != approved {
+        return Err(ApplyError::Approval { found: script.digest(), approved: approved.to_owned() });
     }
-    let mut builder = Builder::start(connect, options, &digest).await?;
-    let mut report = Report { plan: digest.clone(), ..Report::default() };
-    let catalog = catalog::load(builder.client()).await?;
-    let before = preflight(builder.client(), &catalog, script, options.free).await?;
-    if before.free.is_none() {
-        report
-            .notes
-            .push("room on the server's disk is not known and was not checked; say it with --free".into());
-    }
-    ledger::prepare(builder.client()).await?;
-    recover(&mut builder, &mut report).await?;
-    let standing = live(builder.client()).await?;
-    let mut watch = Watch::start(builder.sibling().await?, &catalog, samples).await?;
-    report.notes.extend(watch.notes());
-    for build in &script.builds {
-        if options.withdrawn().is_some() {
-            break;
-        }
-        if standing.iter().any(|entry| entry.index() == build.index()) {
-            report.tell(&build.index(), "kept", "it is there already", None);
-            continue;
-        }
-        tell(Progress::Building(&build.index()));
-        let built = {
-            let building = builder.build(build);
-            tokio::pin!(building);
-            loop {
-                tokio::select! {
-                    built = &mut building => break built,
-                    () = options.pause(watch::PERIOD) => match options.withdrawn() {
-                        Some(_) => watch.cancel_build().await?,
-                        None => watch.tick(&mut report).await?,
-                    },
-                }
-            }
-        };
-        match built {
-            Ok((id, bytes)) => watch.built(build, id, bytes, &mut report).await?,
-            Err(Failure { reason, left, stop }) => {
-                report.tell(&build.index(), if left { "left" } else { "failed" }, reason, None);
-                if stop {
-                    report.notes.push("nothing more was built after that".into());
-                    break;
-                }
-            }
-        }
-    }
-    tell(Progress::Watching(watch.standing().saturating_add(report.count("kept"))));
-    let end = tokio::time::Instant::now() + options.observe;
-    while options.withdrawn().is_none() && watch.watches() && tokio::time::Instant::now() < end {
-        options.pause(watch::PERIOD.min(options.observe)).await;
-        watch.tick(&mut report).await?;
-    }
-    report.withdrawn = options.withdrawn();
-    if let Some(reason) = report.withdrawn.clone() {
-        let end = tokio::time::Instant::now() + options.patience;
-        watch.withdraw(&reason);
-        watch.tick(&mut report).await?;
-        while watch.watches_condemned() && tokio::time::Instant::now() < end {
-            tokio::time::sleep(RETRY).await;
-            watch.tick(&mut report).await?;
-        }
-    }
-    watch.end(&mut report).await?;
-    Ok(report)
+    Turn::take(connect, options).await?.apply(script, approved, samples, tell).await
 }
 
 /// Takes back what an apply built: the indexes of one plan, or all in the ledger; and what a crash has left.
@@ -310,57 +248,5 @@ where
     C: AsyncFn() -> Result<K, Error>,
     K: Borrow<Client>,
 {
-    let mut report = Report { plan: plan.unwrap_or("all").to_owned(), ..Report::default() };
-    let mut builder = Builder::start(connect, options, "").await?;
-    if catalog::load(builder.client()).await?.standby {
-        return Err(ApplyError::Standby);
-    }
-    recover(&mut builder, &mut report).await?;
-    for entry in live(builder.client()).await? {
-        if plan.is_some_and(|plan| plan != entry.plan) {
-            continue;
-        }
-        drop_entry(&mut builder, &entry, "taken back", &mut report).await?;
-    }
-    Ok(report)
-}
-
-/// What an earlier run left half done: invalid indexes go, valid ones stay.
-async fn recover<C, K>(builder: &mut Builder<'_, C, K>, report: &mut Report) -> Result<(), ApplyError>
-where
-    C: AsyncFn() -> Result<K, Error>,
-    K: Borrow<Client>,
-{
-    for entry in live(builder.client()).await? {
-        let valid = builder.state(&entry.schema, &entry.name).await?;
-        match (entry.state.as_str(), valid) {
-            (_, None) => ledger::note(builder.client(), entry.id, "failed", Some("it is not there")).await?,
-            ("kept" | "observing" | "building", Some(true)) => {
-                ledger::note(builder.client(), entry.id, "kept", None).await?;
-            }
-            _ => drop_entry(builder, &entry, "an earlier run did not end", report).await?,
-        }
-    }
-    Ok(())
-}
-
-async fn drop_entry<C, K>(
-    builder: &mut Builder<'_, C, K>,
-    entry: &Entry,
-    reason: &str,
-    report: &mut Report,
-) -> Result<(), ApplyError>
-where
-    C: AsyncFn() -> Result<K, Error>,
-    K: Borrow<Client>,
-{
-    ledger::note(builder.client(), entry.id, "dropping", Some(reason)).await?;
-    match builder.remove(&entry.index()).await {
-        Ok(()) => {
-            ledger::note(builder.client(), entry.id, "dropped", Some(reason)).await?;
-            report.tell(&entry.index(), "dropped", reason, entry.bytes);
-        }
-        Err(error) => report.tell(&entry.index(), "left", error.to_string(), entry.bytes),
-    }
-    Ok(())
+    Turn::take(connect, options).await?.rollback(plan).await
 }

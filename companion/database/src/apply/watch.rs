@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use super::build::LOCK;
-use super::effect::{Count, Measured, Window};
+use super::effect::{CALLS, Count, Measured, Window, slower_since};
 use super::sample::{self, Sample};
 use super::session::Session;
 use super::{Build, Report, ledger};
@@ -23,11 +23,6 @@ use crate::workload::Query;
 
 /// How often is looked.
 pub(super) const PERIOD: Duration = Duration::from_secs(2);
-/// A statement that was called less often says nothing.
-const CALLS: i64 = 5;
-/// Slower by so many times and so many milliseconds is harm.
-const HARM_SHARE: f64 = 1.5;
-const HARM_MILLISECONDS: f64 = 5.0;
 
 /// An index that was built and is being watched.
 struct Standing {
@@ -120,6 +115,18 @@ where
         self.watches_condemned() || (self.counted && !self.standing.is_empty())
     }
 
+    /// Whether an index is watched.
+    pub fn has(&self, index: &str) -> bool {
+        self.standing.iter().any(|one| one.build.index() == index)
+    }
+
+    /// Watches an index that an earlier run has built. What is known of the time before is what was counted until now: from before the build
+    /// for the most part, where counting began long ago.
+    pub fn adopt(&mut self, build: &Build, id: i64, bytes: i64) {
+        let since = self.history.clone();
+        self.standing.push(Standing { build: build.clone(), id, bytes, since, condemned: None });
+    }
+
     /// How many were built and stand.
     pub fn standing(&self) -> usize {
         self.standing.len()
@@ -193,9 +200,19 @@ where
         self.execute(report).await
     }
 
-    /// Looks at what others run, and drops what harms them.
+    /// Looks at what others run, and drops what harms them. A connection that is lost meanwhile is made anew for the next look.
     pub async fn tick(&mut self, report: &mut Report) -> Result<(), Error> {
         self.revive().await?;
+        match self.look(report).await {
+            Err(error) if self.session.client().is_closed() => {
+                tracing::debug!(%error, "the connection was lost while indexes were watched");
+                Ok(())
+            }
+            looked => looked,
+        }
+    }
+
+    async fn look(&mut self, report: &mut Report) -> Result<(), Error> {
         if self.counted && !self.standing.is_empty() {
             let now = self.counts().await?;
             for number in 0..self.standing.len() {
@@ -273,27 +290,26 @@ where
 
     /// Drops what is condemned. What cannot be dropped now is tried again at the next look.
     async fn execute(&mut self, report: &mut Report) -> Result<(), Error> {
-        let mut remaining = Vec::new();
-        for standing in std::mem::take(&mut self.standing) {
-            let Some(reason) = &standing.condemned else {
-                remaining.push(standing);
+        let mut number = 0;
+        while let Some(standing) = self.standing.get(number) {
+            let Some(reason) = standing.condemned.clone() else {
+                number = number.saturating_add(1);
                 continue;
             };
             let client = self.session.client();
-            ledger::note(client, standing.id, "dropping", Some(reason)).await?;
+            ledger::note(client, standing.id, "dropping", Some(&reason)).await?;
             let index = standing.build.index();
-            match client.batch_execute(&format!("DROP INDEX CONCURRENTLY IF EXISTS {index}")).await {
-                Ok(()) => {
-                    ledger::note(client, standing.id, "dropped", Some(reason)).await?;
-                    report.tell(&index, "dropped", reason.clone(), Some(standing.bytes));
-                }
-                Err(error) => {
-                    tracing::debug!(index, %error, "not dropped yet");
-                    remaining.push(standing);
-                }
+            if let Err(error) =
+                client.batch_execute(&format!("DROP INDEX CONCURRENTLY IF EXISTS {index}")).await
+            {
+                tracing::debug!(index, %error, "not dropped yet");
+                number = number.saturating_add(1);
+                continue;
             }
+            ledger::note(client, standing.id, "dropped", Some(&reason)).await?;
+            report.tell(&index, "dropped", reason, Some(standing.bytes));
+            self.standing.remove(number);
         }
-        self.standing = remaining;
         Ok(())
     }
 
@@ -308,13 +324,7 @@ where
                 continue;
             };
             let window = count.since(&since);
-            if history.calls < CALLS || window.calls < CALLS {
-                continue;
-            }
-            let (before, after) = (history.mean(), window.mean());
-            if after > before * HARM_SHARE && after - before > HARM_MILLISECONDS {
-                slow.push((*query, before, after));
-            }
+            slow.extend(slower_since(history, &window).map(|(before, after)| (*query, before, after)));
         }
         let build = standing.build.clone();
         for (query, before, after) in slow {

@@ -205,6 +205,12 @@ impl Pools {
         self.entry(tenant).map(|entry| entry.kind)
     }
 
+    /// The number of a tenant's pool: another address has another pool, and no two have the same number.
+    #[must_use]
+    pub fn number(&self, tenant: &str) -> Option<u64> {
+        self.entry(tenant).map(|entry| entry.number)
+    }
+
     /// Changes what pools may become, at once and without closing what is in use. The cap stays.
     pub fn resize(&self, size: usize, overflow: usize) {
         let most = {

@@ -166,14 +166,20 @@ pub(super) fn file(path: &str, rules: &Rules) -> Result<PathBuf, TargetError> {
     (path.starts_with(&folder) && path.is_file()).then_some(path).ok_or(TargetError::Outside)
 }
 
+/// The names of a URL's options, where the driver sees them: behind the credentials, in which a `?` may stand as it is.
+pub fn options(url: &str) -> impl Iterator<Item = &str> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let rest = rest.split_once('@').map_or(rest, |(_, rest)| rest);
+    let query = rest.split_once('?').map(|(_, query)| query);
+    query
+        .into_iter()
+        .flat_map(|query| query.split('&'))
+        .map(|pair| pair.split('=').next().unwrap_or_default())
+}
+
 fn server(url: &str, rules: &Rules) -> Result<tokio_postgres::Config, TargetError> {
-    if let Some((_, query)) = url.split_once('?') {
-        for pair in query.split('&') {
-            let name = pair.split('=').next().unwrap_or_default();
-            if !OPTIONS.contains(&name) {
-                return Err(TargetError::Option(name.chars().take(40).collect()));
-            }
-        }
+    if let Some(name) = options(url).find(|name| !OPTIONS.contains(name)) {
+        return Err(TargetError::Option(name.chars().take(40).collect()));
     }
     let mut config: tokio_postgres::Config = url.parse().map_err(|_| TargetError::Malformed)?;
     let [host] = config.get_hosts() else { return Err(TargetError::Hosts(config.get_hosts().len())) };
@@ -190,7 +196,7 @@ fn server(url: &str, rules: &Rules) -> Result<tokio_postgres::Config, TargetErro
             Err(_) => false,
         },
     };
-    if !url.contains("sslmode=") {
+    if !options(url).any(|name| name == "sslmode") {
         config.ssl_mode(if local { SslMode::Disable } else { SslMode::Require });
     }
     if config.get_application_name().is_none() {
@@ -302,6 +308,20 @@ mod tests {
         };
         assert!(config.get_options().unwrap().contains("statement_timeout"));
         assert!(!format!("{:?}", Target::Postgres(config)).contains("hunter2"));
+    }
+
+    #[test]
+    fn what_stands_in_a_password_is_no_option() {
+        let mode = |url: &str| match Target::new(url, &Rules::default()).unwrap() {
+            Target::Postgres(config) => config.get_ssl_mode(),
+            Target::Sqlite(_) => panic!("a server"),
+        };
+        assert_eq!(mode("postgres://u:sslmode=x@db.example/x"), SslMode::Require);
+        assert_eq!(mode("postgres://u:a?sslmode=disable&b@db.example/x"), SslMode::Require);
+        assert_eq!(mode("postgres://u:p@db.example/x?application_name=sslmode="), SslMode::Require);
+        assert_eq!(mode("postgres://u:p@db.example/x?connect_timeout=3&sslmode=prefer"), SslMode::Prefer);
+        let hidden = "postgres://u:a?sslmode=@db.example/x?hostaddr=127.0.0.1";
+        assert_eq!(refused(hidden), TargetError::Option("hostaddr".into()));
     }
 
     #[test]

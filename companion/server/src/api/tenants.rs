@@ -4,11 +4,14 @@
 //! old enough, without what they told of people, and nobody reads them through the API meanwhile: an audit trail is not
 //! something to take back.
 
+use std::fmt::Display;
+
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use portcullis_database::pool::target::{Rules, Target};
 use portcullis_policy::CorrelationId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,7 +23,6 @@ use crate::clock::rfc3339;
 use crate::http::body;
 use crate::http::envelope::json;
 use crate::http::problem::Problem;
-use crate::storage::postgres::Target;
 use crate::tenant::TenantId;
 use crate::tenant::records::{self, Record, TenancyModel};
 use crate::token::Grant;
@@ -37,7 +39,8 @@ pub struct TenantChange {
     /// How its data lies; `shared` when left out of a new tenant.
     #[serde(default)]
     tenancy_model: Option<TenancyModel>,
-    /// The address of a database of its own, `postgres://USER:PASSWORD@HOST/DATABASE` or `sqlite:PATH`: kept sealed, never told.
+    /// The address of a database of its own, `postgres://USER:PASSWORD@HOST/DATABASE` or `sqlite:PATH`: kept sealed, never told. It must be one
+    /// that may be connected to (`DATABASE_TARGETS_ALLOW`, `DATABASE_SQLITE_FOLDER`).
     /// Null forgets it; left out, it stays.
     #[serde(default, deserialize_with = "told")]
     #[schemars(with = "Option<String>", length(max = 2000))]
@@ -49,20 +52,14 @@ fn told<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Opti
     Option::deserialize(deserializer).map(Some)
 }
 
-/// An address of a database, if it is one.
-fn address(url: String) -> Result<Zeroizing<String>, Problem> {
+/// An address of a database, if it is one that may be connected to.
+fn address(url: String, rules: &Rules) -> Result<Zeroizing<String>, Problem> {
     let url = Zeroizing::new(url);
-    let known = match url.split_once(':').map(|(scheme, rest)| (scheme.to_ascii_lowercase(), rest)) {
-        Some((scheme, _)) if matches!(scheme.as_str(), "postgres" | "postgresql") => {
-            Target::new(&url).map(drop).map_err(|error| error.to_string())
-        }
-        Some((scheme, path)) if scheme == "sqlite" && !path.is_empty() => Ok(()),
-        _ => Err("write postgres://USER:PASSWORD@HOST/DATABASE or sqlite:PATH".to_owned()),
-    };
-    let plain = url.len() <= MAX_URL_BYTES && !url.chars().any(char::is_control);
-    known
-        .and(if plain { Ok(()) } else { Err("has more than 2000 bytes, or control characters".to_owned()) })
-        .map_err(|error| Problem::unprocessable(format!("database_url: {error}")))?;
+    let refused = |why: &dyn Display| Problem::unprocessable(format!("database_url: {why}"));
+    if url.len() > MAX_URL_BYTES || url.chars().any(char::is_control) {
+        return Err(refused(&"has more than 2000 bytes, or control characters"));
+    }
+    Target::new(&url, rules).map_err(|error| refused(&error))?;
     Ok(url)
 }
 
@@ -155,7 +152,8 @@ pub async fn put(
 ) -> Result<Response, Problem> {
     auth::require_admin(&grant)?;
     let change: TenantChange = body::json(&headers, body, MAX_BODY_BYTES).await?;
-    let url = change.database_url.map(|url| url.map(address).transpose()).transpose()?;
+    let url = change.database_url.map(|url| url.map(|url| address(url, api.databases.rules())).transpose());
+    let url = url.transpose()?;
     let now = api.clock.now();
     let before = api.query(records::find(&*api.storage, &tenant)).await?;
     let model = change.tenancy_model.or_else(|| before.as_ref().map(|record| record.tenancy_model));

@@ -10,6 +10,8 @@ use crate::tenant::TenantId;
 
 /// How often the store is looked through for tenants that came, went or moved.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How many such looks there are for each that is for unfinished plans.
+const RESUME: usize = 3;
 /// Tenants of one page.
 const PAGE: u32 = 1000;
 
@@ -71,10 +73,18 @@ impl Databases {
             return Ok(());
         }
         let Some(url) = self.0.keys.database_url(tenant).await? else { return Ok(()) };
+        let opened = self.0.pools.put(tenant.as_str(), &url);
         if known.is_some() {
+            if matches!(opened, Ok(false)) {
+                // The same address, sealed anew: whatever goes on with it goes on.
+                let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(known) = known.get_mut(tenant.as_str()) {
+                    known.sealed = sealed;
+                }
+                return Ok(());
+            }
             self.withdraw(tenant.as_str(), "the address of the tenant's database was changed");
         }
-        let opened = self.0.pools.put(tenant.as_str(), &url);
         let problem = opened.as_ref().err().map(|error| format!("database_url: {error}"));
         match &problem {
             Some(problem) => {
@@ -107,14 +117,16 @@ impl Databases {
     }
 }
 
-/// Looks through all tenants, again and again; what was left of plans is taken up after the first time.
+/// Looks through all tenants, again and again, and for plans that nobody is at.
 pub(super) async fn run(databases: &Databases) {
-    let mut resumed = !databases.enabled();
+    let mut looks = 0_usize;
     loop {
         match databases.follow().await {
-            Ok(()) if !resumed => {
-                resumed = true;
-                databases.resume().await;
+            Ok(()) if databases.enabled() => {
+                if looks.is_multiple_of(RESUME) {
+                    databases.resume(looks / RESUME).await;
+                }
+                looks = looks.wrapping_add(1);
             }
             Ok(()) => {}
             Err(error) => {

@@ -101,26 +101,90 @@ impl Jobs {
         if let Some(job) = known.iter().find(same) {
             return Ok(job.clone());
         }
-        if known.len() >= JOBS {
-            let oldest = known.iter().position(|job| job.progress.borrow().finished).ok_or(TooMany)?;
-            known.remove(oldest);
-        }
-        let id = random_hex::<8>().map_err(|_| TooMany)?;
-        let (tell, progress) = watch::channel(Progress::default());
-        let job = Job { id, what: what.into(), tenants: tenants.into(), progress };
-        known.push_back(job.clone());
-        let tenants = Arc::clone(&job.tenants);
-        tokio::spawn(async move {
-            for tenant in tenants.iter() {
-                let outcome = work(tenant.clone()).await;
-                tell.send_modify(|progress| {
-                    progress.done.insert(tenant.clone(), outcome);
-                });
-            }
-            tell.send_modify(|progress| progress.finished = true);
-        });
+        let (job, tell) = place(&mut known, what, tenants)?;
+        drop(known);
+        run(&job, tell, work);
         Ok(job)
     }
+
+    /// A place for a job that is to be run once something else is done, or never. It is not joined to another one.
+    ///
+    /// # Errors
+    /// [`TooMany`].
+    pub fn reserve(&self, what: &str, tenants: Vec<String>) -> Result<Reserved<'_>, TooMany> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let (job, tell) = place(&mut known, what, tenants)?;
+        let unless_run = Forget { jobs: self, id: Some(job.id.clone()) };
+        Ok(Reserved { job, tell, unless_run })
+    }
+}
+
+/// A job that is not run yet. Dropped, it is forgotten.
+pub struct Reserved<'j> {
+    job: Job,
+    tell: watch::Sender<Progress>,
+    unless_run: Forget<'j>,
+}
+
+impl Reserved<'_> {
+    /// Runs it.
+    pub fn run<F, W>(self, work: F) -> Job
+    where
+        F: Fn(String) -> W + Send + Sync + 'static,
+        W: Future<Output = Outcome> + Send + 'static,
+    {
+        let Self { job, tell, mut unless_run } = self;
+        unless_run.id = None;
+        run(&job, tell, work);
+        job
+    }
+}
+
+/// Forgets a job when it is dropped.
+struct Forget<'j> {
+    jobs: &'j Jobs,
+    id: Option<String>,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id.take() {
+            self.jobs.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|job| job.id != id);
+        }
+    }
+}
+
+fn place(
+    known: &mut VecDeque<Job>,
+    what: &str,
+    tenants: Vec<String>,
+) -> Result<(Job, watch::Sender<Progress>), TooMany> {
+    if known.len() >= JOBS {
+        let oldest = known.iter().position(|job| job.progress.borrow().finished).ok_or(TooMany)?;
+        known.remove(oldest);
+    }
+    let id = random_hex::<8>().map_err(|_| TooMany)?;
+    let (tell, progress) = watch::channel(Progress::default());
+    let job = Job { id, what: what.into(), tenants: tenants.into(), progress };
+    known.push_back(job.clone());
+    Ok((job, tell))
+}
+
+fn run<F, W>(job: &Job, tell: watch::Sender<Progress>, work: F)
+where
+    F: Fn(String) -> W + Send + Sync + 'static,
+    W: Future<Output = Outcome> + Send + 'static,
+{
+    let tenants = Arc::clone(&job.tenants);
+    tokio::spawn(async move {
+        for tenant in tenants.iter() {
+            let outcome = work(tenant.clone()).await;
+            tell.send_modify(|progress| {
+                progress.done.insert(tenant.clone(), outcome);
+            });
+        }
+        tell.send_modify(|progress| progress.finished = true);
+    });
 }
 
 #[cfg(test)]
@@ -156,5 +220,19 @@ mod tests {
         let next = jobs.begin("wait", names(0), wait).unwrap();
         assert_ne!(next.id, first.id, "what is finished is done anew");
         assert!(next.finished().await.finished);
+    }
+
+    #[tokio::test]
+    async fn a_place_that_is_not_used_is_free_again() {
+        let jobs = Jobs::default();
+        let done = |_| async { Outcome { success: true, ..Outcome::default() } };
+        let mut places: Vec<_> =
+            (0..JOBS).map(|_| jobs.reserve("apply", vec!["t".into()]).unwrap()).collect();
+        assert_eq!(jobs.reserve("apply", vec!["t".into()]).err(), Some(TooMany));
+        let job = places.remove(0).run(done);
+        assert!(job.finished().await.done["t"].success && jobs.find(&job.id).is_some());
+        drop(places);
+        assert!(jobs.find(&job.id).is_some());
+        assert_eq!((0..JOBS).filter(|_| jobs.reserve("apply", Vec::new()).is_ok()).count(), JOBS);
     }
 }

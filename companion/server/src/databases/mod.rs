@@ -4,8 +4,8 @@
 //! once for a tenant that somebody asks for: so that tenants come, go and move without a restart, whichever companion on the store was
 //! told. Where a database may be is [`pool::target`]'s affair.
 //!
-//! Limits: those of the pools; statements are looked at once in [`Options::watch`]; one database is looked through at a time, and
-//! [`jobs::JOBS`] jobs are remembered.
+//! Limits: those of the pools; statements are looked at once in [`Options::watch`], seldom those of servers that do not answer; one database is
+//! looked through at a time, for [`Options::longest`] at most, and [`jobs::JOBS`] jobs are remembered.
 
 pub mod apply;
 mod audit;
@@ -61,6 +61,10 @@ pub struct Options {
     pub observe: Duration,
     /// How long who asks waits for an answer; what takes longer goes on as a job.
     pub patience: Duration,
+    /// How long a server that is lost while a plan is applied is waited for at once; after that it is looked for every few seconds.
+    pub outage: Duration,
+    /// The longest look at one database for indexes.
+    pub longest: Duration,
 }
 
 impl Default for Options {
@@ -74,6 +78,8 @@ impl Default for Options {
             watch: Duration::from_secs(60),
             observe: Duration::from_secs(600),
             patience: Duration::from_secs(30),
+            outage: Duration::from_secs(60),
+            longest: Duration::from_secs(600),
         }
     }
 }

@@ -24,8 +24,8 @@ use crate::tenant::TenantId;
 
 /// What happened last, as an event: so that it is in the audit trail, and every companion on the store knows of it.
 const OPTIMIZED: &str = "DATABASE_OPTIMIZED";
-/// The longest look at one database.
-const LONGEST: Duration = Duration::from_secs(600);
+/// The longest wait for one's turn.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// What new indexes may take: a share of the database, and no less than this.
 const BUDGET_SHARE: f64 = 0.2;
 const BUDGET_LEAST: f64 = 16.0 * 1024.0 * 1024.0;
@@ -85,24 +85,7 @@ impl Databases {
         if !self.enabled() {
             return Err("DATABASE_OPTIMIZATION_ENABLED is false; set it to true and start again".to_owned());
         }
-        let look = async {
-            // One database at a time: looking for indexes is work for a server.
-            let _turn = self.0.turn.acquire().await.map_err(|error| error.to_string())?;
-            let lease =
-                self.lend(tenant, Some(&asked.correlation_id)).await.map_err(|error| error.to_string())?;
-            match self.pools().kind(tenant.as_str()) {
-                Some(Kind::Sqlite) => sqlite(&lease).await,
-                _ => postgres(lease).await,
-            }
-        };
-        let found = match tokio::time::timeout(LONGEST, look).await {
-            Ok(found) => found?,
-            Err(_) => {
-                return Err(
-                    "it took longer than ten minutes; advise by `portcullis database advise`".to_owned()
-                );
-            }
-        };
+        let found = self.looked_through(tenant, asked).await?;
         let mut outcome = Outcome { success: true, plan: Some(found.told), ..Outcome::default() };
         if found.steps.is_empty() {
             return Ok(outcome);
@@ -131,6 +114,41 @@ impl Databases {
             outcome.plans.push(self.propose(tenant, &schema, rest, &asked.by).await.map_err(gone)?.id);
         }
         Ok(outcome)
+    }
+
+    /// Looks one database through. One at a time: looking for indexes is work for a server. What waits for its turn does not work yet, and
+    /// what took too long, or is still at it when the companion ends, gives its turn and its connection back.
+    async fn looked_through(&self, tenant: &TenantId, asked: &Asked) -> Result<Found, String> {
+        let turn = tokio::time::timeout(LONGEST_WAIT, self.0.turn.acquire());
+        let waited = "other databases were looked through for an hour; try again later";
+        let _turn = turn.await.map_err(|_| waited.to_owned())?.map_err(|error| error.to_string())?;
+        let lease =
+            self.lend(tenant, Some(&asked.correlation_id)).await.map_err(|error| error.to_string())?;
+        let longest = self.0.options.longest;
+        let mut ended = self.0.ended.subscribe();
+        let runtime = tokio::runtime::Handle::current();
+        let sqlite = self.pools().kind(tenant.as_str()) == Some(Kind::Sqlite);
+        // On a thread of its own: the search is work for a processor, and holds its state across waits.
+        let look = tokio::task::spawn_blocking(move || {
+            runtime.block_on(async {
+                let look = async {
+                    if sqlite {
+                        return optimized(&lease).await;
+                    }
+                    let client = lease.observer().ok_or("not a server of PostgreSQL")?;
+                    look_through(client).await.map_err(|error| error.to_string())
+                };
+                tokio::select! {
+                    biased;
+                    _ = ended.wait_for(|ended| *ended) => Err("the companion was ended meanwhile".to_owned()),
+                    found = tokio::time::timeout(longest, look) => found.unwrap_or_else(|_| {
+                        let took = longest.as_secs();
+                        Err(format!("it took longer than {took} s; advise by `portcullis database advise`"))
+                    }),
+                }
+            })
+        });
+        look.await.map_err(|error| error.to_string())?
     }
 
     /// The hour of the day, UTC.
@@ -174,7 +192,7 @@ impl Found {
     }
 }
 
-async fn sqlite(lease: &Lease) -> Result<Found, String> {
+async fn optimized(lease: &Lease) -> Result<Found, String> {
     // All tables, whether or not this connection has used them.
     const OPTIMIZE: &str = "PRAGMA optimize = 0x10002";
     let asked = lease.run(OPTIMIZE, |connection| {
@@ -184,16 +202,6 @@ async fn sqlite(lease: &Lease) -> Result<Found, String> {
     });
     asked.await.map_err(|error| error.to_string())?;
     Ok(Found::only(json!({"applied": [OPTIMIZE]})))
-}
-
-/// On a thread of its own: the search is work for a processor, and holds its state across waits.
-async fn postgres(lease: Lease) -> Result<Found, String> {
-    let runtime = tokio::runtime::Handle::current();
-    let look = tokio::task::spawn_blocking(move || {
-        let client = lease.observer().ok_or("not a server of PostgreSQL")?;
-        runtime.block_on(look_through(client)).map_err(|error| error.to_string())
-    });
-    look.await.map_err(|error| error.to_string())?
 }
 
 async fn look_through(client: &Client) -> Result<Found, portcullis_database::Error> {

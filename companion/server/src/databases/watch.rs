@@ -1,11 +1,12 @@
 //! Slow statements: written into `database_performance_logs`, and told in the log at once.
 
 use portcullis_database::monitor::{self, Windows};
-use portcullis_database::pool::Slow;
 use portcullis_database::pool::target::Kind;
+use portcullis_database::pool::{PoolError, Slow};
+use tokio::task::JoinSet;
 
-use super::Databases;
 use super::explain::Plans;
+use super::{Databases, LendError};
 use crate::clock::Timestamp;
 use crate::storage::{Row, Statement, StorageError, Transaction};
 use crate::tenant::TenantId;
@@ -13,6 +14,10 @@ use crate::units::bounded;
 
 /// The longest look at one database.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(15);
+/// Servers that are looked at at once.
+const AT_ONCE: usize = 16;
+/// Rounds that a server which does not answer is left alone.
+const LONGEST_REST: u32 = 15;
 /// Slow statements of one window that are written down.
 const MOST: usize = 100;
 /// Widths of columns, in characters.
@@ -29,6 +34,19 @@ pub(super) struct Seen {
     pub(super) calls: Option<u64>,
     /// Why it could not be looked at, or what it lacks.
     pub(super) problem: Option<String>,
+    /// How often in a row it did not answer.
+    failed: u32,
+    /// Rounds in which it is not looked at.
+    rests: u32,
+}
+
+impl Seen {
+    /// It did not answer: it rests for a round, then for three, seven, and [`LONGEST_REST`].
+    fn rest(&mut self) {
+        self.failed = self.failed.saturating_add(1);
+        self.rests =
+            1_u32.checked_shl(self.failed).map_or(LONGEST_REST, |rounds| (rounds - 1).min(LONGEST_REST));
+    }
 }
 
 /// A slow statement that was written down.
@@ -164,16 +182,41 @@ impl Databases {
         self.write_down(lines).await;
     }
 
-    /// Looks at every server's statements, one after the other.
+    /// Looks at every server's statements, at some of them at once: those that answered last time first. One that does not answer rests for
+    /// ever more rounds, so that many of them do not hold up the others.
     pub(super) async fn watch_all(&self) {
-        for name in self.pools().tenants() {
-            if let Ok(tenant) = TenantId::new(&name)
-                && self.pools().kind(&name) == Some(Kind::Postgres)
-            {
-                self.watch(&tenant).await;
-                self.look_at_replication(&tenant).await;
+        let mut looks = JoinSet::new();
+        for tenant in self.due() {
+            if looks.len() >= AT_ONCE {
+                looks.join_next().await;
             }
+            let databases = self.clone();
+            looks.spawn(async move {
+                if databases.watch(&tenant).await {
+                    databases.look_at_replication(&tenant).await;
+                }
+            });
         }
+        while looks.join_next().await.is_some() {}
+    }
+
+    /// Whose servers are to be looked at in this round.
+    fn due(&self) -> Vec<TenantId> {
+        let mut due = Vec::new();
+        for name in self.pools().tenants() {
+            let Ok(tenant) = TenantId::new(&name) else { continue };
+            if self.pools().kind(&name) != Some(Kind::Postgres) {
+                continue;
+            }
+            let mut known = self.0.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let Some(seen) = known.get_mut(&name).map(|known| &mut known.seen) else { continue };
+            if seen.rests == 0 {
+                due.push((seen.failed, tenant));
+            }
+            seen.rests = seen.rests.saturating_sub(1);
+        }
+        due.sort_by_key(|(failed, _)| *failed);
+        due.into_iter().map(|(_, tenant)| tenant).collect()
     }
 
     /// Looks how one server's replication fares. One that does not answer shows none; its statements say why.
@@ -189,33 +232,44 @@ impl Databases {
         }
     }
 
-    /// Looks at one server's statements.
-    pub async fn watch(&self, tenant: &TenantId) {
+    /// Looks at one server's statements; whether it answered.
+    pub async fn watch(&self, tenant: &TenantId) -> bool {
+        // Whether it is the server that does not answer, rather than its tenant who has all connections.
+        let lost = |error: String| (error, true);
         let look = async {
-            let lease = self.lend(tenant, None).await.map_err(|error| error.to_string())?;
-            let client = lease.observer().ok_or("not a server")?;
-            let snapshot = monitor::snapshot(client).await.map_err(|error| error.to_string())?;
+            let lease = self.lend(tenant, None).await.map_err(|error| {
+                let crowded = matches!(&error, LendError::Pool(PoolError::Timeout(_) | PoolError::Crowded));
+                (error.to_string(), !crowded)
+            })?;
+            let client = lease.observer().ok_or_else(|| lost("not a server".to_owned()))?;
+            let snapshot = monitor::snapshot(client).await.map_err(|error| lost(error.to_string()))?;
             // Given back before plans are asked for.
             drop(lease);
             Ok(snapshot)
         };
         let found = match tokio::time::timeout(LOOK, look).await {
             Ok(found) => found,
-            Err(_) => Err("it did not answer within 15 s".to_owned()),
+            Err(_) => Err(lost("it did not answer within 15 s".to_owned())),
         };
+        let answered = found.is_ok();
         let slow_from = self.0.options.shape.slow;
         let (seen, problem) = {
             let mut known = self.0.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let Some(known) = known.get_mut(tenant.as_str()) else { return };
+            let Some(known) = known.get_mut(tenant.as_str()) else { return false };
             let before = known.seen.problem.clone();
             let seen = match found {
                 Ok(snapshot) => {
+                    known.seen.failed = 0;
                     known.seen.problem = snapshot.missing.map(str::to_owned);
                     known.seen.calls = snapshot.missing.is_none().then_some(snapshot.calls);
                     known.seen.windows.step(snapshot, slow_from)
                 }
-                Err(error) => {
+                Err((error, lost)) => {
+                    if lost {
+                        known.seen.rest();
+                    }
                     known.seen.problem = Some(error);
+                    known.replication = None;
                     monitor::Seen::default()
                 }
             };
@@ -268,6 +322,7 @@ impl Databases {
             });
         }
         self.write_down(lines).await;
+        answered
     }
 
     async fn write_down(&self, lines: Vec<Line<'_>>) {

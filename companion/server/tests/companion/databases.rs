@@ -7,6 +7,7 @@ use std::time::Duration;
 use portcullis_server::storage::{self, Shape};
 use portcullis_server::tenant::TenantId;
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use crate::support::{Running, Store, eventually, json_request, on_each_store, send, tenant_database};
 
@@ -203,6 +204,7 @@ async fn what_a_slow_statement_of_a_file_does_is_told(store: Store) {
 async fn what_hinders_is_told_with_a_remedy(store: Store) {
     let places = Places::new();
     let running = places.start(store, true).await;
+    let acme = TenantId::new("acme").unwrap();
     let no_database = optimize(&running, "acme").await;
     assert_eq!(no_database["optimization_success"], false);
     assert!(no_database["problem"].as_str().unwrap().contains("database_url"), "{no_database}");
@@ -215,7 +217,17 @@ async fn what_hinders_is_told_with_a_remedy(store: Store) {
             "the option \"options\" may not be given",
         ),
     ] {
-        give(&running, "acme", url).await;
+        let body = json!({"database_url": url}).to_string();
+        let answer = running.send_json("PUT", "/api/tenants/acme", &running.admin(), &body).await;
+        assert!(answer.status == 422 && !answer.body.contains("hunter2"), "{url}: {}", answer.body);
+        assert!(answer.json()["detail"].as_str().unwrap().contains(said), "{url}: {}", answer.body);
+        // One that was allowed when it was given, and is not any more.
+        running
+            .companion
+            .keys()
+            .set_database_url(&acme, Some(Zeroizing::new(url.to_owned())), running.clock.now())
+            .await
+            .unwrap();
         let figures = performance(&running, "acme").await;
         assert!(figures["problem"].as_str().unwrap().contains(said), "{url}: {figures}");
         let done = optimize(&running, "acme").await;
@@ -245,7 +257,10 @@ async fn all_are_looked_through_and_progress_is_streamed(store: Store) {
     made.close().await.unwrap();
     give(&running, "acme", &places.url).await;
     give(&running, "globex", "sqlite:globex.db").await;
+    let absent = places.files.path().join("absent.db");
+    std::fs::write(&absent, "").unwrap();
     give(&running, "initech", "sqlite:absent.db").await;
+    std::fs::remove_file(&absent).unwrap();
     let admin = running.admin();
     let path = "/api/database/optimize-all";
     assert_eq!(running.post(path, &json!({}), &running.of_tenant("acme")).await.status, 403);

@@ -39,3 +39,5 @@ mod storage;
 mod support;
 mod tenants;
 mod trail;
+mod unfinished;
+mod wire;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use portcullis_database::apply::Script;
 use portcullis_database::catalog;
+use portcullis_server::databases::Options;
 use portcullis_server::storage::Statement;
 use portcullis_server::tenant::TenantId;
 use serde_json::{Value, json};
@@ -15,29 +16,36 @@ use tokio_postgres::{Client, NoTls};
 use crate::databases::{give, unique};
 use crate::support::{Answer, Running, Store, eventually, on_each_store, tenant_database};
 
-const TABLES: &str = "
+pub const TABLES: &str = "
     CREATE EXTENSION pg_stat_statements;
     CREATE TABLE orders (id int PRIMARY KEY, client int NOT NULL, note text NOT NULL);
     INSERT INTO orders SELECT g, 1 + g % 100, md5(g::text) FROM generate_series(1, 20000) g;
     ANALYZE";
 
-const BUILDING: &str =
+pub const BUILDING: &str =
     "SELECT count(*) FROM pg_stat_progress_create_index WHERE datname = current_database()";
 
 /// One index is built at a time in a cluster, and all tests have the same one: a test that makes a build wait would make all others wait.
 pub static BUILDS: Mutex<()> = Mutex::const_new(());
 
 /// A tenant's database, and a companion that looks after it.
-struct Shop {
+pub struct Shop {
     _builds: MutexGuard<'static, ()>,
-    running: Running,
-    client: Client,
-    url: String,
-    sockets: PathBuf,
+    pub running: Running,
+    pub client: Client,
+    pub url: String,
+    pub sockets: PathBuf,
 }
 
 impl Shop {
     async fn new(store: Store, tables: &str) -> Self {
+        let shop = Self::with(store, tables, |_| ()).await;
+        give(&shop.running, "acme", &shop.url).await;
+        shop
+    }
+
+    /// With settings that a test has changed; the address is not given yet.
+    pub async fn with(store: Store, tables: &str, change: impl FnOnce(&mut Options)) -> Self {
         let builds = BUILDS.lock().await;
         let (url, sockets) = tenant_database(&unique("plans"));
         let client = connect(&url).await;
@@ -47,26 +55,26 @@ impl Shop {
             let databases = &mut settings.databases;
             databases.sockets = vec![folder];
             databases.observe = Duration::from_secs(3);
+            change(databases);
         })
         .await;
         running.add_tenant("acme").await;
-        give(&running, "acme", &url).await;
         Self { _builds: builds, running, client, url, sockets }
     }
 
     /// Statements that want an index on `note`, and one on `client` if it is asked for.
-    async fn used(&self) {
+    pub async fn used(&self) {
         for number in 1..30 {
             let asked = "SELECT client FROM orders WHERE note = md5($1::int::text)";
             self.client.query(asked, &[&number]).await.unwrap();
         }
     }
 
-    async fn post(&self, path: &str) -> Answer {
+    pub async fn post(&self, path: &str) -> Answer {
         self.running.post(path, &json!({}), &self.running.admin()).await
     }
 
-    async fn act(&self, plan: &str, what: &str) -> Answer {
+    pub async fn act(&self, plan: &str, what: &str) -> Answer {
         self.post(&format!("/api/database/plans/acme/{plan}/{what}")).await
     }
 
@@ -76,14 +84,14 @@ impl Shop {
         answer.json()
     }
 
-    async fn plan(&self, id: &str) -> Value {
+    pub async fn plan(&self, id: &str) -> Value {
         let answer =
             self.running.get("/api/database/plans/acme", Some(&self.running.of_tenant("acme"))).await.json();
         let plans = answer["plans"].as_array().unwrap();
         plans.iter().find(|plan| plan["plan_id"] == id).unwrap_or_else(|| panic!("{id}: {answer}")).clone()
     }
 
-    async fn until(&self, id: &str, state: &str) -> Value {
+    pub async fn until(&self, id: &str, state: &str) -> Value {
         for _ in 0..600 {
             let plan = self.plan(id).await;
             if plan["state"] == state {
@@ -94,19 +102,19 @@ impl Shop {
         panic!("not {state} within 30 s: {}", self.plan(id).await);
     }
 
-    async fn number(&self, sql: &str) -> i64 {
+    pub async fn number(&self, sql: &str) -> i64 {
         self.client.query_one(sql, &[]).await.unwrap().get(0)
     }
 
     /// Indexes beside primary keys, invalid ones included.
-    async fn indexes(&self) -> i64 {
+    pub async fn indexes(&self) -> i64 {
         let ours = "SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
                     WHERE c.relnamespace = 'public'::regnamespace AND NOT indisprimary";
         self.number(ours).await
     }
 
     /// A plan that somebody else's advice has put into the store.
-    async fn planned(&self, create: &str, index: &str, table: &str) -> String {
+    pub async fn planned(&self, create: &str, index: &str, table: &str) -> String {
         let schema = catalog::load(&self.client).await.unwrap().fingerprint();
         let script = Script::read(&format!("-- schema: {schema}\n-- bytes: 8192\n{create};\n")).unwrap();
         let document = json!({"schema": schema, "timeline": [], "steps": [{
@@ -123,20 +131,20 @@ impl Shop {
         script.digest()
     }
 
-    async fn approved(&self, create: &str, index: &str, table: &str) -> String {
+    pub async fn approved(&self, create: &str, index: &str, table: &str) -> String {
         let id = self.planned(create, index, table).await;
         assert_eq!(self.act(&id, "approve").await.status, 200);
         id
     }
 }
 
-async fn connect(url: &str) -> Client {
+pub async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     tokio::spawn(connection);
     client
 }
 
-fn happened(plan: &Value) -> Vec<&str> {
+pub fn happened(plan: &Value) -> Vec<&str> {
     plan["timeline"].as_array().unwrap().iter().map(|entry| entry["what"].as_str().unwrap()).collect()
 }
 
@@ -299,7 +307,7 @@ async fn what_takes_long_is_a_job_and_may_be_withdrawn(store: Store) {
     let asked = async || shop.running.get(&job, Some(&shop.running.admin())).await;
     let far = asked().await;
     assert_eq!((far.status, &far.json()["finished"]), (202, &json!(false)), "{}", far.body);
-    assert_eq!(shop.plan(&id).await["state"], "applying");
+    shop.until(&id, "applying").await;
     assert_eq!(shop.act(&id, "approve").await.status, 409);
     writer.batch_execute("COMMIT").await.unwrap();
     eventually(async || asked().await.status == 200).await;
@@ -325,13 +333,13 @@ async fn what_takes_long_is_a_job_and_may_be_withdrawn(store: Store) {
 }
 
 /// Rows with `a = 1` are the last in the order of `b`: the planner expects them early, and reads everything in that order.
-const MISLEADING: &str = "
+pub const MISLEADING: &str = "
     CREATE EXTENSION pg_stat_statements;
     SELECT setseed(0.1);
     CREATE TABLE h (id int PRIMARY KEY, a int NOT NULL, b float8 NOT NULL, c text NOT NULL);
     INSERT INTO h SELECT i, (r > 0.99)::int, r, repeat('x', 60) FROM (SELECT i, random() r FROM generate_series(1, 150000) i) x;
     ANALYZE h";
-const MISLED: &str = "SELECT id FROM h WHERE a = 1 ORDER BY b LIMIT 1";
+pub const MISLED: &str = "SELECT id FROM h WHERE a = 1 ORDER BY b LIMIT 1";
 
 async fn an_index_that_harms_goes_within_a_minute_by_itself(store: Store) {
     let mut shop = Shop::new(store, MISLEADING).await;

@@ -61,10 +61,21 @@ async fn the_address_of_a_database_is_kept_sealed_and_never_told(store: Store) {
         .await;
     assert!(keys.database_url(&TenantId::new("globex").unwrap()).await.is_err());
 
-    for wrong in
-        ["postgres://shop:hunter2@h:port/x", "mysql://hunter2@h/x", "hunter2", "sqlite:", "sqlite:a\u{0}"]
-    {
+    for (wrong, remedy) in [
+        ("postgres://shop:hunter2@h:port/x", "write postgres://"),
+        ("mysql://hunter2@h/x", "write postgres://"),
+        ("hunter2", "write postgres://"),
+        ("sqlite:hunter2", "DATABASE_SQLITE_FOLDER"),
+        ("sqlite:a\u{0}", "control characters"),
+        // Addresses that would be refused whenever somebody asks for a connection.
+        ("postgres://shop:hunter2@127.0.0.1/x", "DATABASE_TARGETS_ALLOW"),
+        ("postgres://shop:hunter2@%2Frun%2Fpostgresql/x", "DATABASE_TARGETS_ALLOW"),
+        ("postgres://shop:hunter2@a.example,b.example/x", "name one"),
+        ("postgres://shop:hunter2@db.example/x?options=-csearch_path%3Dx", "those that may are"),
+        ("postgres://shop:hunter2?sslmode=@db.example/x?hostaddr=10.0.0.1", "those that may are"),
+    ] {
         let answer = put(json!(wrong)).await;
+        assert!(answer.body.contains(remedy), "{wrong}: {}", answer.body);
         assert_eq!(answer.status, 422, "{wrong}: {}", answer.body);
         assert!(answer.body.contains("database_url") && !answer.body.contains("hunter2"), "{}", answer.body);
     }

@@ -3,8 +3,10 @@
 //! One plan of a tenant at a time. What is built is watched for [`super::Options::observe`]; an index that makes statements slower goes within
 //! a minute of being seen to. Who wants a plan back that is being built or watched withdraws it; so does a tenant that goes, or
 //! whose database's address changes: then the build is cancelled and what was built is dropped, over the connections that are open still.
-//! A companion that ends leaves what stands to the ledger in the database: whoever starts next goes on with what the store calls unfinished.
+//! What a companion leaves behind when it ends, or when a server is away for long, stands in the ledger in the database, and unfinished in the
+//! store: every companion looks for such plans again and again and goes on, with the observation too. Of several one does so ([`work`]).
 
+mod entries;
 mod running;
 mod work;
 
@@ -84,7 +86,7 @@ impl Databases {
     /// # Errors
     /// [`PlanError`].
     pub async fn begin_apply(&self, tenant: &TenantId, id: &str, asked: &Asked) -> Result<Job, PlanError> {
-        let mut plan = self.plan(tenant, id).await?.ok_or(PlanError::Unknown)?;
+        let plan = self.plan(tenant, id).await?.ok_or(PlanError::Unknown)?;
         if plan.state != State::Approved {
             let remedy = match plan.state {
                 State::Planned => "approve it first",
@@ -92,13 +94,14 @@ impl Databases {
             };
             return Err(PlanError::State { found: plan.state, remedy });
         }
-        let phase = self.start(tenant, &mut plan, [State::Approved; 2], asked).await?;
-        let (databases, id) = (self.clone(), plan.id.clone());
-        let job = self.0.jobs.begin(&format!("apply {id}"), vec![tenant.to_string()], move |name| {
+        // First, so that nothing goes on that nobody can ask for.
+        let place = self.0.jobs.reserve(&format!("apply {id}"), vec![tenant.to_string()])?;
+        let phase = self.start(tenant, &plan, asked)?;
+        let (databases, id) = (self.clone(), plan.id);
+        Ok(place.run(move |name| {
             let (databases, id, phase) = (databases.clone(), id.clone(), phase.clone());
             async move { databases.awaited(&name, &id, phase, Phase::Built).await }
-        });
-        Ok(job?)
+        }))
     }
 
     /// Begins to take a plan back, whether it is being built, watched or kept.
@@ -107,7 +110,7 @@ impl Databases {
     /// [`PlanError`].
     pub async fn begin_rollback(&self, tenant: &TenantId, id: &str, asked: &Asked) -> Result<Job, PlanError> {
         let plan = self.plan(tenant, id).await?.ok_or(PlanError::Unknown)?;
-        if matches!(plan.state, State::Planned | State::Approved | State::RolledBack) {
+        if !plan.state.stands() {
             let remedy = "nothing of it stands, so there is nothing to take back";
             return Err(PlanError::State { found: plan.state, remedy });
         }
@@ -131,10 +134,8 @@ impl Databases {
             // Whoever tells of it is gone when it has ended.
             let _ = phase.wait_for(|phase| *phase == Phase::Ended).await;
         }
-        let stands =
-            |plan: &Plan| !matches!(plan.state, State::Planned | State::Approved | State::RolledBack);
         let begun = match self.plan(tenant, id).await {
-            Ok(Some(plan)) if stands(&plan) => self.take_back(tenant, plan, asked).map(Some),
+            Ok(Some(plan)) if plan.state.stands() => self.take_back(tenant, plan, asked).map(Some),
             Ok(_) => Ok(None),
             Err(error) => Err(error.into()),
         };
@@ -207,28 +208,35 @@ impl Databases {
         }
     }
 
-    /// Goes on with what was begun before this companion started. What another companion is at is left to that.
-    pub(super) async fn resume(&self) {
-        let unfinished = match self.unfinished().await {
+    /// Goes on with what was begun, and what nobody here is at. What another companion is at is left to that. `round` counts the calls: where there
+    /// is more than goes on at once, each has its turn.
+    pub(super) async fn resume(&self, round: usize) {
+        let mut unfinished = match self.unfinished().await {
             Ok(unfinished) => unfinished,
             Err(error) => {
                 tracing::warn!(category = "application", %error, "unfinished plans of indexes were not looked for");
                 return;
             }
         };
+        let first = round.wrapping_mul(RUNNING).checked_rem(unfinished.len()).unwrap_or(0);
+        unfinished.rotate_left(first);
+        let asked = Asked { by: COMPANION.to_owned(), correlation_id: String::new() };
         for (name, id) in unfinished {
             let Ok(tenant) = TenantId::new(&name) else { continue };
-            let asked = Asked { by: COMPANION.to_owned(), correlation_id: String::new() };
+            if self.0.running.is_at(&tenant) {
+                continue;
+            }
             let begun = match self.plan(&tenant, &id).await {
-                Ok(Some(mut plan)) => self
-                    .start(&tenant, &mut plan, [State::Applying, State::Observing], &asked)
-                    .await
-                    .map(drop),
-                Ok(None) => Ok(()),
+                Ok(Some(plan)) if plan.state.is_unfinished() => self.start(&tenant, &plan, &asked).map(drop),
+                Ok(_) => Ok(()),
                 Err(error) => Err(error.into()),
             };
-            if let Err(error) = begun {
-                tracing::warn!(category = "application", tenant = name, plan = id, %error, "an unfinished plan of indexes waits");
+            match begun {
+                Ok(()) | Err(PlanError::Busy(_)) => {}
+                Err(PlanError::Crowded) => break,
+                Err(error) => {
+                    tracing::warn!(category = "application", tenant = name, plan = id, %error, "an unfinished plan of indexes waits");
+                }
             }
         }
     }

@@ -54,6 +54,11 @@ impl Running {
         all.get(tenant.as_str()).map(|work| work.plan.clone()).filter(|other| other != plan)
     }
 
+    /// Whether anything goes on with a tenant's database.
+    pub fn is_at(&self, tenant: &TenantId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(tenant.as_str())
+    }
+
     /// How many go on.
     pub fn count(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()

@@ -70,6 +70,18 @@ impl State {
         }
     }
 
+    /// Whether somebody is, or was, in the middle of applying it.
+    #[must_use]
+    pub fn is_unfinished(self) -> bool {
+        matches!(self, Self::Applying | Self::Observing)
+    }
+
+    /// Whether something of it may be in the database.
+    #[must_use]
+    pub fn stands(self) -> bool {
+        !matches!(self, Self::Planned | Self::Approved | Self::RolledBack)
+    }
+
     fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == name)
     }
@@ -179,7 +191,7 @@ impl From<Measured> for Interval {
 pub struct Entry {
     /// RFC 3339, UTC.
     pub at: String,
-    /// `planned`, `approved`, `applying`, `applied`, `observed`, `kept`, `rolled_back`, `failed`.
+    /// `planned`, `approved`, `applying`, `applied`, `interrupted`, `resumed`, `observed`, `kept`, `rolled_back`, `failed`.
     pub what: String,
     /// Who: a token, the tenant's policy, or the companion itself.
     pub by: String,

@@ -8,6 +8,8 @@ use crate::tenant::TenantId;
 
 /// Plans of one answer.
 const PAGE: u32 = 200;
+/// Unfinished plans of all tenants that are looked at.
+const UNFINISHED: u32 = 1000;
 
 fn plan(row: &Row) -> Result<Plan, StorageError> {
     let state = row.text(1)?;
@@ -52,13 +54,13 @@ impl Databases {
         rows.first().map(plan).transpose()
     }
 
-    /// Plans that were being applied when this companion, or another on the store, was last heard of.
+    /// Plans that are being applied, or were when a companion on the store was last heard of.
     pub(in crate::databases) async fn unfinished(&self) -> Result<Vec<(String, String)>, StorageError> {
         let all = Statement::new(
             "SELECT tenant_id, plan_id FROM index_plans WHERE state IN ('applying', 'observing') \
              ORDER BY tenant_id, plan_id LIMIT ?1",
         );
-        let rows = self.0.storage.read(all.bind(PAGE)).await?;
+        let rows = self.0.storage.read(all.bind(UNFINISHED)).await?;
         rows.iter().map(|row| Ok((row.text(0)?, row.text(1)?))).collect()
     }
 
@@ -78,7 +80,7 @@ impl Databases {
         let id = document.script().map_err(StorageError::Failed)?.digest();
         let known = self.plan(tenant, &id).await?;
         let (state, created_at) = match &known {
-            Some(known) if matches!(known.state, State::Applying | State::Observing) => {
+            Some(known) if known.state.is_unfinished() => {
                 return Ok(known.clone());
             }
             Some(known) => {

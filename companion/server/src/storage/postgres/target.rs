@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use portcullis_database::pool::target::options;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_rustls::rustls::pki_types::CertificateDer;
@@ -53,7 +54,7 @@ impl Target {
         if config.get_dbname().is_none() {
             return Err(TargetError::NoDatabase);
         }
-        if !url.contains("sslmode=") {
+        if !options(&url).any(|name| name == "sslmode") {
             let local = config.get_hosts().iter().all(is_local);
             config.ssl_mode(if local { SslMode::Disable } else { SslMode::Require });
         }
@@ -198,6 +199,7 @@ mod tests {
         assert_eq!(mode("postgres://u@127.0.0.1/x"), SslMode::Disable);
         assert_eq!(mode("postgres:///x?host=/run/postgresql"), SslMode::Disable);
         assert_eq!(mode("postgres://u@db.example/x"), SslMode::Require);
+        assert_eq!(mode("postgres://u:sslmode=disable@db.example/x"), SslMode::Require);
         assert_eq!(mode("postgres://u@db.example/x?sslmode=disable"), SslMode::Disable);
         let target =
             Target::new("postgres://u@db.example/x?sslrootcert=/none.pem&connect_timeout=1").unwrap();
