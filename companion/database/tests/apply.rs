@@ -212,6 +212,69 @@ async fn an_index_that_harms_goes_within_a_minute_by_what_others_run() {
     assert_eq!(database.secondary().await, 0);
 }
 
+/// Applies until all is built, and is gone then.
+async fn gone_while_watching(database: &Database, script: &Script) {
+    let (watching, digest) = (tokio::sync::Notify::new(), script.digest());
+    let options = Options { observe: Duration::from_secs(60), ..quick() };
+    let connect = async || database.connect("").await;
+    let tell = &mut |progress: Progress<'_>| {
+        if matches!(progress, Progress::Watching(_)) {
+            watching.notify_one();
+        }
+    };
+    tokio::select! {
+        report = apply(&connect, script, &digest, Vec::new(), &options, tell) => panic!("it should watch: {report:?}"),
+        () = watching.notified() => {}
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_watched_to_the_end_is_watched_anew() {
+    let database = Database::new(MISLEADING).await;
+    let others = database.client().await;
+    for _ in 0..8 {
+        others.simple_query(MISLED).await.unwrap();
+    }
+    let script = database.script(&["CREATE INDEX CONCURRENTLY pc_b ON public.h (b)"]).await;
+    gone_while_watching(&database, &script).await;
+    let options = Options { observe: Duration::from_secs(55), ..quick() };
+    let report = {
+        let applied = database.apply(&script, &[], &options);
+        tokio::pin!(applied);
+        loop {
+            tokio::select! {
+                report = &mut applied => break report.unwrap(),
+                _ = others.simple_query(MISLED) => {}
+            }
+        }
+    };
+    assert_eq!(outcomes(&report), [("public.pc_b", "dropped")], "{report:?}");
+    assert!(report.indexes[0].reason.contains("pg_stat_statements"), "{report:?}");
+
+    // What was to go when the earlier run ended goes, and is not built again; nor is what somebody has dropped by hand.
+    for (meanwhile, said) in [
+        (
+            "UPDATE portcullis_advisor.index_ledger SET state = 'dropping', reason = 'it harms' WHERE state = 'observing'",
+            "it harms",
+        ),
+        ("DROP INDEX pc_b", "somebody else"),
+    ] {
+        gone_while_watching(&database, &script).await;
+        others.batch_execute(meanwhile).await.unwrap();
+        let report = database.apply(&script, &[], &quick()).await.unwrap();
+        assert_eq!(outcomes(&report), [("public.pc_b", "dropped")], "{report:?}");
+        assert!(report.indexes[0].reason.contains(said), "{report:?}");
+        assert_eq!(database.secondary().await, 0);
+    }
+
+    // A schema that has changed meanwhile: what stands is watched, and nothing more is built.
+    gone_while_watching(&database, &script).await;
+    others.batch_execute("ALTER TABLE h ADD COLUMN d int").await.unwrap();
+    let report = database.apply(&script, &[], &quick()).await.unwrap();
+    assert_eq!(outcomes(&report), [("public.pc_b", "kept")], "{report:?}");
+    assert!(!report.indexes[0].reason.contains("there already"), "{report:?}");
+}
+
 /// What goes wrong during an application.
 #[derive(Clone, Copy, Debug)]
 enum Fault {

@@ -30,7 +30,7 @@ pub static BUILDS: Mutex<()> = Mutex::const_new(());
 
 /// A tenant's database, and a companion that looks after it.
 pub struct Shop {
-    _builds: MutexGuard<'static, ()>,
+    pub _builds: MutexGuard<'static, ()>,
     pub running: Running,
     pub client: Client,
     pub url: String,

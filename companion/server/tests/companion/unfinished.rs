@@ -1,9 +1,12 @@
 //! Plans that are in the middle when something happens: a second companion, a restart, a server that is away, keys that are changed.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use portcullis_server::clock::Clock;
+use portcullis_server::databases::Options;
 use portcullis_server::databases::apply::Asked;
-use portcullis_server::settings::Settings;
+use portcullis_server::storage::Place;
 use portcullis_server::tenant::TenantId;
 use serde_json::{Value, json};
 
@@ -23,12 +26,18 @@ async fn observed(shop: &Shop) -> String {
     id
 }
 
+/// The store, the time, and where databases may be.
+type At = (Place, Clock, PathBuf);
+
+fn at(shop: &Shop) -> At {
+    (shop.running.place.clone(), shop.running.clock.clone(), shop.sockets.clone())
+}
+
 /// Another companion on the same store.
-async fn beside(shop: &Shop, change: impl FnOnce(&mut Settings)) -> Running {
-    let sockets = shop.sockets.clone();
-    Running::on(shop.running.place.clone(), shop.running.clock.clone(), |settings| {
+async fn beside((place, clock, sockets): At, change: impl FnOnce(&mut Options)) -> Running {
+    Running::on(place, clock, |settings| {
         settings.databases.sockets = vec![sockets];
-        change(settings);
+        change(&mut settings.databases);
     })
     .await
 }
@@ -42,7 +51,7 @@ async fn a_second_companion_leaves_alone_what_the_first_is_at(store: Store) {
     let shop = Shop::with(store, TABLES, |databases| databases.observe = Duration::from_secs(15)).await;
     give(&shop.running, "acme", &shop.url).await;
     let id = observed(&shop).await;
-    let second = beside(&shop, |_| ()).await;
+    let second = beside(at(&shop), |_| ()).await;
     // It looks whether somebody is at the plan, and somebody is.
     eventually(async || running_plans(&second).await).await;
     eventually(async || !running_plans(&second).await).await;
@@ -54,8 +63,7 @@ async fn a_second_companion_leaves_alone_what_the_first_is_at(store: Store) {
 }
 
 async fn an_index_that_harms_goes_after_a_restart_too(store: Store) {
-    let mut shop =
-        Shop::with(store, MISLEADING, |databases| databases.observe = Duration::from_secs(600)).await;
+    let shop = Shop::with(store, MISLEADING, |databases| databases.observe = Duration::from_secs(600)).await;
     give(&shop.running, "acme", &shop.url).await;
     for _ in 0..8 {
         shop.client.simple_query(MISLED).await.unwrap();
@@ -63,9 +71,10 @@ async fn an_index_that_harms_goes_after_a_restart_too(store: Store) {
     let id = shop.approved("CREATE INDEX CONCURRENTLY pc_b ON public.h (b)", "public.pc_b", "public.h").await;
     let answer = shop.act(&id, "apply").await;
     assert_eq!(answer.json()["plan"]["state"], "observing", "{}", answer.body);
+    let at = at(&shop);
     shop.running.companion.stop().await.unwrap();
-    let next = beside(&shop, |settings| settings.databases.observe = Duration::from_secs(600)).await;
-    let _folder = std::mem::replace(&mut shop.running, next).folder;
+    let next = beside(at, |databases| databases.observe = Duration::from_secs(600)).await;
+    let shop = Shop { running: next, ..shop };
     let begun = std::time::Instant::now();
     while shop.indexes().await > 0 {
         shop.client.simple_query(MISLED).await.unwrap();
@@ -80,11 +89,11 @@ async fn a_server_that_is_away_for_long_is_waited_for(store: Store) {
     let shop = Shop::with(store, TABLES, |_| ()).await;
     let wire = Wire::to(&shop.sockets);
     let folder = wire.folder.path().to_owned();
-    let through = beside(&shop, |settings| {
-        settings.databases.outage = Duration::from_secs(1);
-        settings.databases.patience = Duration::from_millis(300);
-        settings.databases.observe = Duration::from_secs(3);
-        settings.databases.sockets = vec![folder];
+    let through = beside(at(&shop), |databases| {
+        databases.outage = Duration::from_secs(1);
+        databases.patience = Duration::from_millis(300);
+        databases.observe = Duration::from_secs(3);
+        databases.sockets = vec![folder];
     })
     .await;
     shop.running.companion.stop().await.unwrap();
@@ -160,9 +169,9 @@ async fn what_is_not_begun_stays_approved(store: Store) {
     let shop = Shop::with(store, TABLES, |_| ()).await;
     let wire = Wire::to(&shop.sockets);
     let folder = wire.folder.path().to_owned();
-    let through = beside(&shop, |settings| {
-        settings.databases.observe = Duration::from_secs(1);
-        settings.databases.sockets = vec![folder];
+    let through = beside(at(&shop), |databases| {
+        databases.observe = Duration::from_secs(1);
+        databases.sockets = vec![folder];
     })
     .await;
     shop.running.companion.stop().await.unwrap();
