@@ -18,9 +18,9 @@ async function begin() {
   legend();
   if (admin) draw();
   await poll();
-  const linked = decodeURIComponent(location.hash.slice(1));
+  const linked = state.tenants.find(row => `#${encodeURIComponent(row.tenant_id)}` === location.hash);
   if (!admin) choose(state.session.tenant_id);
-  else if (state.tenants.some(row => row.tenant_id === linked)) choose(linked);
+  else if (linked) choose(linked.tenant_id);
   state.timer = setInterval(poll, POLL_MS);
 }
 
@@ -64,7 +64,13 @@ at("signout").addEventListener("click", async () => {
 // What is asked every few seconds
 
 async function poll() {
-  if (!state.session) return;
+  // A slow answer is waited for.
+  if (!state.session || state.polling) return;
+  state.polling = true;
+  await askAll().finally(() => { state.polling = false; });
+}
+
+async function askAll() {
   const admin = state.session.scope === "admin";
   const parts = [part("tenants-section", showTenants), part("limits-section", showLimits)];
   if (admin) parts.push(part("score-section", showScore), part("alerts-section", showAlerts), part("graphs-section", showGraphs));

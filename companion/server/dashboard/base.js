@@ -4,7 +4,7 @@
 const POLL_MS = 5000, POINTS = 240, EVENTS = 100;
 const at = id => document.getElementById(id);
 const state = { session: null, tenant: null, stream: null, last: null, timer: null,
-  tenants: [], looking: false,
+  tenants: [], looking: false, polling: false,
   traffic: [[], [], []], times: [[], [], []], charts: [] };
 
 function element(name, text, attributes = {}) {
@@ -124,14 +124,24 @@ function wear(theme) {
   for (const chart of state.charts) chart.redraw();
 }
 
-function theme() {
-  const kept = localStorage.getItem("theme");
-  return THEMES.includes(kept) ? kept : "system";
+// A browser may refuse to keep anything; then it is for this visit.
+let worn = "system";
+
+function kept() {
+  try {
+    return localStorage.getItem("theme");
+  } catch {
+    return null;
+  }
 }
 
 at("theme").addEventListener("click", () => {
-  localStorage.setItem("theme", THEMES[(THEMES.indexOf(theme()) + 1) % THEMES.length]);
-  wear(theme());
+  worn = THEMES[(THEMES.indexOf(worn) + 1) % THEMES.length];
+  try {
+    localStorage.setItem("theme", worn);
+  } catch { /* it is worn all the same */ }
+  wear(worn);
 });
 
-wear(theme());
+if (THEMES.includes(kept())) worn = kept();
+wear(worn);
