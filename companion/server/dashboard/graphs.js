@@ -22,7 +22,7 @@ function draw() {
       width: Math.max(place.clientWidth, 240), height: 190, cursor: { drag: { x: true, y: false } },
       axes: [{ ...axis, values: (u, ticks) => ticks.map(tick => clock(tick, ticks[1] - ticks[0] < 60 ? 8 : 5)), space: 80 }, { ...axis, size: 64 }],
       scales: { x: { range: recent }, y: { range: (u, min, max) => [0, Math.max((max || 0) * 1.1, 1)] } },
-      series: [{ value: (u, at) => at === null ? "–" : clock(at, 8) }, ...names.map((label, index) => ({
+      series: [{ value: (u, at) => at === null || at === undefined ? "–" : clock(at, 8) }, ...names.map((label, index) => ({
         label, stroke: colors[index], width: 2, spanGaps: true, value: (u, number) => number === null || number === undefined ? "–" : number.toFixed(1),
       }))],
     }, data, place);
@@ -64,6 +64,6 @@ async function showGraphs() {
     if (!chart) return;
     chart.setData(data);
     // Where nobody points, the newest is told.
-    if (chart.cursor.idx === null || chart.cursor.idx === undefined) chart.setLegend({ idx: data[0].length - 1 });
+    if (data[0].length && (chart.cursor.idx === null || chart.cursor.idx === undefined)) chart.setLegend({ idx: data[0].length - 1 });
   });
 }
