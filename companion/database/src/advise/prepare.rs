@@ -77,7 +77,7 @@ pub async fn prepare(
     let mut made: Vec<BTreeSet<String>> = Vec::new();
     for (_, analysis) in &read {
         let mut own = BTreeSet::new();
-        for candidate in generate(&analysis.accesses, read.len() > MANY) {
+        for candidate in generate(&analysis.accesses, read.len() > MANY, catalog.trigrams.as_deref()) {
             own.insert(candidate.definition());
             all.insert(candidate.definition(), candidate);
         }
@@ -108,6 +108,14 @@ async fn measures(client: &Client, candidates: Vec<Candidate>) -> Result<Measure
     let none = size::Sample::default();
     let mut all = Measures { candidates: Vec::new(), sizes: Vec::new(), entries: Vec::new() };
     for candidate in candidates {
+        if candidate.method == Method::Gin {
+            if let Some(bytes) = size::gin(client, &candidate).await? {
+                all.sizes.push(bytes);
+                all.entries.push(insertions(&candidate));
+                all.candidates.push(candidate);
+            }
+            continue;
+        }
         let sample = samples.get(&candidate.table.oid).unwrap_or(&none);
         let share = sampler.share(&candidate, sample).await?;
         let recent = candidate.since.is_some();
@@ -162,6 +170,8 @@ fn insertions(candidate: &Candidate) -> f64 {
         Method::Btree => 1.0,
         // A range's summary is rarely changed, but it is read and unpacked for each row.
         Method::Brin { .. } => 0.5,
+        // An entry for each thing that a value holds.
+        Method::Gin => 6.0,
     }
 }
 

@@ -84,7 +84,7 @@ mod tests {
             table: Arc::new(table),
             method: Method::Btree,
             keys: vec![Order::ascending(Key::Column(column.into()))],
-            pattern: false,
+            class: None,
             include: BTreeSet::new(),
             predicate: predicate.iter().map(|clause| (*clause).to_owned()).collect(),
             since: None,

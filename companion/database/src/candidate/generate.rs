@@ -4,7 +4,7 @@
 //! the result. Frequent constants and `IS NULL` can move into the predicate of a partial index. Columns that are only read
 //! may be carried along, so that the table need not be visited. Where only what is recent is asked for, of a table that grows in time, an
 //! index may hold just that. For ranges over columns that follow the table's order there
-//! is BRIN.
+//! is BRIN; for what values hold (`@>`, `@@`, `LIKE '%text%'` where pg_trgm is installed) GIN.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,15 +27,20 @@ const LEAST: usize = 12;
 /// Tables from this size on are worth a BRIN.
 const BRIN_PAGES: f64 = 256.0;
 
-/// Indexes that could serve a statement's accesses; `many` is whether it is one of many.
-pub fn generate(accesses: &[Access], many: bool) -> impl Iterator<Item = Candidate> {
+/// Indexes that could serve a statement's accesses; `many` is whether it is one of many, `trigrams` the operator class that finds a text within
+/// texts, where there is one.
+pub fn generate<'a>(
+    accesses: &'a [Access],
+    many: bool,
+    trigrams: Option<&'a str>,
+) -> impl Iterator<Item = Candidate> + 'a {
     let most = if many { MOST_OF_ONE_OF_MANY } else { MOST_OF_STATEMENT };
     let most = most.checked_div(accesses.len()).unwrap_or(MOST).clamp(LEAST, MOST);
-    accesses.iter().flat_map(move |access| of_access(access, most))
+    accesses.iter().flat_map(move |access| of_access(access, most, trigrams))
 }
 
 /// Indexes that could serve the access, the most useful first, without those that there are.
-fn of_access(access: &Access, most: usize) -> Vec<Candidate> {
+fn of_access(access: &Access, most: usize, trigrams: Option<&str>) -> Vec<Candidate> {
     if access.table.pages < SMALLEST_PAGES {
         return Vec::new();
     }
@@ -46,6 +51,7 @@ fn of_access(access: &Access, most: usize) -> Vec<Candidate> {
     }
     found.patterns(&parts);
     found.brin(&parts);
+    found.inverted(trigrams);
     found.finish()
 }
 
@@ -84,7 +90,7 @@ impl<'a> Parts<'a> {
                 Kind::Join if !parts.joins.contains(&&predicate.key) => parts.joins.push(&predicate.key),
                 Kind::Range => parts.ranges.push(predicate),
                 Kind::Prefix => parts.prefixes.push(predicate),
-                Kind::Join | Kind::Not => {}
+                Kind::Join | Kind::Not | Kind::Infix | Kind::Contains | Kind::Has => {}
             }
         }
         parts.equal.sort_by(|a, b| distinct(access, &b.key).total_cmp(&distinct(access, &a.key)));
@@ -210,7 +216,7 @@ impl Found<'_> {
             table: self.access.table.clone(),
             method: Method::Btree,
             keys: keys.to_vec(),
-            pattern: false,
+            class: None,
             include: BTreeSet::new(),
             predicate: predicate.clone(),
             since: since.cloned(),
@@ -247,7 +253,7 @@ impl Found<'_> {
                 table: self.access.table.clone(),
                 method: Method::Btree,
                 keys,
-                pattern: true,
+                class: Some("text_pattern_ops".into()),
                 include: BTreeSet::new(),
                 predicate: BTreeSet::new(),
                 since: None,
@@ -267,13 +273,40 @@ impl Found<'_> {
                         table: self.access.table.clone(),
                         method: Method::Brin { pages },
                         keys: vec![Order::ascending(range.key.clone())],
-                        pattern: false,
+                        class: None,
                         include: BTreeSet::new(),
                         predicate: BTreeSet::new(),
                         since: None,
                     });
                 }
             }
+        }
+    }
+
+    /// Inverted indexes. Which class a type has is asked of the server, which refuses what does not go together.
+    fn inverted(&mut self, trigrams: Option<&str>) {
+        for predicate in &self.access.predicates {
+            let json = || match &predicate.key {
+                Key::Column(name) => {
+                    self.access.table.column(name).is_some_and(|column| column.kind == "jsonb")
+                }
+                Key::Expression { sql, .. } => sql.contains("->") && !sql.contains("->>"),
+            };
+            let class = match (predicate.kind, trigrams) {
+                (Kind::Infix, Some(class)) => Some(class.to_owned()),
+                (Kind::Contains, _) if json() => Some("jsonb_path_ops".to_owned()),
+                (Kind::Contains | Kind::Has, _) => None,
+                _ => continue,
+            };
+            self.add(Candidate {
+                table: self.access.table.clone(),
+                method: Method::Gin,
+                keys: vec![Order::ascending(predicate.key.clone())],
+                class,
+                include: BTreeSet::new(),
+                predicate: BTreeSet::new(),
+                since: None,
+            });
         }
     }
 

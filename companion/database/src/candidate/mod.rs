@@ -26,6 +26,8 @@ pub enum Method {
         /// Pages in a run.
         pages: u32,
     },
+    /// For each thing that values hold, the rows that hold it: an inverted index.
+    Gin,
 }
 
 /// An index that could be.
@@ -37,8 +39,8 @@ pub struct Candidate {
     pub method: Method,
     /// Its keys, in order.
     pub keys: Vec<Order>,
-    /// A prefix search needs this operator class on the last key.
-    pub pattern: bool,
+    /// The operator class of the last key, where it is not the usual one: `text_pattern_ops` finds prefixes in any collation.
+    pub class: Option<String>,
     /// Columns that are only carried along.
     pub include: BTreeSet<String>,
     /// The conditions of a partial index, all of which hold for its rows.
@@ -55,6 +57,7 @@ impl Candidate {
         let method = match self.method {
             Method::Btree => "",
             Method::Brin { .. } => " USING brin",
+            Method::Gin => " USING gin",
         };
         let mut text = format!("{}{method} (", self.table.sql());
         let last = self.keys.len().saturating_sub(1);
@@ -69,8 +72,8 @@ impl Candidate {
                     let _ = write!(text, "({sql})");
                 }
             }
-            if self.pattern && place == last {
-                text.push_str(" text_pattern_ops");
+            if let Some(class) = self.class.as_ref().filter(|_| place == last) {
+                let _ = write!(text, " {class}");
             }
             if key.descending {
                 text.push_str(" DESC");
@@ -131,7 +134,11 @@ impl Candidate {
     /// What kind of index it is.
     #[must_use]
     pub fn kinds(&self) -> Vec<&'static str> {
-        let method = if matches!(self.method, Method::Brin { .. }) { "brin" } else { "btree" };
+        let method = match self.method {
+            Method::Btree => "btree",
+            Method::Brin { .. } => "brin",
+            Method::Gin => "gin",
+        };
         let more = [
             (self.condition().is_some(), "partial"),
             (self.has_expression(), "expression"),
@@ -177,7 +184,7 @@ impl Candidate {
     pub fn covered_by(&self, other: &Self) -> bool {
         self.table.oid == other.table.oid
             && self.method == other.method
-            && self.pattern == other.pattern
+            && self.class == other.class
             && self.predicate.is_superset(&other.predicate)
             && (other.since.is_none() || self.since == other.since)
             && other.keys.starts_with(&self.keys)
@@ -220,7 +227,7 @@ mod tests {
             table: Arc::new(table),
             method: Method::Btree,
             keys,
-            pattern: false,
+            class: None,
             include: BTreeSet::new(),
             predicate: BTreeSet::new(),
             since: None,

@@ -41,7 +41,7 @@ pub(super) fn selects_for_partial(access: &Access, predicate: &Predicate) -> boo
             few && frequency(column, predicate.value.as_deref()) <= 0.75
         }
         Kind::In | Kind::Not => column.distinct <= FEW_VALUES || predicate.clause.ends_with("IS NOT NULL"),
-        Kind::Join | Kind::Range | Kind::Prefix => false,
+        Kind::Join | Kind::Range | Kind::Prefix | Kind::Infix | Kind::Contains | Kind::Has => false,
     }
 }
 

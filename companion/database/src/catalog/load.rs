@@ -111,7 +111,9 @@ SELECT current_setting('server_version_num')::int4,
        pg_is_in_recovery(), current_schemas(false)::text[],
        current_setting('seq_page_cost')::float8, current_setting('random_page_cost')::float8,
        current_setting('cpu_tuple_cost')::float8, current_setting('cpu_index_tuple_cost')::float8,
-       current_setting('cpu_operator_cost')::float8";
+       current_setting('cpu_operator_cost')::float8,
+       (SELECT quote_ident(n.nspname) || '.gin_trgm_ops' FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+        WHERE e.extname = 'pg_trgm')";
 
 /// Reads the catalog of the database that `client` is connected to.
 ///
@@ -125,6 +127,7 @@ pub async fn load(client: &Client) -> Result<Catalog, Error> {
         statements: server.try_get(2)?,
         standby: server.try_get(3)?,
         search_path: server.try_get(4)?,
+        trigrams: server.try_get(10)?,
         costs: Costs {
             sequential_page: server.try_get(5)?,
             random_page: server.try_get(6)?,

@@ -19,6 +19,8 @@ pub struct Catalog {
     pub hypopg: Option<String>,
     /// Whether pg_stat_statements is installed in the database.
     pub statements: bool,
+    /// The operator class for trigrams, with its schema, where pg_trgm is installed in the database.
+    pub trigrams: Option<String>,
     /// Whether the server only reads: a standby.
     pub standby: bool,
     /// Schemas in which an unqualified name is looked up, in order.

@@ -6,23 +6,23 @@ use std::fmt::Write;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::descent::{self, Loops};
-use super::{Outcome, Planned, cost_of, explain};
+use super::{Outcome, Planned, cost_of, explain, inverted};
 use crate::Error;
 use crate::candidate::{Candidate, Method};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Costs};
+use crate::sql::Access;
 
 pub(super) struct Session<'c> {
     client: &'c Client,
     version: u32,
-    /// What an operator costs.
-    operator: f64,
+    costs: Costs,
     /// Candidates that exist now, with their numbers at the server.
     live: HashMap<usize, u32>,
 }
 
 impl<'c> Session<'c> {
     pub fn new(client: &'c Client, catalog: &Catalog) -> Self {
-        Self { client, version: catalog.version, operator: catalog.costs.operator, live: HashMap::new() }
+        Self { client, version: catalog.version, costs: catalog.costs, live: HashMap::new() }
     }
 
     /// Tries each candidate, in batches that are halved where one is refused.
@@ -70,7 +70,7 @@ impl<'c> Session<'c> {
         set: &[usize],
     ) -> Result<Outcome, Error> {
         match self.ask(planned, candidates, set).await {
-            Ok(lines) => self.read(&lines, candidates, sizes, set),
+            Ok(lines) => self.read(&lines, &planned.analysis.accesses, candidates, sizes, set),
             Err(error) => {
                 // What was built before the error is not known.
                 if !self.client.is_closed() {
@@ -104,7 +104,9 @@ impl<'c> Session<'c> {
                 let _ = write!(statement, "SELECT hypopg_drop_index({number});");
             }
         }
-        let fresh: Vec<usize> = set.iter().copied().filter(|index| !self.live.contains_key(index)).collect();
+        let known = |index: &usize| candidates.get(*index).is_some_and(|one| one.method != Method::Gin);
+        let fresh: Vec<usize> =
+            set.iter().copied().filter(known).filter(|index| !self.live.contains_key(index)).collect();
         for candidate in fresh.iter().filter_map(|index| candidates.get(*index)) {
             let _ = write!(statement, "{};", create(candidate));
         }
@@ -126,6 +128,7 @@ impl<'c> Session<'c> {
     fn read(
         &self,
         lines: &[String],
+        accesses: &[Access],
         candidates: &[Candidate],
         sizes: &[f64],
         set: &[usize],
@@ -150,7 +153,22 @@ impl<'c> Session<'c> {
         used.sort_unstable();
         used.dedup();
         let cost = cost.ok_or(Error::Unexpected("EXPLAIN"))?;
-        Ok(Outcome { cost: cost + descents * self.operator, used, writes: written(lines) })
+        let whole = cost + descents * self.costs.operator;
+        let mut outcome = Outcome { cost: whole, used, writes: written(lines) };
+        let inverted: Vec<(usize, &Candidate)> = set
+            .iter()
+            .filter_map(|index| Some((*index, candidates.get(*index)?)))
+            .filter(|(_, candidate)| candidate.method == Method::Gin)
+            .collect();
+        if !inverted.is_empty() {
+            let scans = lines.iter().filter_map(|line| inverted::scan_of(line)).collect();
+            for (index, saved) in inverted::savings(&self.costs, accesses, scans, &inverted) {
+                outcome.cost = (outcome.cost - saved).max(whole * 1e-6);
+                outcome.used.push(index);
+            }
+            outcome.used.sort_unstable();
+        }
+        Ok(outcome)
     }
 }
 

@@ -2,11 +2,12 @@
 //!
 //! Where hypopg is installed, the planner itself is asked, with indexes that exist for this session alone ([`hypothetical`]).
 //! Where it is not, the planner's plan without them is taken, and what an index would save at each scan of it is
-//! reckoned with the planner's own formulas ([`model`]).
+//! reckoned with the planner's own formulas ([`model`]). So are inverted indexes everywhere, of which hypopg knows nothing ([`inverted`]).
 
 mod buildable;
 mod descent;
 mod hypothetical;
+mod inverted;
 mod model;
 
 use std::collections::HashMap;
@@ -14,7 +15,7 @@ use std::collections::HashMap;
 use tokio_postgres::Client;
 
 use crate::Error;
-use crate::candidate::Candidate;
+use crate::candidate::{Candidate, Method};
 use crate::catalog::Catalog;
 use crate::sql::Analysis;
 use crate::workload::Query;
@@ -89,10 +90,16 @@ impl<'c> Planner<'c> {
     /// # Errors
     /// When the connection is lost.
     pub async fn admissible(&mut self, candidates: Vec<Candidate>) -> Result<Vec<Candidate>, Error> {
-        match &mut self.source {
-            Source::Hypothetical(session) => session.admissible(candidates).await,
-            Source::Model(model) => buildable::buildable(model.client(), candidates, model::immutable).await,
-        }
+        // Of inverted indexes it shows when they are measured.
+        let (inverted, candidates) = candidates.into_iter().partition(|one| one.method == Method::Gin);
+        let mut good: Vec<Candidate> = inverted;
+        good.extend(match &mut self.source {
+            Source::Hypothetical(session) => session.admissible(candidates).await?,
+            Source::Model(model) => {
+                buildable::buildable(model.client(), candidates, model::immutable).await?
+            }
+        });
+        Ok(good)
     }
 
     /// What the statement would cost with these of the candidates; others of its table do not exist.

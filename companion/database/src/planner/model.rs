@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 
+use super::inverted::{self, Scan};
 use super::{Outcome, Planned, explain};
 use crate::Error;
 use crate::candidate::{Candidate, Method, frequency};
@@ -40,8 +41,8 @@ pub(super) struct Model<'c> {
 #[derive(Clone)]
 struct Base {
     cost: f64,
-    /// Sequential scans: table, cost.
-    scans: Vec<(String, f64)>,
+    /// Scans from end to end.
+    scans: Vec<Scan>,
     /// What sorting costs.
     sort: f64,
     /// Rows that are written.
@@ -76,16 +77,16 @@ impl<'c> Model<'c> {
         let mut outcome = Outcome { cost: base.cost, used: Vec::new(), writes: base.writes };
         let mut scans = base.scans.clone();
         for access in &planned.analysis.accesses {
-            let Some(place) = scans.iter().position(|(table, _)| *table == access.table.name) else {
+            let Some(place) = scans.iter().position(|scan| scan.table == access.table.name) else {
                 continue;
             };
-            let (_, scan) = scans.swap_remove(place);
+            let scan = scans.swap_remove(place);
             let mut best: Option<(f64, usize)> = None;
             for index in set {
                 let (Some(candidate), Some(bytes)) = (candidates.get(*index), sizes.get(*index)) else {
                     continue;
                 };
-                let Some(saved) = self.saving(access, candidate, *bytes, scan, base.sort) else { continue };
+                let Some(saved) = self.saving(access, candidate, *bytes, &scan, base.sort) else { continue };
                 if saved > best.map_or(0.0, |(saved, _)| saved) {
                     best = Some((saved, *index));
                 }
@@ -131,9 +132,13 @@ impl<'c> Model<'c> {
         access: &Access,
         candidate: &Candidate,
         bytes: f64,
-        scan: f64,
+        scan: &Scan,
         sort: f64,
     ) -> Option<f64> {
+        if candidate.method == Method::Gin {
+            let saved = scan.cost - inverted::cost(&self.costs, candidate, scan.rows);
+            return (inverted::serves(candidate, access) && saved > 0.0).then_some(saved);
+        }
         let table = &access.table;
         let holds = |clause: &String| access.predicates.iter().any(|predicate| predicate.clause == *clause);
         if candidate.table.oid != table.oid || !candidate.predicate.iter().all(holds) {
@@ -181,13 +186,13 @@ impl<'c> Model<'c> {
         let leaves = (bytes / 8192.0 * rows / entries.max(1.0)).ceil();
         let heap = if covering { 0.0 } else { self.heap_pages(table.pages, rows, candidate) };
         let (leaves, lossy) = match candidate.method {
-            Method::Btree => (leaves, 1.0),
+            Method::Btree | Method::Gin => (leaves, 1.0),
             Method::Brin { .. } => (bytes / 8192.0, 1.2),
         };
         let cost = self.costs.random_page * (2.0 + heap * lossy)
             + self.costs.sequential_page * leaves
             + rows * lossy * (self.costs.index_tuple + self.costs.tuple + self.costs.operator);
-        let saved = scan - cost + if ordered { sort } else { 0.0 };
+        let saved = scan.cost - cost + if ordered { sort } else { 0.0 };
         (saved > 0.0).then_some(saved)
     }
 
@@ -220,7 +225,7 @@ fn share(access: &Access, predicate: &Predicate) -> f64 {
         }
         Kind::Null => column.nulls,
         Kind::Range => 0.1,
-        Kind::Prefix => 0.01,
+        Kind::Prefix | Kind::Infix | Kind::Contains | Kind::Has => 0.01,
         Kind::Not => 0.5,
     }
 }
@@ -236,7 +241,8 @@ fn walk(plan: &serde_json::Value, base: &mut Base) {
     if kind.ends_with("Seq Scan")
         && let Some(table) = plan.get("Relation Name").and_then(serde_json::Value::as_str)
     {
-        base.scans.push((table.to_owned(), number(plan, "Total Cost")));
+        let (cost, rows) = (number(plan, "Total Cost"), number(plan, "Plan Rows"));
+        base.scans.push(Scan { table: table.to_owned(), cost, rows });
     }
     if kind == "Sort" {
         let below: f64 = children.iter().map(|child| number(child, "Total Cost")).sum();

@@ -10,7 +10,7 @@
 mod stopwatch;
 mod verdict;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use tokio_postgres::Client;
 
@@ -108,7 +108,10 @@ pub type Seconds = BTreeMap<usize, f64>;
 /// What each plan of a statement took, by the indexes that it uses and by its estimate: the same plan is not run in every round, and what else
 /// the machine does at the time does not make it look better or worse than it was.
 #[derive(Debug, Default)]
-pub struct Plans(HashMap<(usize, Vec<usize>, u64), f64>);
+pub struct Plans {
+    took: HashMap<(usize, Vec<usize>, u64), f64>,
+    tried: HashSet<(usize, usize)>,
+}
 
 impl Plans {
     fn key(query: usize, used: &[usize], estimate: f64) -> (usize, Vec<usize>, u64) {
@@ -116,11 +119,16 @@ impl Plans {
     }
 
     fn of(&self, query: usize, used: &[usize], estimate: f64) -> Option<f64> {
-        self.0.get(&Self::key(query, used, estimate)).copied()
+        self.took.get(&Self::key(query, used, estimate)).copied()
     }
 
     fn took(&mut self, query: usize, used: &[usize], estimate: f64, seconds: f64) {
-        self.0.insert(Self::key(query, used, estimate), seconds);
+        self.took.insert(Self::key(query, used, estimate), seconds);
+    }
+
+    /// Whether a candidate was not tried for a statement before; it is now.
+    fn try_once(&mut self, query: usize, index: usize) -> bool {
+        self.tried.insert((query, index))
     }
 }
 

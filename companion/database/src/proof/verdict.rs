@@ -1,7 +1,9 @@
 //! The verdict on a set of indexes: built, every statement run, and what harms, is too large or is not used taken out.
 //!
 //! Where a statement takes far longer than its estimate promised, the planner did not know something, as it knows nothing of how the values
-//! of an expression are distributed until there is an index on it: then the statement's own candidates are tried one by one.
+//! of an expression are distributed until there is an index on it: then the statement's own candidates are tried one by one. So are partial
+//! indexes and expressions for statements that join: hypopg 1.3 shows them to the planner for the first table of a statement alone (the others'
+//! predicates keep the number of the first).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,8 +26,8 @@ const MOST_CURES: usize = 12;
 const MISJUDGED: f64 = 4.0;
 /// if its share of the time that is left is at least this.
 const HEAVY: f64 = 0.02;
-/// Candidates that are tried for it.
-const MOST_TRIED: usize = 3;
+/// Candidates that are tried for it, of those that carry columns along and of those that do not.
+const MOST_TRIED: usize = 2;
 
 pub(super) struct Verdict<'t, 'c> {
     trial: &'t Trial<'c>,
@@ -244,30 +246,40 @@ impl<'t, 'c> Verdict<'t, 'c> {
                 continue;
             };
             let promised = timing.before * estimate / planned.base.max(1e-9);
-            let heavy = weight(&number) * timing.after > HEAVY * left;
-            if !heavy || timing.after < MISJUDGED * promised {
+            let misjudged = timing.after >= MISJUDGED * promised;
+            let joins = planned.analysis.joined > 1;
+            if !(weight(&number) * timing.after > HEAVY * left && (misjudged || joins)) {
                 continue;
             }
-            for index in self.unknown_to_the_planner(number) {
-                self.attempt(number, index).await?;
+            for index in self.unknown_to_the_planner(number, joins) {
+                if self.plans.try_once(number, index) {
+                    self.attempt(number, index).await?;
+                }
             }
         }
         Ok(())
     }
 
-    /// The smallest candidates of a statement on expressions, of which there are no statistics.
-    fn unknown_to_the_planner(&self, number: usize) -> Vec<usize> {
+    /// The smallest candidates of a statement that the planner has not judged: on expressions, of which there are no statistics, and in joins partial
+    /// ones.
+    fn unknown_to_the_planner(&self, number: usize, joins: bool) -> Vec<usize> {
         let own = self.space.queries.get(number).map(|planned| planned.own.as_slice()).unwrap_or_default();
         let size = |index: &usize| self.space.sizes.get(*index).copied().unwrap_or(f64::INFINITY);
-        let fits = |index: &usize| {
-            !self.built.contains_key(index)
-                && size(index) <= self.space.budget
-                && self.space.candidates.get(*index).is_some_and(|one| one.has_expression())
-        };
-        let mut own: Vec<usize> = own.iter().copied().filter(fits).collect();
-        own.sort_by(|a, b| size(a).total_cmp(&size(b)));
-        own.truncate(MOST_TRIED);
-        own
+        let mut tried = Vec::new();
+        for covering in [false, true] {
+            let fits = |index: &usize| {
+                !self.built.contains_key(index)
+                    && size(index) <= self.space.budget
+                    && self.space.candidates.get(*index).is_some_and(|one| {
+                        let unknown = one.has_expression() || (joins && one.condition().is_some());
+                        unknown && one.include.is_empty() != covering
+                    })
+            };
+            let mut fitting: Vec<usize> = own.iter().copied().filter(fits).collect();
+            fitting.sort_by(|a, b| size(a).total_cmp(&size(b)));
+            tried.extend(fitting.into_iter().take(MOST_TRIED));
+        }
+        tried
     }
 
     async fn attempt(&mut self, number: usize, index: usize) -> Result<(), Error> {
@@ -275,7 +287,9 @@ impl<'t, 'c> Verdict<'t, 'c> {
         let (uses, timings) = (self.uses.clone(), self.proof.timings.clone());
         self.trial.client.batch_execute("SAVEPOINT portcullis_attempt").await?;
         self.build(index).await?;
-        self.trial.client.batch_execute(&format!("ANALYZE {}", candidate.table.sql())).await?;
+        if candidate.has_expression() {
+            self.trial.client.batch_execute(&format!("ANALYZE {}", candidate.table.sql())).await?;
+        }
         self.observe(number).await?;
         self.trial.client.batch_execute("ROLLBACK TO portcullis_attempt; RELEASE portcullis_attempt").await?;
         self.built.remove(&index);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::{Candidate, up_to_8};
+use super::{Candidate, Method, up_to_8};
 use crate::Error;
 use crate::catalog::{Table, quoted};
 use crate::sql::Key;
@@ -241,7 +241,7 @@ impl<'c> Sampler<'c> {
     /// When the server refuses.
     pub async fn samples(&self, candidates: &[Candidate]) -> Result<HashMap<u32, Sample>, Error> {
         let mut wanted: BTreeMap<u32, Wanted> = BTreeMap::new();
-        for candidate in candidates {
+        for candidate in candidates.iter().filter(|candidate| candidate.method != Method::Gin) {
             let one = wanted.entry(candidate.table.oid).or_insert_with(|| Wanted::of(candidate));
             one.keys.extend(candidate.keys.iter().map(|key| key.key.clone()));
             one.keys.extend(candidate.include.iter().cloned().map(Key::Column));

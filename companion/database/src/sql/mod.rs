@@ -105,6 +105,12 @@ pub enum Kind {
     Range,
     /// `LIKE 'text%'`.
     Prefix,
+    /// `LIKE '%text%'`, whatever the case: of use to an index of trigrams alone.
+    Infix,
+    /// `@>`, `&&`, `@@`, `@?`: what is in the value, of use to an inverted index alone.
+    Contains,
+    /// `?`, `?|`, `?&`: keys that the value has.
+    Has,
     /// `<>`, `NOT IN`, `IS NOT NULL`: of use only as the predicate of a partial index.
     Not,
 }

@@ -1,10 +1,11 @@
 //! Conditions: what each demands of one key.
 
-use sqlparser::ast::{BinaryOperator, Expr, InTarget, UnaryOperator};
+use sqlparser::ast::{BinaryOperator, Expr, InTarget, UnaryOperator, Value};
 
 use super::expression::{constant, last_name, literal, stripped, unqualified};
 use super::scope::{Analyzer, Scope};
 use super::{Key, Kind, Predicate};
+use crate::catalog::quoted;
 
 impl Analyzer<'_> {
     /// Takes a condition that must hold apart.
@@ -27,10 +28,16 @@ impl Analyzer<'_> {
             Expr::IsNull(value) => self.note(value, Kind::Null, expr, true, None, scope),
             Expr::IsNotNull(value) => self.note(value, Kind::Not, expr, true, None, scope),
             Expr::Like { negated: false, any: false, expr: value, pattern, escape_char: None } => {
-                let prefix = literal(pattern).is_some_and(|text| !text.starts_with(['%', '_']));
-                if prefix {
+                if literal(pattern).is_some_and(|text| !text.starts_with(['%', '_'])) {
                     self.note(value, Kind::Prefix, expr, true, None, scope);
+                } else if literal(pattern).is_some_and(|text| has_trigram(&text)) {
+                    self.note(value, Kind::Infix, expr, true, None, scope);
                 }
+            }
+            Expr::ILike { negated: false, any: false, expr: value, pattern, escape_char: None }
+                if literal(pattern).is_some_and(|text| has_trigram(&text)) =>
+            {
+                self.note(value, Kind::Infix, expr, true, None, scope);
             }
             Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } => {
                 self.note(left, Kind::In, expr, constant(right), None, scope);
@@ -61,6 +68,14 @@ impl Analyzer<'_> {
                 Kind::Range
             }
             BinaryOperator::NotEq => Kind::Not,
+            BinaryOperator::AtArrow
+            | BinaryOperator::ArrowAt
+            | BinaryOperator::PGOverlap
+            | BinaryOperator::AtAt
+            | BinaryOperator::AtQuestion => Kind::Contains,
+            BinaryOperator::Question | BinaryOperator::QuestionAnd | BinaryOperator::QuestionPipe => {
+                Kind::Has
+            }
             _ => return,
         };
         if let (Expr::Tuple(left), Expr::Tuple(right)) = (stripped(left), stripped(right)) {
@@ -71,7 +86,12 @@ impl Analyzer<'_> {
             }
             return;
         }
+        let inverted = matches!(kind, Kind::Contains | Kind::Has);
         for (one, other) in [(left, right), (right, left)] {
+            // `this <@ that`: that holds this.
+            if inverted && (*op == BinaryOperator::ArrowAt) == std::ptr::eq(one, left) {
+                continue;
+            }
             let Some((access, _)) = self.key(one, scope) else { continue };
             let Some(readers) = self.readers(other, scope) else {
                 // A scalar subquery: one value.
@@ -85,7 +105,7 @@ impl Analyzer<'_> {
             }
             let joins = !readers.is_empty();
             let kind = if joins && kind == Kind::Equal { Kind::Join } else { kind };
-            if joins && kind == Kind::Not {
+            if joins && (kind == Kind::Not || inverted) {
                 continue;
             }
             let value = (kind == Kind::Equal).then(|| literal(other)).flatten();
@@ -122,6 +142,20 @@ impl Analyzer<'_> {
         }
     }
 
+    /// A list over a `varchar` as the planner has it in the end. hypopg keeps predicates as they were written, and would find that the one does not
+    /// follow from the other.
+    fn folded_list(&self, access: usize, key: &Key, clause: &Expr) -> Option<String> {
+        let Key::Column(name) = key else { return None };
+        let Expr::In { target: InTarget::List(list), negated, .. } = stripped(clause) else { return None };
+        let column = self.accesses.get(access)?.table.column(name)?;
+        let (compare, all) = if *negated { ("<>", "ALL") } else { ("=", "ANY") };
+        // SQLite has the type's name and nothing of this.
+        let varying = self.catalog.version > 0 && column.kind.starts_with("character varying");
+        varying
+            .then(|| Some(format!("{}::text {compare} {all} ({})", quoted(name), array_of(list)?)))
+            .flatten()
+    }
+
     fn note(
         &mut self,
         value: &Expr,
@@ -138,7 +172,7 @@ impl Analyzer<'_> {
         let renamed = matches!(&key, Key::Column(name) if last_name(stripped(value)).as_ref() != Some(name));
         let predicate = Predicate {
             kind,
-            clause: unqualified(clause),
+            clause: self.folded_list(access, &key, clause).unwrap_or_else(|| unqualified(clause)),
             value: literal.map(str::to_owned),
             constant: fixed && own && !renamed,
             since: if kind == Kind::Range && own && !renamed { since(clause, value) } else { None },
@@ -150,6 +184,22 @@ impl Analyzer<'_> {
             access.predicates.push(predicate);
         }
     }
+}
+
+/// `'{"a","b"}'::text[]` of literals.
+fn array_of(list: &[Expr]) -> Option<String> {
+    let mut elements = Vec::new();
+    for expr in list {
+        let Expr::Value(value) = stripped(expr) else { return None };
+        let Value::SingleQuotedString(text) = &value.value else { return None };
+        elements.push(format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")));
+    }
+    Some(format!("'{{{}}}'::text[]", elements.join(",").replace('\'', "''")))
+}
+
+/// Whether a pattern demands three letters or digits side by side: with fewer every trigram would have to be looked at.
+fn has_trigram(pattern: &str) -> bool {
+    pattern.split(|c: char| !c.is_alphanumeric()).any(|word| word.chars().count() >= 3)
 }
 
 /// The lower bound of a range over `value`, where it is a literal.

@@ -121,7 +121,8 @@ impl Search {
             };
             let mut own = Vec::new();
             let new = |candidate: &Candidate| !standing.contains(&candidate.name());
-            for candidate in generate(&analysis.accesses, false).filter(possible).filter(new).take(MOST) {
+            for candidate in generate(&analysis.accesses, false, None).filter(possible).filter(new).take(MOST)
+            {
                 let definition = definition(&candidate);
                 let next = self.candidates.len();
                 let number = *numbers.entry(definition).or_insert(next);
@@ -272,7 +273,7 @@ impl Search {
 
 /// SQLite has B-trees alone, and needs no operator class to find prefixes. Nulls stand where they stand.
 fn possible(candidate: &Candidate) -> bool {
-    candidate.method == Method::Btree && !candidate.pattern
+    candidate.method == Method::Btree && candidate.class.is_none()
 }
 
 /// What comes behind `ON`. What PostgreSQL includes is a further key.
