@@ -66,6 +66,18 @@ pub async fn advise(
 ) -> Result<Plan, Error> {
     // What is asked and run here is no part of what the database is asked. Who may not say so is counted.
     drop(client.batch_execute("SET pg_stat_statements.track = 'none'").await);
+    let plan = uncounted(client, catalog, workload, options, progress).await;
+    drop(client.batch_execute("RESET pg_stat_statements.track").await);
+    plan
+}
+
+async fn uncounted(
+    client: &Client,
+    catalog: &Catalog,
+    workload: Vec<Query>,
+    options: Options,
+    progress: Progress<'_>,
+) -> Result<Plan, Error> {
     let mut planner = Planner::new(client, catalog);
     let foreseeable = options.budget * FORESEEABLE;
     let mut prepared = prepare(client, catalog, &mut planner, workload, foreseeable, progress).await?;
