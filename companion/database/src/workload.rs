@@ -178,6 +178,50 @@ fn dollar_tag(text: &str) -> Option<&str> {
     if fits { text.get(..end.saturating_add(2)) } else { None }
 }
 
+/// Types whose name may stand before a literal.
+const BEFORE_LITERALS: [&str; 7] =
+    ["interval", "timestamptz", "timestamp", "timetz", "time", "date", "numeric"];
+
+/// A statement as the server has counted it, made such that it can be planned: `interval '1 day'` is counted as `interval $1`, which is none.
+fn castable(text: &str) -> String {
+    let mut all = String::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (piece, after) = rest.split_at_checked(token(rest)).unwrap_or((rest, ""));
+        rest = after;
+        let named = if piece == "$" { type_before(&all) } else { None };
+        let digits = named.map_or(0, |_| after.chars().take_while(char::is_ascii_digit).count());
+        let (Some((start, name)), Some((number, behind))) = (named, after.split_at_checked(digits)) else {
+            all.push_str(piece);
+            continue;
+        };
+        if number.is_empty() {
+            all.push_str(piece);
+            continue;
+        }
+        all.truncate(start);
+        for part in ["$", number, "::", name] {
+            all.push_str(part);
+        }
+        rest = behind;
+    }
+    all
+}
+
+/// The type's name that a text ends with, a space behind it, and where it begins.
+fn type_before(text: &str) -> Option<(usize, &'static str)> {
+    let before = text.trim_end();
+    if before.len() == text.len() {
+        return None;
+    }
+    BEFORE_LITERALS.iter().find_map(|name| {
+        let start = before.len().checked_sub(name.len())?;
+        let inside = before.get(..start)?.chars().next_back();
+        let whole = !inside.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '"'));
+        (whole && before.get(start..)?.eq_ignore_ascii_case(name)).then_some((start, *name))
+    })
+}
+
 fn highest_parameter(text: &str) -> usize {
     let mut highest = 0;
     let mut rest = text;
@@ -217,7 +261,7 @@ pub async fn recorded(client: &Client) -> Result<Vec<Query>, Error> {
         let (name, text): (Option<String>, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
         let (Some(name), Some(text)) = (name, text) else { continue };
         let rows = row.try_get(3)?;
-        queries.push(Query { rows, ..Query::new(&name, &text, row.try_get(2)?) });
+        queries.push(Query { rows, ..Query::new(&name, &castable(&text), row.try_get(2)?) });
     }
     Ok(queries)
 }
@@ -242,6 +286,20 @@ mod tests {
     fn parameters_are_counted_outside_quotes() {
         assert_eq!(highest_parameter("select $1, '$9', $12 -- $44"), 12);
         assert_eq!(highest_parameter("select $$ $5 $$"), 0);
+    }
+
+    #[test]
+    fn counted_statements_can_be_planned() {
+        for (counted, planned) in [
+            ("SELECT now() - interval $1", "SELECT now() - $1::interval"),
+            ("WHERE at >= DATE $12 AND b = $2", "WHERE at >= $12::date AND b = $2"),
+            // A column of that name, a text, a parameter that stands elsewhere.
+            ("SELECT t.date, my_date $1, 'date $1'", "SELECT t.date, my_date $1, 'date $1'"),
+            ("SELECT date = $1, $2", "SELECT date = $1, $2"),
+            ("date $", "date $"),
+        ] {
+            assert_eq!(castable(counted), planned);
+        }
     }
 
     #[test]
