@@ -313,6 +313,38 @@ async fn what_redis_lost_is_not_granted_again() {
     assert_eq!(spend(&fresh.companion(), "login", quota(5, 60_000), 1).await, Ok(true));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_may_evict_counts_is_not_used_and_what_it_evicted_is_lost() {
+    let server = Server::start(&["--maxmemory", "64mb", "--maxmemory-policy", "noeviction"]).await;
+    let (redis, minute) = (server.companion(), quota(10, 60_000));
+    assert!(spend(&redis, "login", minute, 10).await.unwrap(), "the whole of it");
+    let mut raw = server.raw().await.unwrap();
+    let mut set = async |name: &str, value: &str| {
+        redis::cmd("CONFIG").arg("SET").arg(name).arg(value).query_async::<()>(&mut raw).await.unwrap();
+    };
+    set("maxmemory-policy", "volatile-lru").await;
+    for error in [redis.probe().await.unwrap_err(), spend(&redis, "login", minute, 1).await.unwrap_err()] {
+        assert!(
+            matches!(error, RedisError::Unsafe(_)) && error.to_string().contains("noeviction"),
+            "{error}"
+        );
+    }
+    assert!(matches!(spend(&server.companion(), "login", minute, 1).await, Err(RedisError::Unsafe(_))));
+    // It takes the count, while somebody fills it; and is set right.
+    set("maxmemory", "1").await;
+    let _: redis::RedisResult<()> = redis::cmd("SET").arg("theirs").arg("x").query_async(&mut raw).await;
+    let mut set = async |name: &str, value: &str| {
+        redis::cmd("CONFIG").arg("SET").arg(name).arg(value).query_async::<()>(&mut raw).await.unwrap();
+    };
+    set("maxmemory", "0").await;
+    set("maxmemory-policy", "noeviction").await;
+    let keys: u64 = redis::cmd("DBSIZE").query_async(&mut raw).await.unwrap();
+    assert_eq!(keys, 1, "all that has an end was evicted, and the marker of them all was not");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!spend(&redis, "login", minute, 1).await.unwrap(), "nothing is given twice");
+    assert!(redis.has_lost());
+}
+
 #[tokio::test]
 async fn a_redis_that_is_away_is_told_at_once() {
     let mut server = Server::start(&DURABLE).await;

@@ -47,6 +47,9 @@ pub enum RedisError {
     /// It answers something else.
     #[error("Redis answered what was not asked for: {0}")]
     Answer(String),
+    /// It may drop counts while they are in use.
+    #[error("Redis may evict counts, and each would be a full limit again: {0}")]
+    Unsafe(String),
     /// What was seen of it could not be kept.
     #[error("the generation of Redis cannot be remembered: {0}")]
     Memory(String),
@@ -77,8 +80,10 @@ struct State {
     lost_us: u64,
     /// A moment by Redis's clock, and by ours.
     moment: Option<(u64, u64)>,
+    /// The server's process, and how many keys it had evicted.
+    evicted: Option<(String, u64)>,
     rest_until_ns: u64,
-    cause: String,
+    cause: Option<RedisError>,
 }
 
 /// Limits that are counted in Redis.
@@ -203,14 +208,14 @@ impl Redis {
         self.state().lost_us > 0
     }
 
-    /// Whether Redis answers now, and why not.
+    /// Whether Redis answers now and keeps what it is given, and why not.
     ///
     /// # Errors
-    /// [`RedisError::Away`].
+    /// [`RedisError::Away`], [`RedisError::Unsafe`].
     pub async fn probe(&self) -> Result<(), RedisError> {
         let mut connection = self.connection().await?;
-        let pong: Result<String, _> = redis::cmd("PING").query_async(&mut connection).await;
-        pong.map(drop).map_err(|error| self.failed(&error))
+        let memory = eviction(&mut connection).await.map_err(|error| self.failed(&error))?;
+        memory.check().map_err(|error| self.rest(error))
     }
 
     async fn call(&self, question: &Question) -> Result<Vec<u64>, RedisError> {
@@ -285,11 +290,16 @@ impl Redis {
     }
 
     fn failed(&self, error: &redis::RedisError) -> RedisError {
+        self.rest(RedisError::Away(error.to_string()))
+    }
+
+    /// Lets go of the connection; until another one is tried, this is the answer.
+    fn rest(&self, cause: RedisError) -> RedisError {
         let mut state = self.state();
         state.connection = None;
         state.rest_until_ns = (self.clock)().saturating_add(REST_NS);
-        state.cause = error.to_string();
-        RedisError::Away(error.to_string())
+        state.cause = Some(cause.clone());
+        cause
     }
 
     /// A connection that has been verified; at once, or the cause of the last failure while it rests.
@@ -298,7 +308,10 @@ impl Redis {
             let state = self.state();
             match &state.connection {
                 Some(connection) => Ok(Some(connection.clone())),
-                None if (self.clock)() < state.rest_until_ns => Err(RedisError::Away(state.cause.clone())),
+                None if (self.clock)() < state.rest_until_ns => match &state.cause {
+                    Some(cause) => Err(cause.clone()),
+                    None => Ok(None),
+                },
                 None => Ok(None),
             }
         };
@@ -330,6 +343,12 @@ impl Redis {
     /// Finds out whether Redis still has what it had, before anything is granted.
     async fn verify(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
         let seen = self.inspect(connection).await.map_err(|error| self.failed(&error))?;
+        seen.eviction.check().map_err(|error| self.rest(error))?;
+        let evicted = {
+            let now = (seen.run.clone(), seen.eviction.keys);
+            let before = self.state().evicted.replace(now);
+            before.is_some_and(|(run, keys)| run == seen.run && keys < seen.eviction.keys)
+        };
         let known = self.memory.recall().await.map_err(RedisError::Memory)?;
         let (generation, run, lost_us) = parts(&seen.marker);
         let lost = match &known {
@@ -337,6 +356,8 @@ impl Redis {
             Some(_) if seen.marker.is_empty() => true,
             // Gone, and begun anew by a companion that did not know.
             Some(known) if known != generation && lost_us == 0 => true,
+            // It evicted keys while it was let to: ours may be among them.
+            Some(_) if evicted => true,
             // Another process than the one that wrote, and it may have lost what it confirmed.
             _ => !seen.marker.is_empty() && run != seen.run && !seen.durable,
         };
@@ -369,6 +390,7 @@ impl Redis {
         let info: String = redis::cmd("INFO").arg("server").query_async(connection).await?;
         let run =
             info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default().trim().to_owned();
+        let eviction = eviction(connection).await?;
         let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(connection).await?;
         let marker: Option<String> = redis::cmd("GET").arg(MARKER).query_async(connection).await?;
         // Where CONFIG is forbidden, the worse is assumed.
@@ -380,8 +402,45 @@ impl Redis {
         let durable = setting(connection, "appendonly").await == "yes"
             && setting(connection, "appendfsync").await == "always";
         let now_us = seconds.saturating_mul(1_000_000).saturating_add(micros);
-        Ok(Seen { run, now_us, marker: marker.unwrap_or_default(), durable })
+        Ok(Seen { run, now_us, marker: marker.unwrap_or_default(), durable, eviction })
     }
+}
+
+/// What a server does when its memory is full. All our keys have an end, so that every policy but `noeviction` may take them.
+struct Eviction {
+    /// In bytes; 0 for none.
+    maximum: u64,
+    policy: String,
+    /// How many it has evicted since it began.
+    keys: u64,
+}
+
+impl Eviction {
+    fn check(&self) -> Result<(), RedisError> {
+        match self.maximum == 0 || self.policy == "noeviction" {
+            true => Ok(()),
+            false => Err(RedisError::Unsafe(format!(
+                "its maxmemory-policy is {}; set noeviction, or give the limits a Redis of their own",
+                self.policy
+            ))),
+        }
+    }
+}
+
+async fn eviction(connection: &mut MultiplexedConnection) -> Result<Eviction, redis::RedisError> {
+    let mut info = String::new();
+    for section in ["memory", "stats"] {
+        info += &redis::cmd("INFO").arg(section).query_async::<String>(connection).await?;
+    }
+    let field = |name: &str| {
+        let value = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim().to_owned());
+        info.lines().find_map(value).unwrap_or_default()
+    };
+    Ok(Eviction {
+        maximum: field("maxmemory").parse().unwrap_or(0),
+        policy: field("maxmemory_policy"),
+        keys: field("evicted_keys").parse().unwrap_or(0),
+    })
 }
 
 /// What a new connection shows.
@@ -390,6 +449,7 @@ struct Seen {
     now_us: u64,
     marker: String,
     durable: bool,
+    eviction: Eviction,
 }
 
 /// Generation, process and time of loss.

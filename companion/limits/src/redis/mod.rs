@@ -6,9 +6,11 @@
 //! What it defends against besides: a Redis that has lost state. A marker with a random generation stands in Redis and is
 //! remembered here. When it is gone, or Redis runs in another process than the marker says and does not sync every write
 //! (`appendfsync always`), nothing of a limit is granted until its window has passed. No connection is used before that is
-//! checked. A step of Redis's clock forward is not followed while this process runs: time goes at most as fast as our own
-//! monotonic clock. Not against: a step while no companion runs; in a cluster, the loss of a shard that does not hold the
-//! marker.
+//! checked. A Redis that evicts keys when its memory is full (`maxmemory` with another policy than `noeviction`) is not used: a
+//! count that is gone would be a full limit again. What it evicted while nobody looked counts as a loss. A step of Redis's clock
+//! forward is not followed while this process runs: time goes at most as fast as our own monotonic clock. Not against: a step
+//! while no companion runs; a policy that is changed under a connection, until a probe or the next connection finds it; in a cluster,
+//! the loss of a shard that does not hold the marker.
 //!
 //! Limits: a call waits at most 250 ms, and after a failure none is tried for 200 ms: callers are told so at once. What a
 //! lost answer had granted stays debited. Idle keys go after their debt, and two hours.
