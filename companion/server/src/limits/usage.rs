@@ -18,6 +18,8 @@ pub const ENTRIES: usize = 20_000;
 pub const LIFE: Duration = Duration::from_secs(60);
 /// A subject that used less takes the place of one that used more when that was so long ago.
 const FRESH: Duration = Duration::from_secs(10);
+/// How often old ones are looked for while there is no room.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// How much of a limit is used.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,7 +47,16 @@ pub struct Line {
 
 /// Of all tenants.
 #[derive(Default)]
-pub struct Usage(Mutex<HashMap<String, HashMap<String, Used>>>);
+pub struct Usage(Mutex<Table>);
+
+#[derive(Default)]
+struct Table {
+    tenants: HashMap<String, HashMap<String, Used>>,
+    /// Pairs in it.
+    pairs: usize,
+    /// When old ones were looked for last: who asks for a limit waits for that.
+    swept: Option<Instant>,
+}
 
 impl Usage {
     /// Notes what was counted.
@@ -54,19 +65,20 @@ impl Usage {
         for (name, quota, remaining) in counted {
             let burst = quota.burst();
             let used = Used { share: share(remaining, burst), remaining, burst, at: now };
-            let known = all.get_mut(name.tenant).and_then(|rules| rules.get_mut(name.rule));
+            let known = all.tenants.get_mut(name.tenant).and_then(|rules| rules.get_mut(name.rule));
             if let Some(known) = known {
                 if used.share >= known.share || now.saturating_duration_since(known.at) > FRESH {
                     *known = used;
                 }
                 continue;
             }
-            let count: usize = all.values().map(HashMap::len).sum();
-            if count >= ENTRIES {
-                forget(&mut all, now);
+            let rested = all.swept.is_none_or(|at| now.saturating_duration_since(at) >= SWEEP);
+            if all.pairs >= ENTRIES && rested {
+                all.forget(now);
             }
-            if all.values().map(HashMap::len).sum::<usize>() < ENTRIES {
-                all.entry(name.tenant.to_owned()).or_default().insert(name.rule.to_owned(), used);
+            if all.pairs < ENTRIES {
+                all.tenants.entry(name.tenant.to_owned()).or_default().insert(name.rule.to_owned(), used);
+                all.pairs = all.pairs.saturating_add(1);
             }
         }
     }
@@ -75,8 +87,9 @@ impl Usage {
     #[must_use]
     pub fn nearest(&self, tenant: Option<&str>, limit: usize, now: Instant) -> Vec<Line> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        forget(&mut all, now);
-        let wanted = all.iter().filter(|(name, _)| tenant.is_none_or(|tenant| tenant == name.as_str()));
+        all.forget(now);
+        let wanted =
+            all.tenants.iter().filter(|(name, _)| tenant.is_none_or(|tenant| tenant == name.as_str()));
         let mut lines: Vec<Line> = wanted
             .flat_map(|(tenant, rules)| {
                 rules.iter().map(|(rule, used)| Line {
@@ -103,11 +116,15 @@ fn share(remaining: u64, burst: u32) -> f64 {
     if burst == 0 { 1.0 } else { (1.0 - remaining / f64::from(burst)).clamp(0.0, 1.0) }
 }
 
-fn forget(all: &mut HashMap<String, HashMap<String, Used>>, now: Instant) {
-    all.retain(|_, rules| {
-        rules.retain(|_, used| now.saturating_duration_since(used.at) <= LIFE);
-        !rules.is_empty()
-    });
+impl Table {
+    fn forget(&mut self, now: Instant) {
+        self.tenants.retain(|_, rules| {
+            rules.retain(|_, used| now.saturating_duration_since(used.at) <= LIFE);
+            !rules.is_empty()
+        });
+        self.pairs = self.tenants.values().map(HashMap::len).sum();
+        self.swept = Some(now);
+    }
 }
 
 #[cfg(test)]
@@ -150,6 +167,15 @@ mod tests {
             note(&usage, &format!("t{number}"), "login", 3, start);
         }
         assert_eq!(usage.nearest(None, usize::MAX, start).len(), ENTRIES);
+        let table = |usage: &Usage| {
+            let table = usage.0.lock().unwrap();
+            (table.pairs, table.swept)
+        };
+        let full = table(&usage);
+        for number in 0..10_000 {
+            note(&usage, &format!("new{number}"), "login", 3, start + SWEEP / 2);
+        }
+        assert_eq!(table(&usage), full, "looked through once, and not for each that finds no room");
         note(&usage, "late", "login", 3, start + LIFE * 2);
         assert_eq!(usage.nearest(None, usize::MAX, start + LIFE * 2).len(), 1, "old ones made room");
         assert!((share(0, 0) - 1.0).abs() < 1e-9 && share(u64::MAX, 5).abs() < 1e-9);
