@@ -104,23 +104,44 @@ impl Secret {
     }
 
     /// Reads the secret in `path`, or makes one there (256 random bits in hexadecimal, mode 0600) when the
-    /// file does not exist.
+    /// file does not exist. A file of that name is whole and survives a loss of power from the moment on that it exists.
     ///
     /// # Errors
     /// As [`Secret::read`], and when the file cannot be written.
     pub fn read_or_generate(path: &Path, minimum: usize) -> Result<Self, SecretError> {
+        match Self::read(path, minimum) {
+            Err(SecretError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            found => return found,
+        }
+        let text = Zeroizing::new(random_hex::<32>().map_err(SecretError::Random)?);
+        let draft = draft(path, &random_hex::<8>().map_err(SecretError::Random)?);
         let failed = |source| SecretError::File { path: path.to_owned(), source };
-        let text = random_hex::<32>().map_err(SecretError::Random)?;
-        // `create_new` decides the race between two starts: exactly one writes, the other reads.
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-            Ok(mut file) => {
-                file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-                Self::new(&path.display().to_string(), text, minimum)
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Self::read(path, minimum),
-            Err(error) => Err(failed(error)),
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(failed)?;
+        let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+        // The name decides the race between two starts: exactly one gives it to its draft, and both read what it names.
+        let named = written.and_then(|()| fs::hard_link(&draft, path)).and_then(|()| sync_folder(path));
+        let _ = fs::remove_file(&draft);
+        match named {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(error)),
+            _ => Self::read(path, minimum),
         }
     }
+}
+
+/// A name beside `path` that nobody takes for it.
+fn draft(path: &Path, ending: &str) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".");
+    name.push(ending);
+    path.with_file_name(name)
+}
+
+/// Makes the names in a file's folder durable: a file that was synced may have none after a loss of power.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// `N` random bytes as lower-case hexadecimal.
@@ -144,15 +165,12 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Replaces a file whole, of mode 0600; it belongs to `owner` (user and group), if one is given.
+/// Replaces a file whole and durably, of mode 0600; it belongs to `owner` (user and group), if one is given.
 ///
 /// # Errors
 /// It cannot be written.
 pub fn replace_file(path: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".new");
-    let fresh = path.with_file_name(name);
+    let fresh = draft(path, "new");
     match fs::remove_file(&fresh) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -163,7 +181,8 @@ pub fn replace_file(path: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io:
         std::os::unix::fs::chown(&fresh, Some(user), Some(group))?;
     }
     file.sync_all()?;
-    fs::rename(&fresh, path)
+    fs::rename(&fresh, path)?;
+    sync_folder(path)
 }
 
 #[cfg(test)]
@@ -202,6 +221,21 @@ mod tests {
         let first = Secret::read_or_generate(&path, 32).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(Secret::read_or_generate(&path, 32).unwrap().matches(first.expose()));
+    }
+
+    #[test]
+    fn of_many_starts_at_once_all_have_the_same_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        for round in 0..20 {
+            let path = folder.path().join(format!("key-{round}"));
+            let made = std::thread::scope(|scope| {
+                let starts: Vec<_> =
+                    (0..8).map(|_| scope.spawn(|| Secret::read_or_generate(&path, 32).unwrap())).collect();
+                starts.into_iter().map(|start| start.join().unwrap()).collect::<Vec<_>>()
+            });
+            assert!(made.iter().all(|secret| secret.matches(made[0].expose())));
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 20, "no draft stays");
     }
 
     #[test]
