@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use portcullis_server::http::listener::{IDLE, Listener, Terms, serve};
 use portcullis_server::limits::grpc::Service;
 use portcullis_server::limits::grpc::config::Config;
 use portcullis_server::limits::grpc::messages::{Descriptor, Entry, RateLimitRequest, RateLimitResponse};
@@ -77,7 +78,9 @@ fn main() {
             config.add(CONFIG).unwrap();
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             ready.send(listener.local_addr().unwrap()).unwrap();
-            Service::new(limits, config, None, false).serve(listener, ended).await.unwrap();
+            let router = Service::new(limits, config, None, false).router();
+            let terms = Terms { connections: 256, http2: true, idle: IDLE };
+            serve(Listener::Tcp(listener), router, terms, ended).await;
         });
     });
     let thread = std::path::Path::new("/proc").join(place_known.recv().unwrap()).join("schedstat");

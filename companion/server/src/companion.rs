@@ -17,7 +17,7 @@ use crate::databases::Databases;
 use crate::export::figures::Pushes;
 use crate::export::{self, Export};
 use crate::functions::Functions;
-use crate::http::listener::{ListenError, Listener, Terms, serve, tcp};
+use crate::http::listener::{IDLE, ListenError, Listener, Terms, serve, tcp};
 use crate::http::tls::{TlsError, TlsFiles};
 use crate::ingest::{self, Ingest};
 use crate::keys::{self, Keys};
@@ -32,9 +32,9 @@ use crate::trail::projector::Projector;
 use crate::trail::{Trail, TrailOpenError, retention};
 
 /// Connections to the API at once.
-const API: Terms = Terms { connections: 512, http2: false };
+const API: Terms = Terms { connections: 512, http2: false, idle: IDLE };
 /// Connections of modules at once; a proxy keeps about one a worker.
-const INGEST: Terms = Terms { connections: 256, http2: true };
+const INGEST: Terms = Terms { connections: 256, http2: true, idle: IDLE };
 /// How often expired leases are looked for.
 const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 /// How often old events are looked for.
@@ -231,12 +231,7 @@ impl Companion {
         }
         tasks.push(tokio::spawn(keys.clone().watch_root(ended_too.clone())));
         if let Some((service, listener)) = grpc {
-            let ended = ended_too;
-            tasks.push(tokio::spawn(async move {
-                if let Err(error) = service.serve(listener, ended).await {
-                    tracing::error!(category = "application", %error, "the rate limit service ended");
-                }
-            }));
+            tasks.push(tokio::spawn(serve(Listener::Tcp(listener), service.router(), INGEST, ended_too)));
         }
         if let Some((pusher, interval)) = pusher {
             let figures = move || {

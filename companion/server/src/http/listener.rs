@@ -1,16 +1,25 @@
 //! Sockets: TCP on an address, or a Unix socket of mode 0600; bounded connections, bounded waits, a graceful
 //! end.
 //!
-//! Against: a client that opens many connections or sends slowly. Limits: [`Limits`]; a connection beyond
-//! them waits in the system's backlog; a TLS handshake has 10 seconds.
+//! Against: a client that opens many connections, sends slowly, or keeps places that it does not use. Limits: [`Terms`]; a connection
+//! beyond them waits in the system's backlog; a TLS handshake and a head have 10 seconds, so that one of HTTP/1 that asks nothing ends
+//! by itself; one of HTTP/2 whose client does not answer a ping in time ends, and so does one without a request for [`IDLE`]
+//! to twice that.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::http::Request;
+use axum::response::Response;
 use axum::{Extension, Router};
+use hyper::body::Incoming;
+use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -167,10 +176,17 @@ pub struct Terms {
     pub connections: usize,
     /// HTTP/2 besides HTTP/1.1: gRPC needs it.
     pub http2: bool,
+    /// The longest that one of HTTP/2 may ask nothing: [`IDLE`], or less in a test.
+    pub idle: Duration,
 }
 
 /// Requests of one HTTP/2 connection at once.
 const STREAMS: u32 = 1024;
+/// A connection of HTTP/2 that asks nothing for so long is ended; proxies open another one when they need it.
+pub const IDLE: Duration = Duration::from_secs(60);
+/// How often the client of one is asked whether it is there, and how long it has to answer.
+const PING: Duration = Duration::from_secs(20);
+const PONG: Duration = Duration::from_secs(10);
 
 /// Serves `router` until `end` says true, then finishes what is being answered.
 pub async fn serve(listener: Listener, router: Router, terms: Terms, mut end: watch::Receiver<bool>) {
@@ -200,6 +216,7 @@ pub async fn serve(listener: Listener, router: Router, terms: Terms, mut end: wa
             Listener::Tcp(_) | Listener::Unix(..) => None,
         };
         let watcher = graceful.watcher();
+        let ended = end.clone();
         tokio::spawn(async move {
             // A client that breaks off or speaks no TLS or no HTTP is its own trouble.
             if let Some(stream) = handshake(acceptor, stream).await {
@@ -210,8 +227,9 @@ pub async fn serve(listener: Listener, router: Router, terms: Terms, mut end: wa
                         let _ = watcher.watch(connection).await;
                     }
                     Some((Protocol::Http2, stream)) => {
-                        let connection = http2().serve_connection(TokioIo::new(stream), service);
-                        let _ = watcher.watch(connection).await;
+                        serve_http2(stream, service, terms.idle, ended).await;
+                        // Whoever ends the listener waits for it.
+                        drop(watcher);
                     }
                     None => {}
                 }
@@ -221,6 +239,78 @@ pub async fn serve(listener: Listener, router: Router, terms: Terms, mut end: wa
     }
     drop(listener);
     let _ = tokio::time::timeout(GRACE, graceful.shutdown()).await;
+}
+
+/// Serves a connection until its client goes, it asks nothing for too long, or `end` says true.
+async fn serve_http2(
+    stream: AnyStream,
+    service: TowerToHyperService<Router>,
+    idle: Duration,
+    mut end: watch::Receiver<bool>,
+) {
+    let calls = Arc::new(Calls::default());
+    let counted = Counted { service, calls: Arc::clone(&calls) };
+    let mut connection = pin!(http2().serve_connection(TokioIo::new(stream), counted));
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = calls.cease(idle) => {}
+        _ = end.wait_for(|end| *end) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(GRACE, connection).await;
+}
+
+/// The requests of a connection.
+#[derive(Default)]
+struct Calls {
+    open: AtomicUsize,
+    begun: AtomicU64,
+}
+
+impl Calls {
+    /// Waits for a pause between requests that is longer than `idle`. Looked at now and then: requests cost no wake.
+    async fn cease(&self, idle: Duration) {
+        loop {
+            let before = self.begun.load(Ordering::Relaxed);
+            tokio::time::sleep(idle).await;
+            if self.open.load(Ordering::Relaxed) == 0 && self.begun.load(Ordering::Relaxed) == before {
+                return;
+            }
+        }
+    }
+}
+
+/// One of them, until it is answered or given up.
+struct Call(Arc<Calls>);
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A service that counts its requests.
+struct Counted {
+    service: TowerToHyperService<Router>,
+    calls: Arc<Calls>,
+}
+
+impl Service<Request<Incoming>> for Counted {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.calls.begun.fetch_add(1, Ordering::Relaxed);
+        self.calls.open.fetch_add(1, Ordering::Relaxed);
+        let call = Call(Arc::clone(&self.calls));
+        let answer = self.service.call(request);
+        Box::pin(async move {
+            let answer = answer.await;
+            drop(call);
+            answer
+        })
+    }
 }
 
 fn http1() -> hyper::server::conn::http1::Builder {
@@ -233,6 +323,8 @@ fn http2() -> hyper::server::conn::http2::Builder<TokioExecutor> {
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PONG)
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX));
     builder
@@ -314,6 +406,33 @@ mod tests {
                 address.port()
             )
         );
+    }
+
+    #[tokio::test]
+    async fn who_holds_connections_and_asks_nothing_keeps_nobody_out() {
+        use tokio::io::AsyncWriteExt;
+        let listener = Listener::tcp(([127, 0, 0, 1], 0).into(), "INGEST_PORT").await.unwrap();
+        let address = listener.address().unwrap();
+        let router = Router::new().route("/", axum::routing::get(|| async { "here" }));
+        let (end, ended) = watch::channel(false);
+        let terms = Terms { connections: 2, http2: true, idle: Duration::from_millis(200) };
+        let serving = tokio::spawn(serve(listener, router, terms, ended));
+        let mut silent = Vec::new();
+        for _ in 0..2 {
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            // The preface and empty settings (RFC 9113, 6.5), and nothing more.
+            stream.write_all(PREFACE).await.unwrap();
+            stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+            silent.push(stream);
+        }
+        let mut asking = tokio::net::TcpStream::connect(address).await.unwrap();
+        asking.write_all(b"GET / HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        let read = tokio::time::timeout(Duration::from_secs(30), asking.read_to_string(&mut answer));
+        read.await.expect("nobody is let in").unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("here"), "{answer}");
+        end.send_replace(true);
+        serving.await.unwrap();
     }
 
     #[tokio::test]

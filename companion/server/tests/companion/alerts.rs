@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use portcullis_server::alerts::webhook::{Resolve, Resolving, SigningSecret};
-use portcullis_server::http::listener::{Listener, Terms, serve};
+use portcullis_server::http::listener::{IDLE, Listener, Terms, serve};
 use portcullis_server::settings::Settings;
 use portcullis_server::tenant::TenantId;
 use serde_json::{Value, json};
@@ -327,7 +327,12 @@ async fn over_tls_the_other_side_proves_who_it_is() {
     let port = listener.address().unwrap().port();
     let listener = listener.with_tls(Some(files.acceptor().unwrap()));
     let (_end, ended) = tokio::sync::watch::channel(false);
-    tokio::spawn(serve(listener, receiver.router(), Terms { connections: 4, http2: false }, ended));
+    tokio::spawn(serve(
+        listener,
+        receiver.router(),
+        Terms { connections: 4, http2: false, idle: IDLE },
+        ended,
+    ));
     for (authorities, delivered) in [(issuer.certificate, true), (other.certificate, false)] {
         let running = start(|settings| settings.alerts.guard.authorities = Some(authorities)).await;
         webhook(&running, &format!("https://localhost:{port}/hook")).await;

@@ -9,7 +9,7 @@
 //! `shadow_mode`, `unlimited` and the response headers are as there.
 //!
 //! Against: strangers, as far as they cannot reach the loopback or show the token. Limits: 64 KiB a message, 32
-//! descriptors, 1024 requests at once on a connection.
+//! descriptors, 1024 requests at once on a connection, and as many connections as the ingest listener takes, on the same terms.
 
 pub mod config;
 pub mod messages;
@@ -21,14 +21,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use axum::Router;
 use portcullis_limits::key::{Name, SUBJECT_BYTES};
 use portcullis_limits::quota::Quota;
 use portcullis_limits::step::Spent;
 use portcullis_policy::User;
 use sha2::{Digest, Sha256};
-use tokio::sync::watch;
 use tonic::server::{Grpc, NamedService, UnaryService};
-use tonic::transport::server::TcpIncoming;
 
 use super::{Cost, Limits, LimitsError, Rule};
 use crate::metrics::Counter;
@@ -43,7 +42,6 @@ const SERVICE: &str = "envoy.service.ratelimit.v3.RateLimitService";
 const METHOD: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 const MESSAGE_BYTES: usize = 64 * 1024;
 const DESCRIPTORS: usize = 32;
-const STREAMS: u32 = 1024;
 const RULE: &str = "descriptor";
 
 /// What the service needs.
@@ -110,24 +108,10 @@ impl Service {
         text
     }
 
-    /// Serves until `end` says true.
-    ///
-    /// # Errors
-    /// When the listener fails.
-    pub async fn serve(
-        self,
-        listener: tokio::net::TcpListener,
-        mut end: watch::Receiver<bool>,
-    ) -> Result<(), tonic::transport::Error> {
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        tonic::transport::Server::builder()
-            .max_concurrent_streams(STREAMS)
-            .add_service(self)
-            .serve_with_incoming_shutdown(incoming, async move {
-                // A sender that is gone is an end too.
-                let _ = end.wait_for(|end| *end).await;
-            })
-            .await
+    /// Its only route.
+    #[must_use]
+    pub fn router(self) -> Router {
+        tonic::service::Routes::new(self).into_axum_router()
     }
 
     /// Answers one request.
