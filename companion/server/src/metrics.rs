@@ -73,6 +73,8 @@ pub struct Metrics {
     pub browser_reports_excess: Counter,
     /// Browsers' reports of tenants that do not exist.
     pub browser_reports_refused: Counter,
+    /// Browsers' reports that the audit trail did not take.
+    pub browser_reports_failed: Counter,
     answers: [[Counter; 4]; ROUTES.len()],
     answer_latency: Histogram,
     /// The API's answers of the last minutes; those of 500 and more failed.
@@ -210,13 +212,14 @@ impl Metrics {
             &self.browser_reports_repeated,
             &self.browser_reports_excess,
             &self.browser_reports_refused,
+            &self.browser_reports_failed,
         ];
         labelled(
             out,
             "portcullis_browser_reports_total",
             "Reports of browsers, by result.",
             "result",
-            &["stored", "repeated", "excess", "refused"],
+            &["stored", "repeated", "excess", "refused", "failed"],
             &reports,
         );
         labelled(

@@ -4,7 +4,7 @@
 //! A browser shows no token, so this is open, and everything in a report is a stranger's word: it is bounded, cleaned, kept
 //! without queries and fragments of URLs (they hold secrets), and told once in [`WINDOW`] however often it comes. The
 //! answer is the same whether the tenant exists, so that nobody learns which do. Let browsers reach it through the proxy, whose
-//! limits hold there too.
+//! limits hold there too. What is told is written down after the answer: neither the time that this takes nor its failure tells anything.
 //!
 //! Limits: 64 KiB a body, [`REPORTS`] reports of it, [`KNOWN`] different reports remembered, [`NEW`] new ones a minute of a tenant;
 //! what is beyond is counted.
@@ -128,11 +128,21 @@ pub async fn collect(
         }
     }
     if !events.is_empty() {
-        let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
-        api.trail.append(events).await.map_err(|error| Problem::trail(&error))?;
-        api.metrics.browser_reports_stored.add(count);
+        // Few: what was admitted is bounded.
+        tokio::spawn(store(api, events));
     }
     Ok(done)
+}
+
+async fn store(api: Api, events: Vec<Event>) {
+    let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
+    match api.trail.append(events).await {
+        Ok(_) => api.metrics.browser_reports_stored.add(count),
+        Err(error) => {
+            api.metrics.browser_reports_failed.add(count);
+            tracing::warn!(category = "audit", count, %error, "browsers' reports were not stored");
+        }
+    }
 }
 
 fn event(

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Running, Store, on_each_store, send};
+use crate::support::{Answer, Running, Store, eventually, on_each_store, record, send};
 
 const CSP_REPORT: &str = "application/csp-report";
 const REPORTS_JSON: &str = "application/reports+json";
@@ -25,6 +25,13 @@ impl Running {
         let name = format!("portcullis_browser_reports_total{{result=\"{result}\"}} ");
         let value = metrics.lines().find_map(|line| line.strip_prefix(name.as_str()));
         value.unwrap_or_else(|| panic!("no {name} in {metrics}")).parse().unwrap()
+    }
+}
+
+impl Running {
+    /// Waits until so many stand in the trail: they are written down after the answer.
+    async fn stored(&self, count: u64) {
+        eventually(async || self.reported("stored").await >= count).await;
     }
 }
 
@@ -59,6 +66,7 @@ async fn with_tenant(store: Store) -> Running {
 async fn a_report_becomes_an_event_without_what_is_secret(store: Store) {
     let running = with_tenant(store).await;
     assert_eq!(running.report("acme", CSP_REPORT, violation(3).to_string().as_bytes()).await.status, 204);
+    running.stored(1).await;
     let events = running.events("acme", "?event_type=CSP_REPORT").await;
     assert_eq!(events.len(), 1, "{events:?}");
     let event = &events[0];
@@ -81,6 +89,7 @@ async fn a_report_becomes_an_event_without_what_is_secret(store: Store) {
     }
 
     assert_eq!(running.report("acme", REPORTS_JSON, batch(3).to_string().as_bytes()).await.status, 204);
+    running.stored(4).await;
     let events = running.events("acme", "?event_type=CSP_REPORT").await;
     assert_eq!(events.len(), 2, "what is only tried is another report");
     assert_eq!(events.iter().filter(|event| event["severity"] == "INFO").count(), 1);
@@ -98,10 +107,12 @@ async fn a_report_is_told_once_and_a_tenant_has_its_share(store: Store) {
     for _ in 0..5 {
         assert_eq!(running.report("acme", CSP_REPORT, violation(1).to_string().as_bytes()).await.status, 204);
     }
+    running.stored(1).await;
     assert_eq!(running.events("acme", "").await.len(), 1);
     assert_eq!(running.reported("repeated").await, 4);
     // The same of another tenant is another report.
     assert_eq!(running.report("globex", CSP_REPORT, violation(1).to_string().as_bytes()).await.status, 204);
+    running.stored(2).await;
     assert_eq!(running.events("globex", "").await.len(), 1);
 
     // 100 in one body: 32 are looked at. 60 new ones a minute: what is beyond is counted, and answered alike.
@@ -112,9 +123,11 @@ async fn a_report_is_told_once_and_a_tenant_has_its_share(store: Store) {
     for from in [1000, 2000, 3000] {
         assert_eq!(running.report("acme", REPORTS_JSON, many(from).as_bytes()).await.status, 204);
     }
+    running.stored(61).await;
     assert_eq!(running.events("acme", "?limit=1000").await.len(), 60);
     assert_eq!((running.reported("stored").await, running.reported("excess").await), (61, 37));
     assert_eq!(running.report("globex", CSP_REPORT, violation(2).to_string().as_bytes()).await.status, 204);
+    running.stored(62).await;
     assert_eq!(running.events("globex", "").await.len(), 2, "another tenant's share is its own");
 }
 
@@ -129,7 +142,22 @@ async fn nobody_learns_which_tenants_there_are(store: Store) {
     };
     assert_eq!(names(&known), names(&unknown));
     assert_eq!(running.get("/api/security/events/nobody", Some(&running.admin())).await.status, 404);
+    running.stored(1).await;
     assert_eq!((running.reported("stored").await, running.reported("refused").await), (1, 1));
+}
+
+async fn nobody_learns_it_from_a_trail_that_is_full_either(store: Store) {
+    let running = Running::started_with(store, |settings| settings.trail.max_bytes = 20_000).await;
+    running.add_tenant("acme").await;
+    let mut number = 0;
+    while running.ingest(&[record("acme", number, "REQUEST", "INFO")]).await.status == 200 {
+        number += 1;
+    }
+    for tenant in ["acme", "nobody"] {
+        let body = batch(1).to_string();
+        assert_eq!(running.report(tenant, REPORTS_JSON, body.as_bytes()).await.status, 204, "{tenant}");
+    }
+    eventually(async || running.reported("failed").await == 3).await;
 }
 
 async fn hostile_bodies_are_refused_or_bounded(store: Store) {
@@ -183,6 +211,7 @@ async fn hostile_bodies_are_refused_or_bounded(store: Store) {
         running.report("acme", "Application/CSP-Report; charset=utf-8", odd.to_string().as_bytes()).await;
     assert_eq!(answer.status, 204, "{}", answer.body);
     assert_eq!(running.report("acme", CSP_REPORT, &padded(64 * 1024)).await.status, 204, "as much as may be");
+    running.stored(2).await;
     let events = running.events("acme", "").await;
     assert_eq!(events.len(), 2);
     for event in &events {
@@ -196,5 +225,6 @@ on_each_store![
     a_report_becomes_an_event_without_what_is_secret,
     a_report_is_told_once_and_a_tenant_has_its_share,
     nobody_learns_which_tenants_there_are,
+    nobody_learns_it_from_a_trail_that_is_full_either,
     hostile_bodies_are_refused_or_bounded,
 ];
