@@ -2,9 +2,10 @@
 //! ([`metrics`]).
 //!
 //! The body of a record is the OCSF event; attributes repeat what collectors sort by. An answer of 2xx means that the
-//! collector has the records; those that it counts as rejected it will never take. 429, 502, 503, 504 and no answer at all
-//! are to be tried again (OTLP 1.x, "Failures"), and so are 401, 403, 404 and 5xx, because an operator mends those; any other
-//! status refuses these records.
+//! collector has the records; those that it counts as rejected it will never take. 400, 413 and 422 refuse these records as they
+//! are (OTLP 1.x, "Bad Data"). No answer at all and every other status is to be tried again: 429, 502, 503 and 504 because the
+//! specification says so, the rest (redirects, 401, 404, 405, 415, ...) because it tells of the address or of what stands before
+//! the collector, which an operator mends. A redirect is not followed: it would take the records and their headers elsewhere.
 
 mod exposition;
 pub mod metrics;
@@ -62,11 +63,17 @@ impl Endpoint {
                 let rejected = partial.map_or(0, |partial| u64::try_from(partial.rejected).unwrap_or(0));
                 Ok(rejected.min(u64::try_from(count).unwrap_or(u64::MAX)))
             }
-            status @ (401 | 403 | 404 | 408 | 429 | 500..=599) => Err(DeliveryError::Unavailable {
+            status @ (400 | 413 | 422) => {
+                Err(DeliveryError::Refused(format!("the collector answers {status}")))
+            }
+            status @ (408 | 429 | 500..=599) => Err(DeliveryError::Unavailable {
                 reason: format!("the collector answers {status}"),
                 retry_after: answer.retry_after,
             }),
-            status => Err(DeliveryError::Refused(format!("the collector answers {status}"))),
+            status => Err(DeliveryError::Unavailable {
+                reason: format!("the collector answers {status}: is this the address of its OTLP over HTTP?"),
+                retry_after: answer.retry_after,
+            }),
         }
     }
 }

@@ -8,7 +8,9 @@
 //!
 //! What is sealed in the trail is not opened for others: it would outlive the tenant's key there. `EXPORT_PERSONAL` says whether it is
 //! left out or goes along as ciphertext. What an old record tells of people in clear is left out. Limits: pages of
-//! [`PAGE_BYTES`]; a record that a collector refuses by itself is passed over, counted and logged; it stays in the trail.
+//! [`PAGE_BYTES`]; a record that a collector refuses by itself is passed over, counted and logged, if the collector took another one of
+//! the same page: one that takes nothing is a wrong address or out of order, and passes nothing over. What was passed over stays in
+//! the trail until retention removes it: holding it for good would let one record fill the disk.
 
 pub mod figures;
 pub mod ocsf;
@@ -151,6 +153,18 @@ pub fn prepare(trail: &Trail, exports: &[Export]) -> std::io::Result<()> {
         let cursor = Cursor::load(&**storage, name)?;
         let wanted = exports.iter().any(|export| export.name == name);
         let right = match (wanted, has) {
+            // The trail was taken back: what it has now was sent before, or is new. Said now, because what is appended from here on
+            // would hide it.
+            (true, _) if cursor.next > trail.size() => {
+                tracing::error!(
+                    category = "security",
+                    export = name,
+                    records = trail.size(),
+                    exported = cursor.next,
+                    "the trail has fewer records than were exported; all that it has is exported again"
+                );
+                Cursor { next: 0, released: 0 }
+            }
             // It goes on where it was switched off; what went meanwhile is gone.
             (true, _) => Cursor { released: cursor.released.min(cursor.next), ..cursor },
             (false, true) => Cursor { released: u64::MAX, ..cursor },
@@ -275,9 +289,10 @@ impl Export {
         Ok(true)
     }
 
-    /// Sends records; those that are refused are found by halves, and passed over.
+    /// Sends records; those that are refused are found by halves, and passed over once another one was taken.
     async fn deliver(&self, collector: &mut dyn Collector, records: &[Record]) -> Result<bool, ExportError> {
-        let mut kept = true;
+        let (mut kept, mut answers) = (true, false);
+        let mut refused: Vec<(&[Record], String)> = Vec::new();
         let mut open = vec![records];
         while let Some(part) = open.pop() {
             if part.is_empty() {
@@ -285,13 +300,16 @@ impl Export {
             }
             match collector.deliver(part).await {
                 Ok(Delivered { rejected, kept: keeps }) => {
-                    kept &= keeps;
+                    (kept, answers) = (kept && keeps, true);
                     let count = u64::try_from(part.len()).unwrap_or(u64::MAX);
                     self.figures.exported.add(count.saturating_sub(rejected));
                     self.reject(rejected, part, "the collector counts them as rejected");
                 }
-                Err(DeliveryError::Refused(reason)) if part.len() == 1 => self.reject(1, part, &reason),
+                Err(DeliveryError::Refused(reason)) if part.len() == 1 => refused.push((part, reason)),
                 Err(DeliveryError::Refused(_)) => {
+                    if part.len() == records.len() {
+                        probe(collector).await?;
+                    }
                     let (first, second) = part.split_at(part.len() / 2);
                     // The first half is sent first.
                     open.push(second);
@@ -299,6 +317,10 @@ impl Export {
                 }
                 Err(error) => return Err(error.into()),
             }
+        }
+        match refused.first() {
+            Some((_, reason)) if !answers => return Err(takes_nothing(reason).into()),
+            _ => refused.iter().for_each(|(part, reason)| self.reject(1, part, reason)),
         }
         Ok(kept)
     }
@@ -313,7 +335,7 @@ impl Export {
                 count,
                 first,
                 reason,
-                "records were refused by the collector and are passed over; they stay in the trail"
+                "records were refused by the collector and are passed over; they stay in the trail until retention removes them"
             );
         }
     }
@@ -330,6 +352,21 @@ impl Export {
             tracing::info!(category = "audit", export = self.name, "records are exported again");
         }
     }
+}
+
+/// Asks whether the collector takes anything, before a page is taken apart: what receives OTLP answers a request without records
+/// as one that it has taken.
+async fn probe(collector: &mut dyn Collector) -> Result<(), DeliveryError> {
+    match collector.deliver(&[]).await {
+        Err(DeliveryError::Refused(reason)) => Err(takes_nothing(&reason)),
+        Err(error) => Err(error),
+        Ok(_) => Ok(()),
+    }
+}
+
+fn takes_nothing(reason: &str) -> DeliveryError {
+    let reason = format!("{reason} to whatever is sent: is this the address of its OTLP over HTTP?");
+    DeliveryError::Unavailable { reason, retry_after: None }
 }
 
 /// Prometheus text; `size` is how many records the trail has.
@@ -379,16 +416,7 @@ async fn read(trail: &Trail, name: &'static str) -> Result<(Cursor, Page), Expor
     let reading = tokio::task::spawn_blocking(move || {
         let storage = trail.log().storage();
         let size = trail.size();
-        let mut cursor = Cursor::load(&**storage, name).map_err(|error| error.to_string())?;
-        if cursor.next > size {
-            // The trail was taken back: what it has now was sent before, or is new.
-            tracing::error!(
-                category = "security",
-                export = name,
-                "the trail has fewer records than were exported"
-            );
-            cursor = Cursor { next: 0, released: 0 };
-        }
+        let cursor = Cursor::load(&**storage, name).map_err(|error| error.to_string())?;
         let mut feed = Feed::new(Arc::clone(storage), cursor.next);
         let page = feed.page(size, PAGE_BYTES).map_err(|error| error.to_string())?;
         Ok((cursor, page))

@@ -13,11 +13,12 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use portcullis_export::proto::metrics::{Data, MetricsRequest};
 use portcullis_export::proto::{Any, AnyValue, ExportRequest, KeyValue, LogRecord};
+use portcullis_server::clock::Clock;
 use portcullis_server::export::Places;
 use prost::Message;
 
 use crate::commands::{Serving, portcullis};
-use crate::support::{Running, Store, eventually, record, try_send};
+use crate::support::{Running, Store, eventually, record, start_time, try_send};
 
 /// A collector that remembers records by their uid, and how often each came.
 #[derive(Clone, Default)]
@@ -43,8 +44,13 @@ impl Collector {
         let request = ExportRequest::decode(body).unwrap();
         let records = request.resource_logs.into_iter().flat_map(|logs| logs.scope_logs);
         let records: Vec<LogRecord> = records.flat_map(|logs| logs.log_records).collect();
-        if let status @ 400..=599 = collector.status.load(Ordering::Relaxed) {
-            return StatusCode::from_u16(status).unwrap();
+        let nothing = records.is_empty();
+        match collector.status.load(Ordering::Relaxed) {
+            // What a proxy before it may say to anything, a request without records too.
+            status @ 300..=599 => return StatusCode::from_u16(status).unwrap(),
+            // Reads requests, and refuses each record.
+            picky @ 1 if !nothing => return StatusCode::from_u16(399 + picky).unwrap(),
+            _ => {}
         }
         let poison = collector.poison.lock().unwrap().clone();
         if poison.is_some_and(|poison| records.iter().any(|record| uid(record) == poison)) {
@@ -189,6 +195,47 @@ async fn a_record_that_is_refused_is_passed_over_and_the_others_are_not() {
     eventually(async || metric(&running, "lag_records").await == 0).await;
     let uids = collector.uids();
     assert_eq!((uids.len(), uids.contains(&poison)), (39, false));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_takes_nothing_at_all_burns_no_record() {
+    let batch: Vec<_> = (0..40).map(|n| record("acme", n, "REQUEST", "INFO")).collect();
+    // What stands before a collector says, what it says itself to anything, and one that reads requests and refuses each record.
+    for status in [308, 405, 415, 400, 1] {
+        let (collector, url) = Collector::start().await;
+        collector.answer(status);
+        let running = started(&url).await;
+        running.ingest(&batch).await;
+        eventually(async || metric(&running, "failures_total").await > 1).await;
+        let told = (metric(&running, "rejected_total").await, metric(&running, "held_records").await);
+        assert!(told.0 == 0 && told.1 >= 40, "{status}: {told:?}");
+        collector.answer(0);
+        eventually(async || collector.uids().len() == 40).await;
+        eventually(async || metric(&running, "held_records").await == 0).await;
+        assert_eq!(metric(&running, "rejected_total").await, 0, "{status}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trail_that_was_taken_back_is_exported_again_whole() {
+    let (collector, url) = Collector::start().await;
+    collector.answer(503);
+    let folder = tempfile::tempdir().unwrap();
+    let batch =
+        |from: u64| (from..from + 20).map(|n| record("acme", n, "REQUEST", "INFO")).collect::<Vec<_>>();
+    let place = crate::support::new_place(Store::Sqlite, folder.path());
+    let running = Running::reopen(folder, place, Clock::manual(start_time()), true).await;
+    running.ingest(&batch(0)).await;
+    let (folder, place, clock) = running.stopped().await;
+    // As a backup has it that was taken while records were exported.
+    std::fs::write(folder.path().join("audit/cursor-otlp"), "30 30\n").unwrap();
+    let places = Places { otlp_url: Some(url), ..Places::default() };
+    let running = Running::reopen_with(folder, place, clock, |settings| settings.exports = places).await;
+    running.ingest(&batch(20)).await;
+    eventually(async || metric(&running, "failures_total").await > 0).await;
+    assert!(metric(&running, "held_records").await >= 40);
+    collector.answer(0);
+    eventually(async || collector.uids().len() == 40).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

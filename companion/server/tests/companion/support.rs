@@ -188,6 +188,24 @@ impl Running {
         Self::with(folder, place, clock, settings).await
     }
 
+    /// The same in a demonstration, with settings that a test has changed.
+    pub async fn reopen_with(
+        folder: tempfile::TempDir,
+        place: Place,
+        clock: Clock,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
+        let mut settings = settings(folder.path(), place.clone(), true);
+        change(&mut settings);
+        Self::with(folder, place, clock, settings).await
+    }
+
+    /// Ends it; what it leaves behind.
+    pub async fn stopped(self) -> (tempfile::TempDir, Place, Clock) {
+        self.companion.stop().await.unwrap();
+        (self.folder, self.place, self.clock)
+    }
+
     /// With settings that a test has changed.
     pub async fn started_with(store: Store, change: impl FnOnce(&mut Settings)) -> Self {
         let folder = tempfile::tempdir().unwrap();

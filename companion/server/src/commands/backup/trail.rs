@@ -1,7 +1,7 @@
 //! The audit trail's part of a backup: a folder beside the file, `FILE.audit`.
 //!
-//! The files are copied while `serve` writes, the head first: what is copied later has at least what it vouches for. A
-//! segment may end in the middle of a group, which recovery cuts. The copy is verified before it counts.
+//! The files are copied while `serve` writes, the head and the cursors of exports first: what is copied later has at least what they
+//! vouch for. A segment may end in the middle of a group, which recovery cuts. The copy is verified before it counts.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
@@ -100,7 +100,7 @@ fn files(from: &Path, to: &Path) -> io::Result<()> {
             names.push(name);
         }
     }
-    names.sort();
+    names.sort_by_key(|name| (!name.to_string_lossy().starts_with("cursor-"), name.clone()));
     for name in names {
         one(&from.join(&name), &to.join(&name))?;
     }
