@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::ops::Deref;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -22,6 +23,8 @@ use crate::units::bounded;
 pub const MAX_LINE_BYTES: usize = 16 * 1024;
 
 const CLASS_HTTP_ACTIVITY: u32 = 4002;
+/// What a proxy's clock may be ahead of this machine's.
+const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 /// Widths of the columns, in characters.
 const MAX_USER: usize = 50;
 const MAX_USER_AGENT: usize = 500;
@@ -189,8 +192,9 @@ impl Decision {
     }
 }
 
-/// Reads one line. `received` replaces a time that the sender could not know: none, or one that has not come
-/// yet.
+/// Reads one line. `received` replaces a time that the sender could not know: none, or one that lies further ahead than clocks differ
+/// ([`CLOCK_SKEW`]). One that is a little ahead is taken as it is said: a record that is delivered again must have the same time
+/// again, for stores that find it by its time too.
 ///
 /// # Errors
 /// [`RecordError`] says which field, and what it must be.
@@ -217,7 +221,8 @@ pub fn read(line: &[u8], received: Timestamp) -> Result<Event, RecordError> {
         Some(name) => TenantId::new(name)
             .map_err(|_| wrong("metadata.tenant_uid", "must be 1 to 50 visible ASCII characters"))?,
     };
-    let claimed = at_millis(wire.time).filter(|at| wire.time > 0 && *at <= received);
+    let latest = received.checked_add(CLOCK_SKEW).unwrap_or(received);
+    let claimed = at_millis(wire.time).filter(|at| wire.time > 0 && *at <= latest);
     let at = claimed.unwrap_or(received);
     let details_in = ours.details.as_ref();
     let gap = (event_type.as_str() == EventType::AUDIT_GAP).then(|| gap(details_in)).transpose()?;

@@ -349,6 +349,44 @@ async fn in_postgres_days_are_made_ahead_and_dropped_by_age() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn in_postgres_a_day_goes_uncounted_and_one_that_cannot_keeps_nothing_else_from_its_turn() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = storage::open(&new_place(Store::Postgres, folder.path()), traffic(10)).await.unwrap();
+    let day = |days: i64| at_millis(start_time().as_millisecond() + days * 86_400_000).unwrap();
+    let exists = async |table: &str, days: i64| {
+        let number = day(days).as_millisecond() / 86_400_000;
+        let found = Statement::new("SELECT to_regclass(?1::text) IS NOT NULL");
+        let rows = store.read(found.bind(format!("{table}_d{number}"))).await.unwrap();
+        rows[0].boolean(0).unwrap()
+    };
+    let sql = async |sql: &'static str| store.write(Statement::new(sql).into()).await.unwrap();
+    let run = async |now, before| store.expire(Expiry { now, before, most: 2 }).await;
+    assert_eq!(run(day(0), day(-90)).await.unwrap(), 0);
+    let fill = Statement::new(
+        "INSERT INTO security_events (tenant_id, event_type, details, created_at, epoch, sequence) \
+         SELECT 'a', 'REQUEST', jsonb_build_object('x', repeat('y', 150)), ?1, '00000000000000bb', g FROM generate_series(1, 60000) g",
+    );
+    store.write(fill.bind(day(0)).into()).await.unwrap();
+    // What no count could find: so it was not counted.
+    sql("UPDATE pg_class SET reltuples = 7 WHERE oid = (SELECT tableoid FROM security_events LIMIT 1)").await;
+    assert_eq!(run(day(1), day(1)).await.unwrap(), 7);
+    assert!(!exists("security_events", 0).await);
+
+    // What an operator builds on a day keeps that one, and no other.
+    let number = day(1).as_millisecond() / 86_400_000;
+    assert_eq!(number, 20_514, "in the next statement's text");
+    sql("CREATE VIEW theirs AS SELECT * FROM security_events_d20514").await;
+    assert!(run(day(30), day(30)).await.is_err());
+    for table in ["security_events", "rate_limiting_logs", "database_performance_logs"] {
+        assert!(exists(table, 37).await, "{table}");
+        assert_eq!(exists(table, 1).await, table == "security_events", "{table}");
+    }
+    sql("DROP VIEW theirs").await;
+    run(day(30), day(30)).await.unwrap();
+    assert!(!exists("security_events", 1).await && !exists("security_events", 2).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_history_is_refused_and_a_file_of_the_first_release_is_taken_on() {
     let folder = tempfile::tempdir().unwrap();
     for store in [Store::Sqlite, Store::Postgres] {

@@ -90,9 +90,19 @@ fn columns_are_cut_and_cleaned() {
 
 #[test]
 fn a_time_that_has_not_come_is_the_time_of_arrival() {
-    for time in [0, -5, i64::MAX, i64::MIN, now().as_millisecond() + 1] {
-        assert_eq!(read_value(&with("/time", json!(time))).unwrap().at, now(), "{time}");
+    for time in [0, -5, i64::MAX, i64::MIN, now().as_millisecond() + 300_001] {
+        let event = read_value(&with("/time", json!(time))).unwrap();
+        assert_eq!((event.at, event.at_arrival), (now(), true), "{time}");
     }
+}
+
+#[test]
+fn a_clock_that_is_a_little_ahead_is_believed_whenever_the_record_comes() {
+    let ahead = serde_json::to_vec(&with("/time", json!(now().as_millisecond() + 50))).unwrap();
+    let later = now().checked_add(Duration::from_secs(60)).unwrap();
+    let [first, again] = [now(), later].map(|received| read(&ahead, received).unwrap());
+    assert_eq!((first.at, first.at_arrival), (again.at, again.at_arrival), "or it would be stored twice");
+    assert_eq!(first.at.as_millisecond(), now().as_millisecond() + 50);
 }
 
 #[test]

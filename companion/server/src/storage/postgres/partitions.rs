@@ -1,7 +1,9 @@
 //! A partition a day: made a week ahead, dropped whole when all of it is too old. Dropping a day costs nothing, however many
-//! events it holds; deleting them row by row would cost as much as storing them did.
+//! events it holds; deleting them row by row would cost as much as storing them did, and so would counting them: of a large day
+//! the server's own estimate is told.
 //!
-//! An event is therefore kept up to a day longer than asked for. The default partition holds what fits no day (records
+//! Days are made first and by themselves, each day is dropped by itself, and a table that fails does not keep the others from their
+//! turn: what comes must find its place whatever goes wrong with what goes. An event is therefore kept up to a day longer than asked for. The default partition holds what fits no day (records
 //! that came very late): its rows are deleted one by one.
 
 use deadpool_postgres::{Client, Transaction};
@@ -14,28 +16,57 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 const MINUTE_MS: i64 = 60_000;
 /// Days made ahead: a companion may be away for as long, and other programs still find theirs.
 const AHEAD: i64 = 7;
+/// A day of so many bytes is counted: it is small, or the server has not looked at it yet.
+const COUNTED_BYTES: i64 = 8 * 1024 * 1024;
 
 /// The tables that are partitioned, and the text of what is done to a day of each.
 const TABLES: [&str; 3] = ["security_events", "rate_limiting_logs", "database_performance_logs"];
 
 /// Makes what is missing, drops what is too old, deletes what is too old of the rest.
 pub async fn expire(client: &mut Client, expiry: Expiry) -> Result<u64, StorageError> {
-    let mut removed: u64 = 0;
+    let (mut removed, mut failed) = (0_u64, None);
     for table in TABLES {
-        let transaction = client.transaction().await?;
-        // Both of two companions may come here; and nobody waits long for a lock on a whole table.
-        transaction
-            .batch_execute("SET LOCAL lock_timeout = '2s'; SELECT pg_advisory_xact_lock(hashtextextended('partitions', 0))")
-            .await?;
-        let days = days(&transaction, table).await?;
-        make(&transaction, table, &days, expiry.now).await?;
-        removed = removed.saturating_add(drop_old(&transaction, table, &days, expiry.before).await?);
-        transaction.commit().await?;
-        removed = removed.saturating_add(delete_late(client, table, expiry).await?);
+        match expire_table(client, table, expiry).await {
+            Ok(count) => removed = removed.saturating_add(count),
+            Err(error) => {
+                tracing::error!(category = "application", table, %error, "days of events were not made or dropped; it is tried again");
+                failed = Some(error);
+            }
+        }
     }
     let minute = expiry.before.as_millisecond().div_euclid(MINUTE_MS);
     client.execute("DELETE FROM security_event_counts WHERE minute < $1", &[&minute]).await?;
-    Ok(removed)
+    match failed {
+        // Whoever is told that some went comes again at once: only if all goes well.
+        Some(error) => Err(error),
+        None => Ok(removed),
+    }
+}
+
+async fn expire_table(client: &mut Client, table: &str, expiry: Expiry) -> Result<u64, StorageError> {
+    let transaction = begin(client).await?;
+    let days = days(&transaction, table).await?;
+    make(&transaction, table, &days, expiry.now).await?;
+    transaction.commit().await?;
+    let kept_from = expiry.before.as_millisecond().div_euclid(DAY_MS);
+    let (mut removed, mut failed) = (delete_late(client, table, expiry).await?, None);
+    for day in days.into_iter().filter(|day| *day < kept_from) {
+        match drop_day(client, &partition(table, day)).await {
+            Ok(count) => removed = removed.saturating_add(count),
+            Err(error) => failed = Some(error),
+        }
+    }
+    failed.map_or(Ok(removed), Err)
+}
+
+/// A transaction in which days are made or dropped: both of two companions may come here; and nobody waits long for a lock on a
+/// whole table.
+async fn begin(client: &mut Client) -> Result<Transaction<'_>, StorageError> {
+    let transaction = client.transaction().await?;
+    let first =
+        "SET LOCAL lock_timeout = '2s'; SELECT pg_advisory_xact_lock(hashtextextended('partitions', 0))";
+    transaction.batch_execute(first).await?;
+    Ok(transaction)
 }
 
 /// The days that a table has partitions for, counted from 1970.
@@ -85,21 +116,20 @@ async fn make(
     Ok(())
 }
 
-async fn drop_old(
-    transaction: &Transaction<'_>,
-    table: &str,
-    days: &[i64],
-    before: Timestamp,
-) -> Result<u64, StorageError> {
-    let kept_from = before.as_millisecond().div_euclid(DAY_MS);
-    let mut removed: u64 = 0;
-    for day in days.iter().filter(|day| **day < kept_from) {
-        let name = partition(table, *day);
-        let row = transaction.query_one(&format!("SELECT count(*) FROM {name}"), &[]).await?;
-        transaction.batch_execute(&format!("DROP TABLE {name}")).await?;
-        removed = removed.saturating_add(u64::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0));
-    }
-    Ok(removed)
+/// Drops a day, unless another companion was faster; tells of about how many rows.
+async fn drop_day(client: &mut Client, name: &str) -> Result<u64, StorageError> {
+    let transaction = begin(client).await?;
+    let found = "SELECT greatest(reltuples, 0)::bigint, pg_relation_size(oid) FROM pg_class WHERE oid = to_regclass($1::text)";
+    let Some(row) = transaction.query_opt(found, &[&name]).await? else { return Ok(0) };
+    let rows: i64 = match row.try_get::<_, i64>(1)? {
+        0..=COUNTED_BYTES => {
+            transaction.query_one(&format!("SELECT count(*) FROM {name}"), &[]).await?.try_get(0)?
+        }
+        _ => row.try_get(0)?,
+    };
+    transaction.batch_execute(&format!("DROP TABLE {name}")).await?;
+    transaction.commit().await?;
+    Ok(u64::try_from(rows).unwrap_or(0))
 }
 
 async fn delete_late(client: &Client, table: &str, expiry: Expiry) -> Result<u64, StorageError> {
