@@ -4,9 +4,12 @@
 //! HMAC-SHA256 under a key derived from SECRET_KEY. The prefix is the version; it stands under the tag, so
 //! that a later format can never be mistaken for this one.
 //!
-//! Against: forged, altered, expired or borrowed tokens. Not against: a stolen token (it is good until it
-//! expires; changing SECRET_KEY ends every token at once). Limits: 1 KiB a token, a life of one minute to 366
-//! days.
+//! The dashboard's session is a token of its own kind, under a key of its own: it is made of an API token, ends with it at the
+//! latest, tells when that one was issued, and neither is taken for the other. So nothing is prolonged by showing it again.
+//!
+//! Against: forged, altered, expired or borrowed tokens, and those that were issued for a tenant that was removed since, when
+//! another one has its name. Not against: a stolen token (it is good until it expires; changing SECRET_KEY ends every token at
+//! once). Limits: 1 KiB a token, a life of one minute to 366 days.
 
 use std::time::Duration;
 
@@ -28,8 +31,9 @@ pub const MAX_TTL: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 pub const MIN_TTL: Duration = Duration::from_secs(60);
 
 const PREFIX: &str = "pct1";
-/// Separates this use of SECRET_KEY from every other.
-const PURPOSE: &[u8] = b"portcullis api token, version 1";
+/// Separate these uses of SECRET_KEY from every other.
+const API: &[u8] = b"portcullis api token, version 1";
+const SESSION: &[u8] = b"portcullis dashboard session, version 1";
 
 /// What a token opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +51,8 @@ pub struct Grant {
     pub scope: Scope,
     /// Names the token in logs; tells nothing of its value.
     pub id: String,
+    /// When it was issued, to the millisecond; of one from before tokens told, the earliest that is possible.
+    pub issued: Timestamp,
     /// When it ends.
     pub expires: Timestamp,
 }
@@ -100,9 +106,22 @@ struct Claims {
     scope: ScopeName,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tenant: Option<String>,
+    /// Milliseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    iat: Option<i64>,
     /// Seconds since the Unix epoch.
     exp: i64,
     id: String,
+}
+
+impl Claims {
+    fn issued(&self) -> Option<Timestamp> {
+        let life = i64::try_from(MAX_TTL.as_secs()).unwrap_or(i64::MAX);
+        match self.iat {
+            Some(at) => Timestamp::from_millisecond(at).ok(),
+            None => Timestamp::from_second(self.exp.saturating_sub(life)).ok(),
+        }
+    }
 }
 
 /// Issues and verifies tokens.
@@ -127,16 +146,35 @@ impl TokenKey {
             return Err(IssueError::Ttl);
         }
         let seconds = i64::try_from(ttl.as_secs()).map_err(|_| IssueError::Ttl)?;
+        self.seal(API, scope, now, now.as_second().saturating_add(seconds), random_hex::<8>()?)
+    }
+
+    /// Makes the dashboard's session of a token: the same scope, the same name in logs, and an end that is not later.
+    ///
+    /// # Errors
+    /// It could not be encoded.
+    pub fn issue_session(&self, grant: &Grant, end: Timestamp) -> Result<String, IssueError> {
+        let end = end.min(grant.expires).as_second();
+        self.seal(SESSION, &grant.scope, grant.issued, end, grant.id.clone())
+    }
+
+    fn seal(
+        &self,
+        purpose: &[u8],
+        scope: &Scope,
+        issued: Timestamp,
+        exp: i64,
+        id: String,
+    ) -> Result<String, IssueError> {
         let (scope, tenant) = match scope {
             Scope::Admin => (ScopeName::Admin, None),
             Scope::Tenant(tenant) => (ScopeName::Tenant, Some(tenant.as_str().to_owned())),
         };
-        let claims =
-            Claims { scope, tenant, exp: now.as_second().saturating_add(seconds), id: random_hex::<8>()? };
+        let claims = Claims { scope, tenant, iat: Some(issued.as_millisecond()), exp, id };
         let payload = serde_json::to_vec(&claims).map_err(|_| IssueError::Encoding)?;
         let signed = format!("{PREFIX}.{}", URL_SAFE_NO_PAD.encode(payload));
-        let tag = self.mac(signed.as_bytes()).ok_or(IssueError::Encoding)?.finalize().into_bytes();
-        Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag)))
+        let tag = self.mac_for(purpose, signed.as_bytes()).ok_or(IssueError::Encoding)?;
+        Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag.finalize().into_bytes())))
     }
 
     /// Verifies `token`: the tag first, in constant time; nothing inside is read before it fits.
@@ -144,12 +182,24 @@ impl TokenKey {
     /// # Errors
     /// [`TokenError`].
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Grant, TokenError> {
+        self.open(API, token, now)
+    }
+
+    /// The same of a dashboard's session.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub fn verify_session(&self, session: &str, now: Timestamp) -> Result<Grant, TokenError> {
+        self.open(SESSION, session, now)
+    }
+
+    fn open(&self, purpose: &[u8], token: &str, now: Timestamp) -> Result<Grant, TokenError> {
         if token.len() > MAX_BYTES {
             return Err(TokenError::Invalid);
         }
         let (signed, tag) = token.rsplit_once('.').ok_or(TokenError::Invalid)?;
         let tag = URL_SAFE_NO_PAD.decode(tag).map_err(|_| TokenError::Invalid)?;
-        let mac = self.mac(signed.as_bytes()).ok_or(TokenError::Invalid)?;
+        let mac = self.mac_for(purpose, signed.as_bytes()).ok_or(TokenError::Invalid)?;
         mac.verify_slice(&tag).map_err(|_| TokenError::Invalid)?;
 
         let payload =
@@ -159,6 +209,7 @@ impl TokenKey {
         if claims.exp <= now.as_second() {
             return Err(TokenError::Expired);
         }
+        let issued = claims.issued().ok_or(TokenError::Invalid)?;
         let scope = match (claims.scope, claims.tenant) {
             (ScopeName::Admin, None) => Scope::Admin,
             (ScopeName::Tenant, Some(name)) => {
@@ -167,7 +218,7 @@ impl TokenKey {
             _ => return Err(TokenError::Invalid),
         };
         let expires = Timestamp::from_second(claims.exp).map_err(|_| TokenError::Invalid)?;
-        Ok(Grant { scope, id: claims.id, expires })
+        Ok(Grant { scope, id: claims.id, issued, expires })
     }
 
     /// What a page shows beside the cookie that holds `session`, to prove that it can read what its own origin is told.
@@ -175,10 +226,6 @@ impl TokenKey {
     pub fn csrf(&self, session: &str) -> Option<String> {
         let tag = self.mac_for(b"portcullis dashboard csrf, version 1", session.as_bytes())?;
         Some(URL_SAFE_NO_PAD.encode(tag.finalize().into_bytes()))
-    }
-
-    fn mac(&self, message: &[u8]) -> Option<Hmac<Sha256>> {
-        self.mac_for(PURPOSE, message)
     }
 
     /// The authentication code of `message` under a key that is made for `purpose` alone.
@@ -225,6 +272,29 @@ mod tests {
         let at = |second| Timestamp::from_second(second).unwrap();
         assert!(key("k").verify(&token, at(86_399)).is_ok());
         assert_eq!(key("k").verify(&token, at(86_400)), Err(TokenError::Expired));
+    }
+
+    #[test]
+    fn a_session_ends_with_its_token_and_is_none() {
+        let (key, now) = (key("k"), Timestamp::UNIX_EPOCH);
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let token = key.issue(&tenant("acme"), now, MIN_TTL).unwrap();
+        let grant = key.verify(&token, at(50)).unwrap();
+        let session = key.issue_session(&grant, at(50_000)).unwrap();
+        assert_eq!(key.verify_session(&session, at(59)), Ok(grant));
+        assert_eq!(key.verify_session(&session, at(60)), Err(TokenError::Expired));
+        assert_eq!(key.verify(&session, at(50)), Err(TokenError::Invalid));
+        assert_eq!(key.verify_session(&token, at(50)), Err(TokenError::Invalid));
+    }
+
+    #[test]
+    fn a_token_from_before_they_told_was_issued_as_early_as_can_be() {
+        let claims = r#"{"scope":"admin","exp":31622400,"id":"a"}"#;
+        let signed = format!("{PREFIX}.{}", URL_SAFE_NO_PAD.encode(claims));
+        let tag = key("k").mac_for(API, signed.as_bytes()).unwrap().finalize().into_bytes();
+        let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag));
+        let grant = key("k").verify(&token, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(grant.issued, Timestamp::UNIX_EPOCH, "366 days before its end");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Who asks: a bearer token, or without one the dashboard's cookie, becomes a [`Grant`], or the request ends here with 401.
 
+use std::time::Duration;
+
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
@@ -8,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use portcullis_policy::CorrelationId;
 
 use super::{Api, dashboard};
-use crate::clock::monotonic;
+use crate::clock::{Timestamp, monotonic};
 use crate::http::access::Peer;
 use crate::http::envelope::CallerId;
 use crate::http::problem::Problem;
@@ -34,7 +36,12 @@ pub async fn authenticate(State(api): State<Api>, mut request: Request, next: Ne
     let bearer = bearer(request.headers());
     let session = dashboard::cookie(request.headers()).filter(|_| bearer.is_none());
     let token = bearer.or(session);
-    let verified = token.map_or(Err(TokenError::Invalid), |token| api.tokens.verify(token, api.clock.now()));
+    let now = api.clock.now();
+    let verified = match (bearer, session) {
+        (Some(token), _) => api.tokens.verify(token, now),
+        (None, Some(session)) => api.tokens.verify_session(session, now),
+        (None, None) => Err(TokenError::Invalid),
+    };
     let grant = match verified {
         Ok(grant) => grant,
         Err(error) => {
@@ -95,23 +102,39 @@ fn response_status(response: &Response) -> u16 {
 /// 400, 403 or 404.
 pub async fn open_tenant(api: &Api, grant: &Grant, name: &str) -> Result<TenantId, Problem> {
     let tenant = TenantId::new(name).map_err(|error| Problem::malformed(format!("tenant_id: {error}")))?;
-    open(api, grant, tenant).await
+    Ok(open(api, grant, tenant).await?.0)
 }
 
-/// The same of a name that is well formed.
+/// The same of a name that is well formed; and from when on what happened to the tenant is the grant's to see: a tenant's own token
+/// shows nothing of another one that had its name before and was removed.
 ///
 /// # Errors
 /// 403 or 404.
-pub async fn open(api: &Api, grant: &Grant, tenant: TenantId) -> Result<TenantId, Problem> {
+pub async fn open(
+    api: &Api,
+    grant: &Grant,
+    tenant: TenantId,
+) -> Result<(TenantId, Option<Timestamp>), Problem> {
     if !grant.opens(&tenant) {
         return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "this token does not open this tenant"));
     }
     // What was acknowledged before the question is in the answer.
     api.trail.caught_up().await;
-    if !api.query(records::exists(&*api.storage, &tenant)).await? {
-        return Err(unknown_tenant());
+    let standing = api.query(records::standing(&*api.storage, &tenant)).await?.ok_or_else(unknown_tenant)?;
+    match (&grant.scope, standing.removed_at) {
+        (Scope::Tenant(_), Some(removed)) if grant.issued <= removed => {
+            let detail = "this token was issued for a tenant of this name that was removed; \
+                          `portcullis token` makes one for the present one";
+            Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail))
+        }
+        (Scope::Tenant(_), removed) => Ok((tenant, removed.and_then(just_after))),
+        (Scope::Admin, _) => Ok((tenant, None)),
     }
-    Ok(tenant)
+}
+
+/// Stores keep instants to the millisecond.
+fn just_after(at: Timestamp) -> Option<Timestamp> {
+    at.checked_add(Duration::from_millis(1)).ok()
 }
 
 /// 404.

@@ -1,11 +1,13 @@
 //! The dashboard: one page at `/`, and the session that it is signed in by.
 //!
 //! The page holds no data; it asks the API for it. Who signs in shows a token once and gets a cookie for the same scope, which scripts cannot
-//! read (`HttpOnly`), which no other site can make a browser send (`SameSite=Strict`), and which ends after eight hours at most. Against
-//! cross-site request forgery, requests that change something and come with the cookie must show a token beside it that only the
-//! page's own origin can read. Against injected script: the page's Content-Security-Policy names the hashes of its two scripts, and
-//! every value is set as text.
-//! Not against: who has the browser. Limits: 4 KiB to sign in; guesses are counted as those of tokens.
+//! read (`HttpOnly`), which no other site can make a browser send (`SameSite=Strict`), and which ends with the token, and after eight hours
+//! at most. The cookie's value is no token: it is taken from the cookie alone, and nobody signs in with it. Against cross-site request
+//! forgery, requests that change something and come with the cookie must show a token beside it that only the page's own origin can
+//! read. Against injected script: the page's Content-Security-Policy names the hashes of its two scripts, and every value is set as
+//! text.
+//! Not against: who has the browser; signing out takes the cookie from it, and a copy of its value is good until its end. Limits: 4 KiB to
+//! sign in; guesses are counted as those of tokens.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -27,7 +29,7 @@ use crate::http::access::Peer;
 use crate::http::body;
 use crate::http::envelope::json;
 use crate::http::problem::Problem;
-use crate::token::{Grant, MIN_TTL, Scope, TokenError};
+use crate::token::{Grant, Scope, TokenError};
 
 /// The cookie's name.
 pub const COOKIE: &str = "portcullis_dashboard";
@@ -134,10 +136,11 @@ pub async fn sign_in(
         return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail));
     }
     let left = u64::try_from(grant.expires.as_second().saturating_sub(now.as_second())).unwrap_or(0);
-    let life = LIFE.min(Duration::from_secs(left)).max(MIN_TTL);
+    let life = LIFE.min(Duration::from_secs(left));
+    let end = now.checked_add(life).unwrap_or(now);
     let cookie = api
         .tokens
-        .issue(&grant.scope, now, life)
+        .issue_session(&grant, end)
         .map_err(|_| Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR))?;
     tracing::info!(category = "audit", token_id = grant.id, "signed in to the dashboard");
     let mut response = StatusCode::NO_CONTENT.into_response();

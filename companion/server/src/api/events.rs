@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::paths::OpenedTenant;
+use super::paths::{OpenedHistory, OpenedTenant};
 use super::texts::{self, Width};
 use super::{Api, cursor, parameters};
 use crate::clock::rfc3339;
@@ -107,10 +107,11 @@ pub struct Stored {
 /// Events that fit the filter.
 pub async fn list(
     State(api): State<Api>,
-    OpenedTenant(tenant): OpenedTenant,
+    OpenedHistory(tenant, from): OpenedHistory,
     uri: Uri,
 ) -> Result<Response, Problem> {
     let (mut query, cursor) = parameters::event_query(tenant.clone(), &uri)?;
+    query.since = query.since.max(from);
     if let Some(text) = cursor {
         let position = cursor::open(&api.tokens, cursor::Kind::Page, &query, &text).ok_or_else(|| {
             Problem::malformed("cursor: is not one of ours for this tenant and filter; begin without one")

@@ -6,6 +6,7 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 
 use super::{Api, auth};
+use crate::clock::Timestamp;
 use crate::http::problem::Problem;
 use crate::tenant::TenantId;
 use crate::token::Grant;
@@ -18,6 +19,9 @@ pub struct NamedTenant(pub TenantId);
 
 /// A tenant that exists, and that the token of who asks opens.
 pub struct OpenedTenant(pub TenantId);
+
+/// The same, and from when on what happened is for that token; without an instant all of it is.
+pub struct OpenedHistory(pub TenantId, pub Option<Timestamp>);
 
 /// What stands beside the tenant, as it came.
 pub struct Beside(pub String);
@@ -39,10 +43,20 @@ impl FromRequestParts<Api> for OpenedTenant {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let OpenedHistory(tenant, _) = OpenedHistory::from_request_parts(parts, api).await?;
+        Ok(Self(tenant))
+    }
+}
+
+impl FromRequestParts<Api> for OpenedHistory {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         // Without one the middleware has let nobody pass.
         let grant = parts.extensions.get::<Grant>().cloned().ok_or_else(Problem::unauthorized)?;
         let NamedTenant(tenant) = NamedTenant::from_request_parts(parts, api).await?;
-        Ok(Self(auth::open(api, &grant, tenant).await?))
+        let (tenant, from) = auth::open(api, &grant, tenant).await?;
+        Ok(Self(tenant, from))
     }
 }
 

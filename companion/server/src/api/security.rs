@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Api;
-use super::paths::OpenedTenant;
+use super::paths::OpenedHistory;
 use crate::clock::{Timestamp, rfc3339};
 use crate::http::envelope::json;
 use crate::http::problem::Problem;
@@ -64,12 +64,13 @@ pub async fn status(State(api): State<Api>) -> Response {
 /// Figures of the last 24 hours.
 pub async fn metrics(
     State(api): State<Api>,
-    OpenedTenant(tenant): OpenedTenant,
+    OpenedHistory(tenant, from): OpenedHistory,
 ) -> Result<Response, Problem> {
+    let from = from.unwrap_or(Timestamp::UNIX_EPOCH);
     let now = api.clock.now();
     let since = Timestamp::from_millisecond(now.as_millisecond().saturating_sub(DAY_MS))
         .unwrap_or(Timestamp::UNIX_EPOCH);
-    let counts = api.query(api.storage.counts(tenant.clone(), since)).await?;
+    let counts = api.query(api.storage.counts(tenant.clone(), since.max(from))).await?;
     Ok(json(&TenantMetrics {
         tenant_id: tenant.to_string(),
         metrics: Figures {
@@ -78,7 +79,7 @@ pub async fn metrics(
             error_events: counts.error,
             rate_limit_violations: counts.rate_limit_exceeded,
             unauthorized_access: counts.unauthorized_access,
-            last_security_event: counts.last_event.map(rfc3339),
+            last_security_event: counts.last_event.filter(|at| *at >= from).map(rfc3339),
         },
         timestamp: rfc3339(now),
     }))

@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::paths::{Beside, OpenedTenant};
 use super::texts::{self, Width};
-use super::{Api, parameters};
+use super::{Api, auth, parameters};
 use crate::clock::rfc3339;
 use crate::http::body;
 use crate::http::envelope::json;
 use crate::http::problem::Problem;
 use crate::sessions::{Opening, Session, Use};
+use crate::storage::StorageError;
 use crate::tenant::TenantId;
 
 const MAX_BODY_BYTES: usize = 4 * 1024;
@@ -130,7 +131,11 @@ pub async fn begin(
         user_agent: texts::optional("user_agent", new.user_agent, Width(500))?,
     };
     let now = api.clock.now();
-    let opened = api.query(api.sessions.open(&tenant, opening, now)).await?;
+    let opened = match api.sessions.open(&tenant, opening, now).await {
+        // It was removed since it was looked for.
+        Err(StorageError::Conflict) => return Err(auth::unknown_tenant()),
+        opened => api.query(async { opened }).await?,
+    };
     let begun = Begun {
         tenant_id: tenant.to_string(),
         token: opened.token,

@@ -3,7 +3,7 @@
 //! Each event has an `id`; a client that comes back with it in `Last-Event-ID` gets what it missed. Without one a stream
 //! begins now. The order is that of storing. The token stands in the Authorization header: a browser's EventSource sends none,
 //! so that a page uses fetch, and no token ends in a log. Limits: [`STREAMS`] streams at once, beyond them 503; an event is
-//! told within [`PAUSE`] of its being stored; a stream ends with its token.
+//! told within [`PAUSE`] of its being stored; a stream ends with its token, and with its tenant.
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -20,11 +20,11 @@ use hyper::body::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::events::EventBody;
-use super::paths::OpenedTenant;
-use super::{Api, cursor, parameters};
-use crate::clock::{Timestamp, monotonic};
+use super::paths::OpenedHistory;
+use super::{Api, auth, cursor, parameters};
+use crate::clock::monotonic;
 use crate::http::problem::Problem;
-use crate::storage::{EventQuery, Start, Statement, StoredEvent};
+use crate::storage::{EventQuery, Start, Statement, Storage, StorageError, StoredEvent};
 use crate::token::Grant;
 
 /// Streams at once.
@@ -39,8 +39,12 @@ const PAGE: u32 = 200;
 struct Following {
     api: Api,
     query: EventQuery,
+    /// The number up to which all events were looked at: of other tenants too, so that a quiet tenant's stream does not look through
+    /// what others have stored since its own last event.
     last: i64,
-    until: Timestamp,
+    /// How far the trails were projected when it was looked last.
+    filled: Option<i64>,
+    grant: Grant,
     /// Its place among [`STREAMS`].
     _place: OwnedSemaphorePermit,
 }
@@ -49,11 +53,12 @@ struct Following {
 pub async fn follow(
     State(api): State<Api>,
     Extension(grant): Extension<Grant>,
-    OpenedTenant(tenant): OpenedTenant,
+    OpenedHistory(tenant, from): OpenedHistory,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
     let (mut query, cursor) = parameters::event_query(tenant, &uri)?;
+    query.since = query.since.max(from);
     if cursor.is_some() {
         return Err(Problem::malformed("cursor: is for lists; a stream goes on from Last-Event-ID"));
     }
@@ -69,7 +74,7 @@ pub async fn follow(
     let place = Arc::clone(&api.streams).try_acquire_owned().map_err(|_| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "64 streams are open; close one, or read pages")
     })?;
-    let following = Following { api, query, last, until: grant.expires, _place: place };
+    let following = Following { api, query, last, filled: None, grant, _place: place };
     let stream = unfold(Some(following), |following| async move {
         let mut following = following?;
         let text = following.next().await;
@@ -90,10 +95,12 @@ pub async fn follow(
 
 /// The number of the newest event of all.
 async fn newest(api: &Api) -> Result<i64, Problem> {
-    let newest = Statement::new("SELECT max(id) FROM security_events");
-    let rows = api.query(api.storage.read(newest)).await?;
-    let number = rows.first().map(|row| row.int_or_null(0)).transpose();
-    Ok(number.map_err(|error| api.storage_problem(&error))?.flatten().unwrap_or(0))
+    api.query(number(&*api.storage, "SELECT max(id) FROM security_events")).await
+}
+
+async fn number(storage: &dyn Storage, sql: &'static str) -> Result<i64, StorageError> {
+    let rows = storage.read(Statement::new(sql)).await?;
+    Ok(rows.first().map(|row| row.int_or_null(0)).transpose()?.flatten().unwrap_or(0))
 }
 
 impl Following {
@@ -101,14 +108,14 @@ impl Following {
     async fn next(&mut self) -> Result<String, &'static str> {
         let quiet_since = monotonic();
         loop {
-            if self.api.clock.now() >= self.until {
+            if self.api.clock.now() >= self.grant.expires {
                 return Err("the token has expired");
             }
-            let query = EventQuery { start: Start::StoredAfter(self.last), ..self.query.clone() };
-            let events = self.api.storage.events(query).await.map_err(|_| "the store does not answer")?;
-            if let Some(last) = events.last() {
-                self.last = last.position.id;
-                return Ok(self.render(events));
+            let events = self.look().await.map_err(|_| "the store does not answer")?;
+            if !events.is_empty() {
+                // Another tenant may have the name by now.
+                let opened = auth::open_tenant(&self.api, &self.grant, self.query.tenant.as_str()).await;
+                return opened.map(|_| self.render(events)).map_err(|_| "the tenant was removed");
             }
             if quiet_since.elapsed() >= KEEP_ALIVE {
                 return Ok(": nothing new\n\n".to_owned());
@@ -119,6 +126,25 @@ impl Following {
                 _ = ended.wait_for(|ended| *ended) => return Err("the companion ends"),
             }
         }
+    }
+
+    /// What was stored since the last look.
+    async fn look(&mut self) -> Result<Vec<StoredEvent>, StorageError> {
+        let storage = &*self.api.storage;
+        // Of every trail that this store is filled from: nothing is in the tables that none of them brought there.
+        let filled = number(storage, "SELECT CAST(sum(next) AS BIGINT) FROM trail_positions").await?;
+        if self.filled == Some(filled) {
+            return Ok(Vec::new());
+        }
+        // Before the events are looked for: numbers become visible in order, so what is found missing up to here is not there.
+        let newest = number(storage, "SELECT max(id) FROM security_events").await?;
+        let query = EventQuery { start: Start::StoredAfter(self.last), ..self.query.clone() };
+        let events = storage.events(query).await?;
+        match events.last() {
+            Some(last) => self.last = last.position.id,
+            None => (self.last, self.filled) = (self.last.max(newest), Some(filled)),
+        }
+        Ok(events)
     }
 
     fn render(&self, events: Vec<StoredEvent>) -> String {

@@ -1,8 +1,9 @@
 //! `/api/tenants`: which tenants there are. For the admin scope alone.
 //!
-//! A tenant that is removed loses its keys, its sessions, its sealed values and its policies at once. Its events stay until they are
-//! old enough, without what they told of people, and nobody reads them through the API meanwhile: an audit trail is not
-//! something to take back.
+//! A tenant that is removed loses its keys, its sessions, its sealed values and its policies at once, and its tokens open nothing of a
+//! tenant that is added later under its name. Its events stay until they are old enough, without what they told of people: an
+//! audit trail is not something to take back. Nobody reads them through the API but the admin scope, when there is a tenant of that name
+//! again.
 
 use std::fmt::Display;
 
@@ -23,8 +24,8 @@ use crate::clock::rfc3339;
 use crate::http::body;
 use crate::http::envelope::json;
 use crate::http::problem::Problem;
-use crate::tenant::TenantId;
 use crate::tenant::records::{self, Record, TenancyModel};
+use crate::tenant::{TenantId, removal};
 use crate::token::Grant;
 
 const MAX_BODY_BYTES: usize = 4 * 1024;
@@ -176,18 +177,14 @@ pub async fn remove(
 ) -> Result<Response, Problem> {
     auth::require_admin(&grant)?;
     let now = api.clock.now();
-    if !api.query(records::exists(&*api.storage, &tenant)).await? {
+    let removed = removal::remove(&*api.storage, &api.keys, &api.policies, &tenant, now).await;
+    if !removed.map_err(|error| api.keys_problem(&error))? {
         return Err(auth::unknown_tenant());
     }
-    // First, so that a removal that breaks off leaves nothing that can be read and is repeated; and again, in case a first key
-    // was made in between.
-    shred(&api, &tenant).await?;
-    if !api.query(records::remove(&*api.storage, &tenant)).await? {
-        return Err(auth::unknown_tenant());
+    // What does not come to pass now does within seconds, by those who look through all tenants.
+    if let Err(error) = api.databases.refresh(&tenant).await {
+        tracing::warn!(category = "application", tenant = tenant.as_str(), %error, "a removed tenant's database is let go later");
     }
-    shred(&api, &tenant).await?;
-    api.databases.refresh(&tenant).await.map_err(|error| api.keys_problem(&error))?;
-    api.query(api.policies.forget(&tenant, now)).await?;
     tracing::warn!(
         category = "audit",
         correlation_id = correlation_id.as_str(),
@@ -196,8 +193,4 @@ pub async fn remove(
         "tenant removed"
     );
     Ok(json(&Removed { tenant_id: tenant.to_string(), removed: true, timestamp: rfc3339(now) }))
-}
-
-async fn shred(api: &Api, tenant: &TenantId) -> Result<(), Problem> {
-    api.keys.shred(tenant).await.map(drop).map_err(|error| api.keys_problem(&error))
 }

@@ -160,7 +160,7 @@ impl Business {
     pub async fn put(&self, tenant: &TenantId, metric: &Metric) -> Result<bool, StorageError> {
         let whole = |number: u128| i64::try_from(number).unwrap_or(i64::MAX);
         // Only as long as the tenant is there.
-        let put = Statement::new(
+        let put = Statement::of_tenant(
             "INSERT INTO business_metrics \
              (tenant_id, name, unit, statement, role, interval_seconds, time_limit_ms, created_at, updated_at) \
              SELECT tenant_id, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8 FROM tenants WHERE tenant_id = ?1 AND \

@@ -340,7 +340,7 @@ impl Databases {
         let now = self.0.clock.now();
         let transaction = lines.iter().fold(Transaction::new(), |transaction, line| {
             // Only as long as the tenant is there.
-            let insert = Statement::new(
+            let insert = Statement::of_tenant(
                 "INSERT INTO database_performance_logs \
                  (tenant_id, query_hash, query_text, execution_time, rows_affected, connection_id, created_at, query_plan, usual_time) \
                  SELECT tenant_id, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 FROM tenants WHERE tenant_id = ?1",

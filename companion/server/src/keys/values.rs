@@ -127,7 +127,7 @@ impl Keys {
         now: Timestamp,
     ) -> Result<i64, KeysError> {
         // Only as long as the tenant is there: one that is removed meanwhile takes it along.
-        let statement = Statement::new(
+        let statement = Statement::of_tenant(
             "INSERT INTO encrypted_data (tenant_id, data_type, encrypted_value, encryption_key_id, created_at, updated_at) \
              SELECT tenant_id, ?2, ?3, ?4, ?5, ?5 FROM tenants WHERE tenant_id = ?1 RETURNING id",
         )

@@ -8,7 +8,8 @@
 //!
 //! What is asked often is kept in memory, of at most [`KNOWN_TENANTS`] tenants: those that were asked for. Every second the
 //! changes since are read; when they are more than [`CHANGES`], all that is kept is dropped and read again as it is asked for.
-//! So neither a start nor a change of a million tenants' policies makes anybody wait for a million.
+//! So neither a start nor a change of a million tenants' policies makes anybody wait for a million. A store that is slow or away makes
+//! nobody wait in line: one asks, the others have what is in memory for up to [`STALE`], or the same answer.
 //!
 //! Limits: the fields below and their ranges; a change that names anything else is refused whole.
 
@@ -16,14 +17,14 @@ mod fields;
 mod sections;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 
 use crate::clock::{Timestamp, monotonic};
-use crate::storage::{Row, Statement, Storage, StorageError, Transaction};
+use crate::storage::{Done, Row, Statement, Storage, StorageError, Transaction};
 use crate::tenant::TenantId;
 pub use fields::{PatchError, patch_schema};
 pub use sections::{DatabasePolicy, PasswordPolicy, RatePolicy, SecurityPolicies, SessionPolicy};
@@ -63,6 +64,8 @@ pub struct Policies {
     defaults: Arc<SecurityPolicies>,
     changed: watch::Sender<u64>,
     known: Arc<Mutex<Known>>,
+    /// The turn of who reads for all.
+    reading: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What holds for tenants that were asked for, as it was read last.
@@ -71,11 +74,15 @@ struct Known {
     /// All changes up to this version are heeded.
     version: u64,
     read: Option<Instant>,
+    /// When the store did not answer, and what it said.
+    failed: Option<(Instant, StorageError)>,
     whole: HashMap<TenantId, Arc<SecurityPolicies>>,
 }
 
 /// How long what was read counts: a change by another process is known this much later.
 const KNOWN_LIFE: Duration = Duration::from_secs(1);
+/// How long it counts while the store is asked, or does not answer.
+pub const STALE: Duration = Duration::from_secs(10);
 /// Tenants that are kept in memory. More: all are dropped, and read again as they are asked for.
 pub const KNOWN_TENANTS: usize = 100_000;
 /// Changes that are read one by one.
@@ -84,13 +91,33 @@ pub const CHANGES: u32 = 1000;
 const TOGETHER: usize = 16;
 
 /// Changes of any tenant come one after the other: that is what makes versions an order.
-const LOCK: &str = "policies";
+pub const LOCK: &str = "policies";
+
+/// Takes all defaults again, for a tenant that goes: under [`LOCK`], as the last statement of a transaction whose answers
+/// [`Policies::heed`] is told.
+#[must_use]
+pub fn forgotten(tenant: &TenantId, now: Timestamp) -> Statement {
+    Statement::new(
+        "UPDATE security_policies SET policy = ?2, updated_at = ?3, \
+         version = (SELECT coalesce(max(version), 0) + 1 FROM security_policies) \
+         WHERE tenant_id = ?1 AND policy <> ?2 RETURNING version",
+    )
+    .bind(tenant.as_str())
+    .bind(Value::Object(Map::new()))
+    .bind(now)
+}
 
 impl Policies {
     /// Those in `storage`, over `defaults`.
     #[must_use]
     pub fn new(storage: Arc<dyn Storage>, defaults: SecurityPolicies) -> Self {
-        Self { storage, defaults: Arc::new(defaults), changed: watch::Sender::new(0), known: Arc::default() }
+        Self {
+            storage,
+            defaults: Arc::new(defaults),
+            changed: watch::Sender::new(0),
+            known: Arc::default(),
+            reading: Arc::default(),
+        }
     }
 
     /// What a tenant has that changed nothing.
@@ -115,58 +142,119 @@ impl Policies {
     }
 
     /// What holds for each of `tenants`, in order: from memory, for those who ask often. A change made here counts at once,
-    /// one of another process within a second.
+    /// one of another process within a second, or [`STALE`] while the store is slow.
     ///
     /// # Errors
-    /// The store does not answer.
+    /// The store does not answer, or did not a moment ago.
     pub async fn known(&self, tenants: &[TenantId]) -> Result<Vec<Arc<SecurityPolicies>>, StorageError> {
-        // Held while the store is read: who comes meanwhile waits for the same answer.
-        let mut known = self.known.lock().await;
-        let fresh = known.read.is_some_and(|read| read.elapsed() < KNOWN_LIFE);
-        if !fresh || known.version < *self.changed.borrow() {
-            self.catch_up(&mut known).await?;
+        if let Some(answer) = self.remembered(tenants, KNOWN_LIFE) {
+            return Ok(answer);
         }
-        let mut missing: Vec<&TenantId> =
-            tenants.iter().filter(|tenant| !known.whole.contains_key(*tenant)).collect();
-        if known.whole.len().saturating_add(missing.len()) > KNOWN_TENANTS {
-            known.whole.clear();
-            missing = tenants.iter().collect();
+        // One reads; who comes meanwhile makes do with what is in memory, or waits for the same answer.
+        let _turn = match self.reading.try_lock() {
+            Ok(turn) => turn,
+            Err(_) => match self.remembered(tenants, STALE) {
+                Some(answer) => return Ok(answer),
+                None => self.reading.lock().await,
+            },
+        };
+        if let Some(answer) = self.remembered(tenants, KNOWN_LIFE) {
+            return Ok(answer);
         }
+        let failed = self.memory().failed.clone();
+        let read = match failed.filter(|(at, _)| at.elapsed() < KNOWN_LIFE) {
+            Some((_, error)) => Err(error),
+            None => self.look(tenants).await.inspect_err(|error| {
+                self.memory().failed = Some((monotonic(), error.clone()));
+            }),
+        };
+        match read {
+            Ok(()) => {
+                let known = self.memory();
+                let of = |tenant| known.whole.get(tenant).unwrap_or(&self.defaults);
+                Ok(tenants.iter().map(|tenant| Arc::clone(of(tenant))).collect())
+            }
+            Err(error) => self.remembered(tenants, STALE).ok_or(error),
+        }
+    }
+
+    fn memory(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is in memory of all `tenants`, if it was read within `life` and has what was changed here.
+    fn remembered(&self, tenants: &[TenantId], life: Duration) -> Option<Vec<Arc<SecurityPolicies>>> {
+        let known = self.memory();
+        if !self.is_fresh(&known, life) {
+            return None;
+        }
+        tenants.iter().map(|tenant| known.whole.get(tenant).map(Arc::clone)).collect()
+    }
+
+    fn is_fresh(&self, known: &Known, life: Duration) -> bool {
+        known.read.is_some_and(|read| read.elapsed() < life) && known.version >= *self.changed.borrow()
+    }
+
+    /// Reads what has changed, and what is not in memory of `tenants`. One task at a time.
+    async fn look(&self, tenants: &[TenantId]) -> Result<(), StorageError> {
+        let fresh = self.is_fresh(&self.memory(), KNOWN_LIFE);
+        if !fresh {
+            self.catch_up().await?;
+        }
+        let missing = {
+            let mut known = self.memory();
+            let missing: Vec<&TenantId> =
+                tenants.iter().filter(|tenant| !known.whole.contains_key(*tenant)).collect();
+            match known.whole.len().saturating_add(missing.len()) > KNOWN_TENANTS {
+                true => {
+                    known.whole.clear();
+                    tenants.iter().collect()
+                }
+                false => missing,
+            }
+        };
         for some in missing.chunks(TOGETHER) {
-            self.learn(&mut known, some).await?;
+            self.learn(some).await?;
         }
-        let of = |tenant| known.whole.get(tenant).unwrap_or(&self.defaults);
-        Ok(tenants.iter().map(|tenant| Arc::clone(of(tenant))).collect())
+        Ok(())
     }
 
     /// Heeds what has changed since it was last looked.
-    async fn catch_up(&self, known: &mut Known) -> Result<(), StorageError> {
+    async fn catch_up(&self) -> Result<(), StorageError> {
         let most = usize::try_from(CHANGES).unwrap_or(usize::MAX);
-        let page = match known.whole.is_empty() {
-            true => None,
-            false => Some(self.changed_since(known.version, CHANGES).await?),
+        let seen = {
+            let known = self.memory();
+            (!known.whole.is_empty()).then_some(known.version)
+        };
+        let page = match seen {
+            Some(version) => Some(self.changed_since(version, CHANGES).await?),
+            None => None,
         };
         match page.filter(|page| page.len() < most) {
             Some(page) => {
+                let mut known = self.memory();
                 for TenantPolicies { tenant, policies, version } in page {
                     known.version = version;
                     if let Some(place) = known.whole.get_mut(&tenant) {
                         *place = Arc::new(policies);
                     }
                 }
+                known.read = Some(monotonic());
             }
             None => {
                 // What is read from now on is at least as new as this.
-                known.version = self.newest().await?;
+                let newest = self.newest().await?;
+                let mut known = self.memory();
+                known.version = newest;
                 known.whole.clear();
+                known.read = Some(monotonic());
             }
         }
-        known.read = Some(monotonic());
         Ok(())
     }
 
     /// Reads what holds for some tenants, at most [`TOGETHER`].
-    async fn learn(&self, known: &mut Known, tenants: &[&TenantId]) -> Result<(), StorageError> {
+    async fn learn(&self, tenants: &[&TenantId]) -> Result<(), StorageError> {
         let mut own = Statement::new(
             "SELECT policy, version, tenant_id FROM security_policies WHERE tenant_id IN \
              (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
@@ -177,10 +265,12 @@ impl Policies {
             own = own.bind(tenant.as_str());
         }
         let rows = self.storage.read(own).await?;
+        let read = self.read(&rows)?;
+        let mut known = self.memory();
         for tenant in tenants {
             known.whole.insert((*tenant).clone(), Arc::clone(&self.defaults));
         }
-        for TenantPolicies { tenant, policies, .. } in self.read(&rows)? {
+        for TenantPolicies { tenant, policies, .. } in read {
             known.whole.insert(tenant, Arc::new(policies));
         }
         Ok(())
@@ -212,9 +302,13 @@ impl Policies {
         for row in rows {
             let (own, version) = parts(row)?;
             // A name that another program wrote and that is none of ours is passed over.
-            if let Ok(tenant) = TenantId::new(&row.text(2)?) {
-                found.push(self.whole(tenant, &own, version)?);
-            }
+            let Ok(tenant) = TenantId::new(&row.text(2)?) else { continue };
+            let whole = self.whole(tenant.clone(), &own, version).unwrap_or_else(|error| {
+                // Another release's, or by hand: it must not keep other tenants from what they have.
+                tracing::error!(category = "security", tenant = tenant.as_str(), %error, "the defaults hold for a tenant");
+                TenantPolicies { tenant, policies: (*self.defaults).clone(), version }
+            });
+            found.push(whole);
         }
         Ok(found)
     }
@@ -249,16 +343,22 @@ impl Policies {
         Err(StorageError::Busy.into())
     }
 
-    /// Takes all defaults again, for a tenant that goes.
+    /// Wakes those who watch, when the last of a transaction's statements has returned a version.
     ///
     /// # Errors
-    /// The store does not answer.
-    pub async fn forget(&self, tenant: &TenantId, now: Timestamp) -> Result<(), StorageError> {
-        let (own, version) = self.own(tenant).await?;
-        if version > 0 && !own.is_empty() {
-            self.store(tenant, Map::new(), version, now).await?;
-        }
+    /// It returned something else.
+    pub fn heed(&self, done: &[Done]) -> Result<(), StorageError> {
+        let Some(row) = done.last().and_then(|step| step.rows.first()) else { return Ok(()) };
+        self.announce(u64::try_from(row.int(0)?).unwrap_or(0));
         Ok(())
+    }
+
+    fn announce(&self, version: u64) {
+        self.changed.send_if_modified(|newest| {
+            let grown = version > *newest;
+            *newest = version.max(*newest);
+            grown
+        });
     }
 
     async fn own(&self, tenant: &TenantId) -> Result<(Map<String, Value>, u64), StorageError> {
@@ -289,11 +389,7 @@ impl Policies {
         let done = self.storage.write(Transaction::new().lock(LOCK).then(statement)).await?;
         let row = done.first().and_then(|step| step.rows.first()).ok_or(StorageError::Conflict)?;
         let version = u64::try_from(row.int(0)?).unwrap_or(0);
-        self.changed.send_if_modified(|newest| {
-            let grown = version > *newest;
-            *newest = version.max(*newest);
-            grown
-        });
+        self.announce(version);
         Ok(version)
     }
 

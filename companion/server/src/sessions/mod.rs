@@ -129,7 +129,7 @@ impl Sessions {
     /// Begins a session; beyond the tenant's maximum the user's oldest ends.
     ///
     /// # Errors
-    /// The store does not answer, or the system gives no random bytes.
+    /// [`StorageError::Conflict`]: there is no such tenant. The store does not answer, or the system gives no random bytes.
     pub async fn open(
         &self,
         tenant: &TenantId,
@@ -155,8 +155,8 @@ impl Sessions {
         let transaction = Transaction::new()
             // Two logins at once must count each other.
             .lock(format!("sessions {tenant} {}", session.user_id))
-            .then(end_what_is_over(user(), &policy, now))
             .then(insert(&session, &token))
+            .then(end_what_is_over(user(), &policy, now))
             .then(end_oldest(user(), policy.max_concurrent_sessions));
         let done = self.storage.write(transaction).await?;
         let ended =
@@ -178,7 +178,8 @@ impl Sessions {
         let Some(hash) = hash(token) else { return Ok(Err(Ended::Unknown)) };
         let found = Statement::new(
             "SELECT tenant_id, user_id, session_id, ip_address, user_agent, created_at, last_activity, expires_at, is_active \
-             FROM user_sessions WHERE token_hash = ?1",
+             FROM user_sessions WHERE token_hash = ?1 \
+             AND EXISTS (SELECT 1 FROM tenants WHERE tenants.tenant_id = user_sessions.tenant_id)",
         );
         let rows = self.storage.read(found.bind(hash)).await?;
         let Some(row) = rows.first() else { return Ok(Err(Ended::Unknown)) };
@@ -296,9 +297,10 @@ fn end_what_is_over((tenant, user): (&str, &str), policy: &SessionPolicy, now: T
 }
 
 fn insert(session: &Session, token: &str) -> Statement {
-    Statement::new(
+    // Only as long as the tenant is there: one that is removed meanwhile takes it along.
+    Statement::of_tenant(
         "INSERT INTO user_sessions (tenant_id, user_id, session_id, token_hash, ip_address, user_agent, last_activity, \
-         created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8)",
+         created_at, expires_at) SELECT tenant_id, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8 FROM tenants WHERE tenant_id = ?1",
     )
     .bind(session.tenant.as_str())
     .bind(session.user_id.as_str())
@@ -308,12 +310,14 @@ fn insert(session: &Session, token: &str) -> Statement {
     .bind(session.user_agent.as_deref())
     .bind(session.created_at)
     .bind(session.expires_at)
+    .must_change(1)
 }
 
+/// In the order in which they were begun, whatever the clock said: a step back would make the newest the oldest.
 fn end_oldest((tenant, user): (&str, &str), most: u32) -> Statement {
     Statement::new(
         "UPDATE user_sessions SET is_active = FALSE WHERE id IN (SELECT id FROM user_sessions WHERE tenant_id = ?1 \
-         AND user_id = ?2 AND is_active ORDER BY created_at DESC, id DESC LIMIT 1000000 OFFSET ?3) RETURNING session_id",
+         AND user_id = ?2 AND is_active ORDER BY id DESC LIMIT 1000000 OFFSET ?3) RETURNING session_id",
     )
     .bind(tenant)
     .bind(user)

@@ -39,7 +39,15 @@ pub fn page(query: &EventQuery) -> Statement {
         ),
         values: Vec::with_capacity(8),
     };
-    statement.add(" WHERE tenant_id = ?", [query.tenant.as_str().into()]);
+    match query.start {
+        // By number alone: a walk along the tenant's own index would begin with the first event that it ever had.
+        Start::StoredAfter(id) => {
+            statement.add(" WHERE id > ? AND tenant_id || '' = ?", [id.into(), query.tenant.as_str().into()]);
+        }
+        Start::Newest | Start::OlderThan(_) => {
+            statement.add(" WHERE tenant_id = ?", [query.tenant.as_str().into()]);
+        }
+    }
     if let Some(event_type) = &query.event_type {
         // The second terms let the planner take the partial indexes, which leave out what most rows are.
         let piece = match event_type.as_str() {
@@ -62,11 +70,10 @@ pub fn page(query: &EventQuery) -> Statement {
         statement.add(" AND created_at < ?", [until.into()]);
     }
     match query.start {
-        Start::Newest => {}
+        Start::Newest | Start::StoredAfter(_) => {}
         Start::OlderThan(position) => {
             statement.add(" AND (created_at, id) < (?, ?)", [position.at.into(), position.id.into()]);
         }
-        Start::StoredAfter(id) => statement.add(" AND id > ?", [id.into()]),
     }
     let order = match query.start {
         Start::StoredAfter(_) => " ORDER BY id LIMIT ?",
@@ -147,4 +154,44 @@ pub fn summed(rows: &[Row], last: &[Row]) -> Result<EventCounts, StorageError> {
     }
     counts.last_event = last.first().map(|row| row.time_or_null(0)).transpose()?.flatten();
     Ok(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::migrations::SQLITE;
+
+    /// How SQLite would go about a page.
+    fn plan(query: &EventQuery) -> String {
+        let store = rusqlite::Connection::open_in_memory().unwrap();
+        for migration in SQLITE {
+            store.execute_batch(migration.sql).unwrap();
+        }
+        let page = page(query);
+        let mut explain = store.prepare(&format!("EXPLAIN QUERY PLAN {}", page.sql)).unwrap();
+        let rows = explain.query_map(rusqlite::params_from_iter(&page.values), |row| row.get::<_, String>(3));
+        rows.unwrap().collect::<Result<Vec<_>, _>>().unwrap().join("; ")
+    }
+
+    #[test]
+    fn a_stream_looks_at_what_is_new_alone_and_a_list_at_its_tenants_own() {
+        let tenant = TenantId::new("acme").unwrap();
+        let all = EventQuery {
+            tenant,
+            limit: 10,
+            event_type: None,
+            severity: None,
+            since: None,
+            until: None,
+            start: Start::Newest,
+        };
+        let attacks = EventQuery { event_type: EventType::new("ATTACK_BLOCKED"), ..all.clone() };
+        let recent = EventQuery { since: Some(Timestamp::UNIX_EPOCH), ..all.clone() };
+        for query in [&all, &attacks, &recent] {
+            let list = plan(query);
+            assert!(list.contains("(tenant_id=?") && !list.contains("TEMP B-TREE"), "{list}");
+            let stream = plan(&EventQuery { start: Start::StoredAfter(7), ..query.clone() });
+            assert_eq!(stream, "SEARCH security_events USING INTEGER PRIMARY KEY (rowid>?)");
+        }
+    }
 }

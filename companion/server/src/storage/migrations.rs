@@ -37,7 +37,7 @@ macro_rules! both {
         pub const POSTGRES: &[Migration] = migrations!("postgres": $($version $name),+);
     };
 }
-both!(1 "0001_schema", 2 "0002_tenancy", 3 "0003_limits", 4 "0004_trail", 5 "0005_tenant_keys", 6 "0006_erasures", 7 "0007_index_plans", 8 "0008_query_plans", 9 "0009_business_metrics");
+both!(1 "0001_schema", 2 "0002_tenancy", 3 "0003_limits", 4 "0004_trail", 5 "0005_tenant_keys", 6 "0006_erasures", 7 "0007_index_plans", 8 "0008_query_plans", 9 "0009_business_metrics", 10 "0010_removed_tenants");
 
 impl Migration {
     /// SHA-256 of the statements, in hexadecimal.

@@ -5,7 +5,7 @@
 //! that both understand ([`sql`]). The promises:
 //! - `project` stores a whole batch and how far the trail has come with it, or an error and nothing of either; what a
 //!   crash of the machine takes back, it takes back with the position, so that the trail fills it again;
-//! - a record (epoch, sequence) is stored once, however often it comes;
+//! - a record (epoch, sequence) is stored once, however often it comes, with its own time or with that of each arrival;
 //! - an event of a tenant that nobody registered is stored and stays unreadable until the tenant exists;
 //! - queues and waits are bounded: a store that cannot keep up says [`StorageError::Busy`];
 //! - a store that is full says [`StorageError::Full`] and keeps what it has; it takes events again when there is room.

@@ -56,7 +56,7 @@ impl<T: Into<Value>> From<Option<T>> for Value {
 pub struct Statement {
     pub(super) sql: Cow<'static, str>,
     /// What PostgreSQL is asked instead.
-    postgres: Option<&'static str>,
+    postgres: Option<Cow<'static, str>>,
     pub(super) values: Vec<Value>,
     pub(super) must_change: Option<u64>,
 }
@@ -70,12 +70,24 @@ impl Statement {
 
     /// The same statement in each store's own words, with the same parameters: for functions on JSON.
     pub(super) fn of_each(sqlite: &'static str, postgres: &'static str) -> Self {
-        Self { postgres: Some(postgres), ..Self::new(sqlite) }
+        Self { postgres: Some(Cow::Borrowed(postgres)), ..Self::new(sqlite) }
     }
+
+    /// A statement that does something only as long as a tenant is there, which it says as [`Statement::OF_TENANT`]: whoever removes
+    /// the tenant waits for it, and takes what it did along. SQLite has one writer anyway; PostgreSQL is told to lock the tenant's
+    /// row, else neither would see the other. First in its transaction, as in that of the removal.
+    #[must_use]
+    pub fn of_tenant(sql: &'static str) -> Self {
+        let locking = "FROM (SELECT tenant_id FROM tenants WHERE tenant_id = ?1 FOR KEY SHARE) AS tenants WHERE tenant_id = ?1";
+        Self { postgres: Some(Cow::Owned(sql.replace(Self::OF_TENANT, locking))), ..Self::new(sql) }
+    }
+
+    /// The words that [`Statement::of_tenant`] looks for.
+    pub const OF_TENANT: &'static str = "FROM tenants WHERE tenant_id = ?1";
 
     /// As PostgreSQL is asked it.
     pub(super) fn for_postgres(&self) -> &str {
-        self.postgres.unwrap_or(&self.sql)
+        self.postgres.as_deref().unwrap_or(&self.sql)
     }
 
     /// A statement that was put together of fixed pieces, within the seam alone.

@@ -4,6 +4,7 @@
 //! become one would show one tenant's data to the other.
 
 pub mod records;
+pub mod removal;
 
 use std::fmt;
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TenantId;
 use crate::clock::Timestamp;
-use crate::storage::{Row, Statement, Storage, StorageError, Transaction};
+use crate::storage::{Row, Statement, Storage, StorageError};
 
 /// How a tenant's data lies in its database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -91,20 +91,24 @@ pub async fn put(
     done.first().and_then(|step| step.rows.first()).map_or(Err(StorageError::Conflict), record)
 }
 
-/// Removes a tenant, its sessions, its sealed values, its slow statements, its plans and its business metrics; `false` when there is none.
+/// A tenant that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// When another one of this name was removed, if one was.
+    pub removed_at: Option<Timestamp>,
+}
+
+/// Whether the tenant exists, and since when its name is its own.
 ///
 /// # Errors
 /// The store does not answer.
-pub async fn remove(storage: &dyn Storage, tenant: &TenantId) -> Result<bool, StorageError> {
-    let of = |sql| Statement::new(sql).bind(tenant.as_str());
-    let transaction = Transaction::new()
-        .then(of("DELETE FROM tenants WHERE tenant_id = ?1"))
-        .then(of("DELETE FROM user_sessions WHERE tenant_id = ?1"))
-        .then(of("DELETE FROM encrypted_data WHERE tenant_id = ?1"))
-        .then(of("DELETE FROM database_performance_logs WHERE tenant_id = ?1"))
-        .then(of("DELETE FROM index_plans WHERE tenant_id = ?1"))
-        .then(of("DELETE FROM business_metrics WHERE tenant_id = ?1"));
-    Ok(storage.write(transaction).await?.first().is_some_and(|step| step.changed == 1))
+pub async fn standing(storage: &dyn Storage, tenant: &TenantId) -> Result<Option<Standing>, StorageError> {
+    let found = Statement::new(
+        "SELECT removed_tenants.removed_at FROM tenants LEFT JOIN removed_tenants \
+         ON removed_tenants.tenant_id = tenants.tenant_id WHERE tenants.tenant_id = ?1",
+    );
+    let rows = storage.read(found.bind(tenant.as_str())).await?;
+    rows.first().map(|row| Ok(Standing { removed_at: row.time_or_null(0)? })).transpose()
 }
 
 /// Whether the tenant exists.
@@ -112,8 +116,7 @@ pub async fn remove(storage: &dyn Storage, tenant: &TenantId) -> Result<bool, St
 /// # Errors
 /// The store does not answer.
 pub async fn exists(storage: &dyn Storage, tenant: &TenantId) -> Result<bool, StorageError> {
-    let found = Statement::new("SELECT 1 FROM tenants WHERE tenant_id = ?1").bind(tenant.as_str());
-    Ok(!storage.read(found).await?.is_empty())
+    Ok(standing(storage, tenant).await?.is_some())
 }
 
 /// Adds a tenant; `false` when it exists already.

@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use xtask::browser::Browser;
 use xtask::layout::Layout;
 
+use portcullis_server::tenant::TenantId;
+use portcullis_server::token::Scope;
+
 use crate::databases::{give, unique};
 use crate::support::{Answer, Running, Store, on_each_store, record, tenant_database};
 
@@ -77,6 +80,28 @@ async fn a_session_opens_what_its_token_did_and_is_guarded(store: Store) {
     assert!(out.status == 204 && out.header("set-cookie").unwrap().contains("Max-Age=0"), "{}", out.head);
     running.clock.advance(Duration::from_secs(3601));
     assert_eq!(running.with_cookie("GET", events, &cookie, "").await.status, 401);
+}
+
+async fn no_session_outlives_the_token_that_it_is_of(store: Store) {
+    let running = Running::start(store, false).await;
+    running.add_tenant("acme").await;
+    let events = "/api/security/events/acme";
+    let scope = Scope::Tenant(TenantId::new("acme").unwrap());
+    let token = running.tokens.issue(&scope, running.clock.now(), Duration::from_secs(90)).unwrap();
+    running.clock.advance(Duration::from_secs(80));
+    let answer = running.sign_in(&token, "").await;
+    let set = answer.header("set-cookie").unwrap().to_owned();
+    assert!(set.contains("Max-Age=10;"), "{set}");
+    let cookie = set.split(';').next().unwrap();
+    assert_eq!(running.with_cookie("GET", events, cookie, "").await.status, 200);
+    // A session is none of the tokens, and a token no session.
+    let value = cookie.split_once('=').unwrap().1;
+    assert_eq!(running.sign_in(value, "").await.status, 401);
+    assert_eq!(running.get(events, Some(value)).await.status, 401);
+    let swapped = cookie.replace(value, &token);
+    assert_eq!(running.with_cookie("GET", events, &swapped, "").await.status, 401);
+    running.clock.advance(Duration::from_secs(10));
+    assert_eq!(running.with_cookie("GET", events, cookie, "").await.status, 401);
 }
 
 async fn the_page_is_open_and_runs_nothing_but_its_own_scripts(store: Store) {
@@ -283,5 +308,6 @@ async fn in_a_real_browser() {
 
 on_each_store![
     a_session_opens_what_its_token_did_and_is_guarded,
+    no_session_outlives_the_token_that_it_is_of,
     the_page_is_open_and_runs_nothing_but_its_own_scripts,
 ];

@@ -1,5 +1,16 @@
 //! Policies: defaults, changes, who may make them, and how others learn of them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use portcullis_server::clock::Timestamp;
+use portcullis_server::event::Event;
+use portcullis_server::policies::{self, Policies, SecurityPolicies};
+use portcullis_server::storage::{
+    Done, Expiry, Outcome, Pending, Progress, QueueState, Row, Statement, Storage, StorageError, Transaction,
+};
+use portcullis_server::tenant::TenantId;
 use serde_json::{Value, json};
 
 use crate::support::{Running, Store, on_each_store};
@@ -106,8 +117,6 @@ async fn a_tenant_sets_its_passwords_and_sessions_and_not_its_rate(store: Store)
 }
 
 async fn others_ask_for_what_changed_since_a_version(store: Store) {
-    use portcullis_server::policies::{Policies, SecurityPolicies};
-    use portcullis_server::tenant::TenantId;
     let running = with_tenant(store).await;
     let defaults = SecurityPolicies::default();
     let policies = Policies::new(running.beside().await, defaults.clone());
@@ -121,7 +130,9 @@ async fn others_ask_for_what_changed_since_a_version(store: Store) {
     versions.sort_unstable();
     assert_eq!(versions, [1, 2]);
     assert_eq!(*watch.borrow_and_update(), 2);
-    policies.forget(&a, now).await.unwrap();
+    let forgotten = Transaction::new().lock(policies::LOCK).then(policies::forgotten(&a, now));
+    policies.heed(&running.beside().await.write(forgotten).await.unwrap()).unwrap();
+    assert_eq!(*watch.borrow_and_update(), 3);
     let changed = policies.changed_since(2, 10).await.unwrap();
     assert_eq!((changed.len(), &changed[0].tenant, changed[0].version), (1, &a, 3));
     assert_eq!(changed[0].policies, defaults);
@@ -145,8 +156,7 @@ macro_rules! wave {
 
 /// Two processes on one store: one changes more than is read one by one, the other tells what holds.
 async fn a_wave_of_changes_is_known_within_a_second(store: Store) {
-    use portcullis_server::policies::{CHANGES, Policies, SecurityPolicies};
-    use portcullis_server::tenant::TenantId;
+    use portcullis_server::policies::CHANGES;
     let running = with_tenant(store).await;
     let policies = Policies::new(running.beside().await, SecurityPolicies::default());
     // One more than a statement asks for at a time, some of them twice.
@@ -181,7 +191,92 @@ async fn a_wave_of_changes_is_known_within_a_second(store: Store) {
     }
 }
 
+/// A store that hangs, and then fails, when it is told to.
+struct Hanging {
+    store: Arc<dyn Storage>,
+    hangs: AtomicBool,
+}
+
+impl Storage for Hanging {
+    fn project(&self, events: Vec<Event>, progress: Option<Progress>) -> Pending<'_, Vec<Outcome>> {
+        self.store.project(events, progress)
+    }
+    fn read(&self, statement: Statement) -> Pending<'_, Vec<Row>> {
+        Box::pin(async move {
+            if self.hangs.load(Ordering::Relaxed) {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                return Err(StorageError::Busy);
+            }
+            self.store.read(statement).await
+        })
+    }
+    fn write(&self, transaction: Transaction) -> Pending<'_, Vec<Done>> {
+        self.store.write(transaction)
+    }
+    fn expire(&self, expiry: Expiry) -> Pending<'_, u64> {
+        self.store.expire(expiry)
+    }
+    fn probe(&self, now: Timestamp) -> Pending<'_, ()> {
+        self.store.probe(now)
+    }
+    fn kind(&self) -> &'static str {
+        self.store.kind()
+    }
+    fn queue(&self) -> QueueState {
+        self.store.queue()
+    }
+    fn close(&self) -> Pending<'_, ()> {
+        self.store.close()
+    }
+}
+
+async fn a_store_that_hangs_makes_nobody_wait_in_line(store: Store) {
+    let running = with_tenant(store).await;
+    let hanging = Arc::new(Hanging { store: running.beside().await, hangs: AtomicBool::new(false) });
+    let policies = Policies::new(Arc::clone(&hanging) as Arc<dyn Storage>, SecurityPolicies::default());
+    let tenant = |name: &str| TenantId::new(name).unwrap();
+    policies.known(&[tenant("acme")]).await.unwrap();
+    // What was read counts for a second.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    hanging.hangs.store(true, Ordering::Relaxed);
+    let started = std::time::Instant::now();
+    let asks = (0..50).map(|n| {
+        let (policies, asked) = (policies.clone(), tenant(if n % 2 == 0 { "acme" } else { "globex" }));
+        tokio::spawn(async move { policies.known(&[asked]).await.is_ok() })
+    });
+    let answers: Vec<bool> =
+        futures_util::future::join_all(asks).await.into_iter().map(Result::unwrap).collect();
+    assert!(started.elapsed() < Duration::from_secs(10), "one after the other would take 50 seconds");
+    assert!((0..50).all(|n| answers[n] == (n % 2 == 0)), "what is in memory holds: {answers:?}");
+    hanging.hangs.store(false, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert!(policies.known(&[tenant("globex")]).await.is_ok());
+}
+
+async fn what_cannot_be_read_of_one_tenant_keeps_no_other_from_its_own(store: Store) {
+    let running = with_tenant(store).await;
+    let policies = Policies::new(running.beside().await, SecurityPolicies::default());
+    let [odd, acme] = ["odd", "acme"].map(|name| TenantId::new(name).unwrap());
+    let patch = json!({"rate": {"api_calls_per_minute": 7}});
+    let calls = async || {
+        let known = policies.known(&[odd.clone(), acme.clone()]).await.unwrap();
+        known.iter().map(|policies| policies.rate.api_calls_per_minute).collect::<Vec<_>>()
+    };
+    assert_eq!(calls().await, [100, 100]);
+    running
+        .execute(
+            "INSERT INTO security_policies (tenant_id, policy, version, created_at, updated_at) \
+             VALUES ('odd', '{\"nonsense\": 1}', 1, '2026-03-01T12:00:00.000Z', '2026-03-01T12:00:00.000Z')",
+        )
+        .await;
+    policies.change(&acme, &patch, None, crate::support::start_time()).await.unwrap();
+    assert_eq!(calls().await, [100, 7], "the defaults hold for the one, and its own for the other");
+    assert_eq!(policies.changed_since(0, 10).await.unwrap().len(), 2);
+}
+
 on_each_store![
+    a_store_that_hangs_makes_nobody_wait_in_line,
+    what_cannot_be_read_of_one_tenant_keeps_no_other_from_its_own,
     a_wave_of_changes_is_known_within_a_second,
     every_tenant_starts_with_the_required_policies,
     a_change_touches_what_it_names_and_takes_the_next_version,

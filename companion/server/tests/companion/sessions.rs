@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use portcullis_server::clock::Clock;
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Running, Store, on_each_store};
@@ -86,6 +87,21 @@ async fn the_fourth_session_of_a_user_ends_the_oldest(store: Store) {
         running.send_json("PUT", "/api/security/policies/acme", &running.admin(), &policy.to_string()).await;
     assert_eq!(changed.status, 200);
     assert_eq!(begin(&running, "alice").await["ended_sessions"].as_array().unwrap().len(), 3);
+}
+
+async fn a_clock_that_is_set_back_keeps_nobody_out(store: Store) {
+    let running = with_tenant(store).await;
+    let mut begun = Vec::new();
+    for _ in 0..3 {
+        begun.push(begin(&running, "alice").await);
+    }
+    let Clock::Manual(clock) = &running.clock else { panic!("a test's clock") };
+    clock.fetch_sub(3_600_000, std::sync::atomic::Ordering::Relaxed);
+    let fourth = begin(&running, "alice").await;
+    assert_eq!(fourth["ended_sessions"], json!([begun[0]["session"]["session_id"]]));
+    for session in [&begun[1], &begun[2], &fourth] {
+        assert_eq!(verify(&running, &session["token"]).await["valid"], true);
+    }
 }
 
 async fn two_logins_at_once_count_each_other(store: Store) {
@@ -232,6 +248,7 @@ async fn a_password_is_judged_by_its_tenants_rules(store: Store) {
 on_each_store![
     a_session_lives_by_its_token_and_the_store_has_only_its_hash,
     the_fourth_session_of_a_user_ends_the_oldest,
+    a_clock_that_is_set_back_keeps_nobody_out,
     two_logins_at_once_count_each_other,
     a_session_ends_by_its_age_or_without_use,
     sessions_are_listed_and_revoked,

@@ -1,9 +1,13 @@
 //! Tenants through the API: added, changed, listed, removed, by the admin scope alone.
 
-use portcullis_server::tenant::TenantId;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_server::policies::{Policies, SecurityPolicies};
+use portcullis_server::tenant::{TenantId, removal};
 use serde_json::{Value, json};
 
-use crate::support::{Running, Store, on_each_store, record};
+use crate::support::{Answer, Running, Store, on_each_store, record};
 
 async fn an_admin_adds_changes_lists_and_removes(store: Store) {
     let running = Running::start(store, false).await;
@@ -84,6 +88,13 @@ async fn the_address_of_a_database_is_kept_sealed_and_never_told(store: Store) {
     assert_eq!(known().await, None);
 }
 
+async fn delete(running: &Running, admin: &str) -> Answer {
+    let remove = format!(
+        "DELETE /api/tenants/acme HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {admin}\r\nConnection: close\r\n\r\n"
+    );
+    running.raw_api(&remove).await
+}
+
 async fn what_a_removed_tenant_had_is_gone_but_its_events(store: Store) {
     let running = Running::start(store, false).await;
     let admin = running.admin();
@@ -93,11 +104,8 @@ async fn what_a_removed_tenant_had_is_gone_but_its_events(store: Store) {
     let policy = "{\"rate\": {\"api_calls_per_minute\": 7}}";
     assert_eq!(running.send_json("PUT", "/api/security/policies/acme", &admin, policy).await.status, 200);
 
-    let remove = format!(
-        "DELETE /api/tenants/acme HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {admin}\r\nConnection: close\r\n\r\n"
-    );
-    assert_eq!(running.raw_api(&remove).await.json()["removed"], true);
-    assert_eq!(running.raw_api(&remove).await.status, 404);
+    assert_eq!(delete(&running, &admin).await.json()["removed"], true);
+    assert_eq!(delete(&running, &admin).await.status, 404);
     assert_eq!(running.get("/api/security/events/acme", Some(&admin)).await.status, 404);
     let token = session["token"].as_str().unwrap();
     assert_eq!(running.ext_authz(&format!("Authorization: Bearer {token}\r\n")).await.status, 401);
@@ -106,6 +114,86 @@ async fn what_a_removed_tenant_had_is_gone_but_its_events(store: Store) {
     let policies = running.get("/api/security/policies/acme", Some(&admin)).await.json();
     assert_eq!((&policies["rate"]["api_calls_per_minute"], &policies["version"]), (&json!(100), &json!(2)));
     assert_eq!(running.events("acme", "").await.len(), 1, "nobody takes back what happened");
+}
+
+async fn what_was_issued_for_a_removed_tenant_opens_nothing_of_the_next_one(store: Store) {
+    let running = Running::start(store, false).await;
+    let (admin, events) = (running.admin(), "/api/security/events/acme");
+    running.add_tenant("acme").await;
+    running.ingest(&[record("acme", 1, "REQUEST", "INFO")]).await;
+    let old = running.of_tenant("acme");
+    assert_eq!(running.get(events, Some(&old)).await.json()["count"], 1);
+    running.clock.advance(Duration::from_secs(1));
+    assert_eq!(delete(&running, &admin).await.status, 200);
+    running.clock.advance(Duration::from_secs(1));
+    running.add_tenant("acme").await;
+    for path in
+        [events, "/api/security/policies/acme", "/api/security/metrics/acme", &format!("{events}/stream")]
+    {
+        let refused = running.get(path, Some(&old)).await;
+        assert!(refused.status == 403 && refused.body.contains("removed"), "{path}: {}", refused.body);
+    }
+    let new = running.of_tenant("acme");
+    let mut late = record("acme", 2, "REQUEST", "WARNING");
+    late["time"] = running.clock.now().as_millisecond().into();
+    running.ingest(&[late]).await;
+    let seen = running.get(events, Some(&new)).await.json();
+    assert_eq!((&seen["count"], &seen["events"][0]["severity"]), (&json!(1), &json!("WARNING")));
+    let figures = running.get("/api/security/metrics/acme", Some(&new)).await.json();
+    assert_eq!(figures["metrics"]["total_events_24h"], 1, "{figures}");
+    assert_eq!(running.events("acme", "").await.len(), 2, "the admin scope sees what happened");
+}
+
+async fn a_session_that_is_begun_while_its_tenant_goes_goes_too(store: Store) {
+    let running = Arc::new(Running::start(store, false).await);
+    let admin = running.admin();
+    let (mut begun, mut refused) = (0, 0);
+    for _ in 0..8 {
+        running.add_tenant("acme").await;
+        let logins: Vec<_> = (0..6)
+            .map(|n| {
+                let (running, admin) = (Arc::clone(&running), admin.clone());
+                let user = json!({"user_id": format!("u{n}")});
+                tokio::spawn(async move { running.post("/api/security/sessions/acme", &user, &admin).await })
+            })
+            .collect();
+        assert_eq!(delete(&running, &admin).await.status, 200);
+        let mut tokens = Vec::new();
+        for login in logins {
+            let answer = login.await.unwrap();
+            match answer.status {
+                201 => tokens.push(answer.json()["token"].as_str().unwrap().to_owned()),
+                404 => refused += 1,
+                _ => panic!("{}", answer.body),
+            }
+        }
+        begun += tokens.len();
+        running.add_tenant("acme").await;
+        for token in tokens {
+            let answer = running.ext_authz(&format!("Authorization: Bearer {token}\r\n")).await;
+            assert_eq!(answer.status, 401, "{}", answer.head);
+        }
+        assert!(running.rows("SELECT 1 FROM user_sessions").await.is_empty());
+        assert_eq!(delete(&running, &admin).await.status, 200);
+    }
+    println!("{begun} sessions begun and gone, {refused} not begun");
+}
+
+async fn a_key_that_is_made_while_its_tenant_goes_is_not_the_next_ones(store: Store) {
+    let running = Running::start(store, false).await;
+    running.add_tenant("acme").await;
+    let acme = TenantId::new("acme").unwrap();
+    let keys = running.companion.keys();
+    let sealed = keys.encrypt_sensitive_data(b"x".to_vec(), &acme, "iban").await.unwrap();
+    // As a removal finds it whose own shredding came before that key.
+    let storage = running.beside().await;
+    let policies = Policies::new(Arc::clone(&storage), SecurityPolicies::default());
+    assert!(removal::remove(&*storage, &keys, &policies, &acme, running.clock.now()).await.unwrap());
+    assert!(!removal::remove(&*storage, &keys, &policies, &acme, running.clock.now()).await.unwrap());
+    running.clock.advance(Duration::from_secs(1));
+    running.add_tenant("acme").await;
+    assert!(keys.decrypt_sensitive_data(&sealed.value, &acme, "iban").await.is_err());
+    assert!(keys.encrypt_sensitive_data(b"x".to_vec(), &acme, "iban").await.is_ok());
 }
 
 async fn others_may_not_and_nonsense_is_named(store: Store) {
@@ -142,5 +230,8 @@ on_each_store![
     an_admin_adds_changes_lists_and_removes,
     the_address_of_a_database_is_kept_sealed_and_never_told,
     what_a_removed_tenant_had_is_gone_but_its_events,
+    what_was_issued_for_a_removed_tenant_opens_nothing_of_the_next_one,
+    a_session_that_is_begun_while_its_tenant_goes_goes_too,
+    a_key_that_is_made_while_its_tenant_goes_is_not_the_next_ones,
     others_may_not_and_nonsense_is_named,
 ];

@@ -96,7 +96,7 @@ impl Databases {
         }
         let before = known.as_ref().map_or("", |known| known.state.as_str());
         // Only as long as the tenant is there.
-        let enter = Statement::new(
+        let enter = Statement::of_tenant(
             "INSERT INTO index_plans (tenant_id, plan_id, state, document, created_at, updated_at) \
              SELECT tenant_id, ?2, ?3, ?4, ?5, ?5 FROM tenants WHERE tenant_id = ?1 \
              ON CONFLICT (tenant_id, plan_id) DO UPDATE SET state = excluded.state, document = excluded.document, \
