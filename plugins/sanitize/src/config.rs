@@ -64,7 +64,7 @@ pub struct PlacesWire {
     pub query: bool,
     /// Names and values of cookies.
     pub cookies: bool,
-    /// Values of all other headers, except those that carry only protocol.
+    /// Values of all other headers; of those that carry only protocol, the ones that hold a sign which no protocol has.
     pub headers: bool,
     /// The body: forms, JSON, XML, multipart fields and file names, text.
     pub body: bool,
