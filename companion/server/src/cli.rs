@@ -81,7 +81,9 @@ Examples:
   ENCRYPTION_KEY=$NEW ENCRYPTION_KEY_PREVIOUS=$OLD portcullis keys rewrap --all   replaces the root key
   ENCRYPTION_KEY_SERVICE=https://vault.example/transit/portcullis ENCRYPTION_KEY_SERVICE_TOKEN_FILE=token \
     ENCRYPTION_KEY_PREVIOUS=$OLD portcullis keys rewrap --all                     moves it into a service; without
-    ENCRYPTION_KEY_PREVIOUS, after `bao write -f transit/keys/portcullis/rotate`: wraps all keys under its newest version";
+    ENCRYPTION_KEY_PREVIOUS, after `bao write -f transit/keys/portcullis/rotate`: wraps all keys under its newest version
+
+Exit code: 0 done, 1 not (standard error says why), 2 a command line that cannot be.";
 
 /// The companion of Portcullis: keeps the audit trail, answers for it, checks configurations and tries them on requests.
 #[derive(Debug, Parser)]
