@@ -5,7 +5,8 @@
 //! was changed by somebody who also mended its CRC is named by its group; when every root behind it was mended too, by
 //! the stretch between two signatures that hold.
 //!
-//! What it cannot see without help: a roll-back of the whole folder to an earlier state. A checkpoint kept elsewhere shows
+//! It does not tell that the footer of a file that another follows is gone, cut off exactly where it begins: there is no record in it, and a
+//! file that was given up because its disk failed has none either. What it cannot see without help: a roll-back of the whole folder to an earlier state. A checkpoint kept elsewhere shows
 //! that as well; [`Report::rollback_excluded`] says whether one was given.
 
 mod within;
