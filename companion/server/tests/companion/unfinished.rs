@@ -75,7 +75,7 @@ async fn an_index_that_harms_goes_after_a_restart_too(store: Store) {
     shop.running.companion.stop().await.unwrap();
     let next = beside(at, |databases| databases.observe = Duration::from_secs(600)).await;
     let shop = Shop { running: next, ..shop };
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     while shop.indexes().await > 0 {
         shop.client.simple_query(MISLED).await.unwrap();
         assert!(begun.elapsed() < Duration::from_secs(60), "it is there still: {}", shop.plan(&id).await);
