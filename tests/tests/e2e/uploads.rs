@@ -1,6 +1,9 @@
 //! Uploads that are longer than any buffer on their way: inspected as they flow, held nowhere as a whole.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::{
     stages::demonstration,
@@ -134,4 +137,55 @@ fn a_long_body_comes_over_http2_as_well() {
         let arrived = shared.application.seen(&id).map(|message| message.body.len());
         assert_eq!((end == End::Answered, arrived), (true, wanted));
     }
+}
+
+/// The window of the demonstration, in bytes: the default of `body_max_bytes`.
+const WINDOW: usize = 64 * 1024;
+
+/// Sends a body so far that its first window is full and a note stands behind it, and then nothing. The note comes in a piece
+/// of its own.
+fn begin(note: &str) -> (Connection, String) {
+    let shared = demonstration();
+    let (words, id) = ("only words and more of them, ".repeat(WINDOW / 29 + 1), fresh_id("slow"));
+    let request = Request::post("/comment", "text/plain", "").of(&fresh_id("slow"), &id).in_pieces([]);
+    let mut connection = Connection::open(shared.stage.envoy());
+    connection.send_bytes(&[request.head(), chunk(&words[..WINDOW])].concat()).unwrap();
+    thread::sleep(Duration::from_millis(50));
+    connection.send_bytes(&chunk(note)).unwrap();
+    (connection, id)
+}
+
+fn chunk(text: &str) -> Vec<u8> {
+    format!("{:x}\r\n{text}\r\n", text.len()).into_bytes()
+}
+
+/// Sends the end; status, and the length of the body that the application got.
+fn finish(mut connection: Connection, id: &str, end: &str) -> (u16, Option<usize>) {
+    // Whoever refuses early may close before everything is sent; its answer is there all the same.
+    drop(connection.send_bytes(&[chunk(end), b"0\r\n\r\n".to_vec()].concat()));
+    let answer = connection.receive(Unframed::UntilClose, false).unwrap().unwrap();
+    (answer.status, demonstration().application.seen(id).map(|message| message.body.len()))
+}
+
+#[test]
+fn of_a_slow_body_nothing_flows_that_looks_like_an_attack_so_far() {
+    let application = &demonstration().application;
+    let (bad, cut, calm) = ("x' or 1=1 -- ", "<script", "x' or so it is ");
+    let (doubtful, first) = begin(bad);
+    let (doubted, second) = begin(cut);
+    let (fine, third) = begin(calm);
+    let patience = Instant::now() + Duration::from_secs(15);
+    while !application.arriving(&third).is_some_and(|part| part.ends_with(format!("{calm}\r\n").as_bytes())) {
+        assert!(Instant::now() < patience, "a window that was inspected flows, and what came behind it");
+        thread::sleep(Duration::from_millis(5));
+    }
+    for id in [&first, &second] {
+        assert!(application.arriving(id).is_none(), "not even the head has left");
+    }
+    assert_eq!(finish(doubtful, &first, "more"), (403, None));
+    assert!(application.arriving(&first).is_none());
+    // What looked like a tag was a word in brackets.
+    let words = format!("able> {}", "and words behind it ".repeat(5000));
+    assert_eq!(finish(doubted, &second, &words), (200, Some(WINDOW + cut.len() + words.len())));
+    assert_eq!(finish(fine, &third, "more"), (200, Some(WINDOW + calm.len() + 4)));
 }

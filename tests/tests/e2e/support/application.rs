@@ -47,6 +47,24 @@ struct State {
     by_path: HashMap<Vec<u8>, Answer>,
     otherwise: Answer,
     seen: Vec<Message>,
+    /// What has come over each open connection since its last whole request.
+    under_way: Vec<Arrived>,
+}
+
+type Arrived = Arc<Mutex<Vec<u8>>>;
+
+/// Keeps a copy of what is read.
+struct Copied {
+    stream: TcpStream,
+    arrived: Arrived,
+}
+
+impl Read for Copied {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.stream.read(buffer)?;
+        self.arrived.lock().unwrap().extend_from_slice(&buffer[..count]);
+        Ok(count)
+    }
 }
 
 /// A running application; ends with the process.
@@ -93,6 +111,12 @@ impl Application {
         state.seen.iter().find(|seen| seen.header("x-request-id") == Some(id.as_bytes())).cloned()
     }
 
+    /// As much as has come of a request with that correlation ID which has not come as a whole yet.
+    pub fn arriving(&self, id: &str) -> Option<Vec<u8>> {
+        let mut parts = self.state().under_way.clone().into_iter().map(|part| part.lock().unwrap().clone());
+        parts.find(|part| part.windows(id.len()).any(|text| text == id.as_bytes()))
+    }
+
     /// All requests since this was last asked.
     pub fn take_seen(&self) -> Vec<Message> {
         std::mem::take(&mut self.state().seen)
@@ -103,10 +127,24 @@ impl Application {
     }
 }
 
-fn serve(mut stream: TcpStream, state: &Mutex<State>) -> io::Result<()> {
+fn serve(stream: TcpStream, state: &Mutex<State>) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut reader = BufReader::new(stream.try_clone()?);
+    let arrived = Arrived::default();
+    state.lock().unwrap().under_way.push(Arc::clone(&arrived));
+    let reader = BufReader::new(Copied { stream: stream.try_clone()?, arrived: Arc::clone(&arrived) });
+    let served = converse(reader, stream, &arrived, state);
+    state.lock().unwrap().under_way.retain(|other| !Arc::ptr_eq(other, &arrived));
+    served
+}
+
+fn converse(
+    mut reader: BufReader<Copied>,
+    mut stream: TcpStream,
+    arrived: &Mutex<Vec<u8>>,
+    state: &Mutex<State>,
+) -> io::Result<()> {
     while let Some(request) = Message::read(&mut reader, Unframed::Empty)? {
+        arrived.lock().unwrap().clear();
         if request.header("upgrade").is_some() {
             state.lock().unwrap().seen.push(request);
             return echo(reader, stream);
@@ -138,7 +176,7 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) -> io::Result<()> {
 }
 
 /// Takes the upgrade, and sends back whatever comes.
-fn echo(mut from: BufReader<TcpStream>, mut to: TcpStream) -> io::Result<()> {
+fn echo(mut from: BufReader<Copied>, mut to: TcpStream) -> io::Result<()> {
     to.write_all(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n")?;
     let mut piece = [0; 4096];
     loop {
