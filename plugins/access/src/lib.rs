@@ -137,7 +137,11 @@ impl Policy for Access {
 fn keep_private(headers: &Headers<'_>, effects: &mut Effects) -> bool {
     const CONTROL: &str = "cache-control";
     let set = effects.iter().rev().find_map(|effect| match effect {
-        Effect::SetResponseHeader(name, value) if **name == *CONTROL => Some(is_private(value)),
+        Effect::SetResponseHeader(name, value) | Effect::AddResponseHeader(name, value)
+            if **name == *CONTROL =>
+        {
+            Some(is_private(value))
+        }
         _ => None,
     });
     if let Some(private) = set.or_else(|| headers.first(CONTROL).map(is_private)) {

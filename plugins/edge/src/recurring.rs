@@ -15,7 +15,7 @@ use std::{
 /// Numbers at most.
 const KEPT: usize = 256;
 /// Values that were seen once, and are remembered for being seen again.
-const SEEN: usize = 32;
+const SEEN: usize = KEPT;
 
 /// What is set, and to what.
 struct Edit {

@@ -202,12 +202,14 @@ pub(crate) fn compile(mut wire: Wire, site: &Site, errors: &mut ConfigErrors) ->
     #[cfg(feature = "lint")]
     crate::lint::fields(&fields, site, errors);
     let defaults = wire.profile != Profile::None;
+    // One that is configured is told, and not measured.
+    let timed = wire.process_time && !fields.iter().any(|field| *field.name == *"x-process-time");
     let headers = Headers {
         enforce: wire.mode != Mode::Monitor,
         fields,
         remove,
         keep,
-        process_time: wire.process_time.then(|| "x-process-time".into()),
+        process_time: timed.then(|| "x-process-time".into()),
         cookies: Cookies::compile(wire.cookies, base.cookies, &site.key("cookies"), errors),
         cache: Cache::compile(wire.cache, defaults, &site.key("cache"), errors),
         nonce,

@@ -4,8 +4,8 @@
 //! allocator, which Rust's target uses, spends some 150 WebAssembly instructions on each; a list's first block costs ten. What
 //! is larger than [`LARGEST`], or no list has, comes from the C library as before.
 //!
-//! Limits: blocks in lists do not go back to the C library. So each list is as long as the most blocks of its size that were
-//! ever in use at the same time, and memory does not grow with the number of requests.
+//! Limits: a list holds at most [`WAITING`] blocks, all of them together 8.5 MB; what is freed beyond goes back to the C library,
+//! which makes larger or smaller ones of it. So nobody fills the memory with free blocks of sizes that nobody wants.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -21,8 +21,18 @@ const LISTS: usize = LARGEST / UNIT;
 /// What each block is aligned to.
 const ALIGN: usize = 8;
 
-/// The lists. A free block's first bytes are the address of the next.
-pub struct FreeLists(UnsafeCell<[*mut u8; LISTS]>);
+/// Free blocks of one size that wait.
+const WAITING: usize = 256;
+
+/// Free blocks of one size. The first bytes of each are the address of the next.
+#[derive(Clone, Copy)]
+struct List {
+    first: *mut u8,
+    len: usize,
+}
+
+/// The lists.
+pub struct FreeLists(UnsafeCell<[List; LISTS]>);
 
 // SAFETY: it is the allocator of a target without threads; tests use one each.
 unsafe impl Sync for FreeLists {}
@@ -30,15 +40,15 @@ unsafe impl Sync for FreeLists {}
 impl FreeLists {
     /// Without any block.
     pub const fn new() -> Self {
-        Self(UnsafeCell::new([ptr::null_mut(); LISTS]))
+        Self(UnsafeCell::new([List { first: ptr::null_mut(), len: 0 }; LISTS]))
     }
 
     /// The list of blocks that have that layout; `None` for what has no list.
-    fn list(&self, layout: Layout) -> Option<*mut *mut u8> {
+    fn list(&self, layout: Layout) -> Option<*mut List> {
         let place = layout.size().wrapping_sub(1) / UNIT;
         let listed = place < LISTS && layout.align() <= ALIGN;
         // SAFETY: the place is within the array.
-        listed.then(|| unsafe { self.0.get().cast::<*mut u8>().add(place) })
+        listed.then(|| unsafe { self.0.get().cast::<List>().add(place) })
     }
 }
 
@@ -59,11 +69,11 @@ unsafe impl GlobalAlloc for FreeLists {
         };
         // SAFETY: the list is this thread's, and its blocks begin with an address.
         unsafe {
-            let first = *list;
+            let List { first, len } = *list;
             if first.is_null() {
                 return System.alloc(block(layout));
             }
-            *list = first.cast::<*mut u8>().read();
+            *list = List { first: first.cast::<*mut u8>().read(), len: len.saturating_sub(1) };
             first
         }
     }
@@ -75,8 +85,12 @@ unsafe impl GlobalAlloc for FreeLists {
         };
         // SAFETY: the block is at least UNIT bytes long, aligned for an address, and nobody's any more.
         unsafe {
-            pointer.cast::<*mut u8>().write(*list);
-            *list = pointer;
+            let List { first, len } = *list;
+            if len >= WAITING {
+                return System.dealloc(pointer, block(layout));
+            }
+            pointer.cast::<*mut u8>().write(first);
+            *list = List { first: pointer, len: len.saturating_add(1) };
         }
     }
 
@@ -173,6 +187,22 @@ mod tests {
         used.iter().for_each(Used::check);
         // SAFETY: as above. What the lists have is the system's to clean.
         used.into_iter().for_each(|one| unsafe { lists.dealloc(one.pointer, one.layout) });
+    }
+
+    #[test]
+    fn a_list_has_an_end() {
+        let lists = FreeLists::new();
+        let layout = Layout::from_size_align(100, 8).unwrap();
+        // SAFETY: each is freed once, by its layout.
+        unsafe {
+            let all: Vec<*mut u8> = (0..4 * WAITING).map(|_| lists.alloc(layout)).collect();
+            all.into_iter().for_each(|pointer| lists.dealloc(pointer, layout));
+            assert_eq!((*lists.list(layout).unwrap()).len, WAITING);
+            // What waits is taken before anything is asked of the C library.
+            let again: Vec<*mut u8> = (0..WAITING).map(|_| lists.alloc(layout)).collect();
+            assert!((*lists.list(layout).unwrap()).first.is_null());
+            again.into_iter().for_each(|pointer| lists.dealloc(pointer, layout));
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! and a store once in a while instead of each time, and workers seldom forestall each other.
 //!
 //! Nothing is gained by it: see [`Stretch`]. What it costs is that units which one worker has debited and not spent are missing to the
-//! others, for as long as a 64th of the burst takes to refill; then they have drained.
+//! others until the limit has drained to where they were debited: to each worker at most a 64th of what was left.
 //!
 //! Limits: whatever [`portcullis_policy::WorkerState::ahead`] keeps, one key a place; a key whose place is another's goes without.
 //! Units that are held until the response, or leased by the companion, are not debited ahead.

@@ -201,13 +201,17 @@ fn judge(now_ns: u64, claims: &mut [Claim], slots: &mut [Loaded]) -> Outcome {
             (Asks::Nothing(wait_ns), _) => Step::Refuse { wait_ns: *wait_ns },
             (_, None) => continue,
             (Asks::Rate { quota, cost, reserve, leased, share }, Some(slot)) => {
+                // What was debited before a conflict was never stored.
+                if matches!(claim.reserve, Reserve::Debited(_)) {
+                    claim.reserve = Reserve::Wanted;
+                }
                 let rate =
                     Rate { quota, cost: *cost, reserve: *reserve, leased: *leased, share: share.as_ref() };
                 let step = slot.set.step(claim.tag, now_ns, &rate);
                 if let Step::Admit { debt, .. } = step {
                     slot.changed = true;
                     if claim.reserve != Reserve::None {
-                        let debited = slot.set.debit_ahead(claim.tag, now_ns, quota, debt);
+                        let debited = slot.set.debit_ahead(claim.tag, now_ns, quota, *cost, debt);
                         claim.reserve = debited.map_or(Reserve::Wanted, Reserve::Debited);
                     }
                 }

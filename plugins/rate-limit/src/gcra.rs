@@ -187,18 +187,24 @@ impl Quota {
 const AHEAD_PART: u64 = 64;
 /// Fewer units are not debited ahead: where every one counts, each is asked for.
 const AHEAD_LEAST: u64 = 4;
+/// Of requests that cost more than one unit, so many at least: the end of a stretch may be too short for one, and is lost.
+const AHEAD_COSTLY: u64 = 64;
+/// What comes less often is asked for each time, in nanoseconds.
+const AHEAD_NS: u64 = 1_000_000_000;
 
 impl Quota {
-    /// How many units a worker may debit ahead of its requests.
-    pub fn ahead(&self, debt: Time) -> u32 {
+    /// How many units a worker may debit ahead of its requests, after one of that cost.
+    pub fn ahead(&self, debt: Time, cost: u32) -> u32 {
         let room = self.capacity.minus(debt, self.limit).ns / AHEAD_PART;
         let units = room.checked_div(self.interval.ceil()).unwrap_or(0);
-        if units < AHEAD_LEAST { 0 } else { u32::try_from(units).unwrap_or(u32::MAX) }
+        let least = if cost > 1 { AHEAD_COSTLY.saturating_mul(u64::from(cost)) } else { AHEAD_LEAST };
+        if units < least { 0 } else { u32::try_from(units).unwrap_or(u32::MAX) }
     }
 
-    /// How long units that are debited ahead last at most, in nanoseconds.
+    /// What comes again within so many nanoseconds is busy: units that are debited ahead of a fresh limit last so long, and of one
+    /// with a long window none are for what is rare.
     pub fn ahead_ns(&self) -> u64 {
-        self.capacity.ns / AHEAD_PART
+        (self.capacity.ns / AHEAD_PART).min(AHEAD_NS)
     }
 }
 

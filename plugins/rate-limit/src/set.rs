@@ -200,8 +200,15 @@ impl Set {
 
     /// Debits units ahead of the requests that will spend them, if there is room enough; of an entry that was just admitted
     /// with that debt.
-    pub fn debit_ahead(&mut self, tag: Tag, now_ns: u64, quota: &Quota, debt: Time) -> Option<Stretch> {
-        let units = quota.ahead(debt);
+    pub fn debit_ahead(
+        &mut self,
+        tag: Tag,
+        now_ns: u64,
+        quota: &Quota,
+        cost: u32,
+        debt: Time,
+    ) -> Option<Stretch> {
+        let units = quota.ahead(debt, cost);
         let from = self.state(tag);
         self.charge(tag, now_ns, quota, units);
         (units > 0).then(|| Stretch { from, until: self.state(tag) })

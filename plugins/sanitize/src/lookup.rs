@@ -1,6 +1,6 @@
 //! JNDI lookups as log4j 2 resolves them (CVE-2021-44228), and line breaks that start a header.
 
-use crate::bytes::{at, between, find, from, is_space, is_word, starts, word_end};
+use crate::bytes::{at, between, find, from, is_space, is_word, skip_space, starts, word_end};
 use crate::finding::{Family, Finding};
 use crate::lexicon::Lexicon;
 
@@ -107,6 +107,10 @@ fn defaulted(rest: &[u8]) -> bool {
 /// In a text of several lines (`is_text`) a line may look like a header; there it counts behind one word or none, and is one that
 /// splits a response.
 pub fn header_break(value: &[u8], is_text: bool) -> Option<Finding> {
+    // A break up to there stands behind one word or none.
+    let word = skip_space(value, 0);
+    let word = word + from(value, word).iter().position(|b| is_space(*b)).unwrap_or(value.len() - word);
+    let lone_end = skip_space(value, word);
     let mut index = 0;
     while let Some(offset) = from(value, index).iter().position(|b| matches!(b, b'\r' | b'\n' | 0xe5)) {
         let start = index + offset;
@@ -119,6 +123,8 @@ pub fn header_break(value: &[u8], is_text: bool) -> Option<Finding> {
             index = start + 1;
             continue;
         }
+        // What was read of a run of such characters is not read again.
+        let run_end = line.max(start + 1);
         while matches!(at(value, line), b'\r' | b'\n' | b' ' | b'\t') && line < start + 16 {
             line += 1;
         }
@@ -126,7 +132,7 @@ pub fn header_break(value: &[u8], is_text: bool) -> Option<Finding> {
         let page =
             blank && [&b"<html"[..], b"<script", b"<body"].iter().any(|tag| starts(from(value, line), tag));
         let rest = from(value, line);
-        let lone = !between(value, 0, start).trim_ascii().iter().any(|b| is_space(*b));
+        let lone = start <= lone_end;
         let is_found = match is_text {
             true => lone && splits(rest),
             false => page || is_header(rest) || lone && is_extension(rest),
@@ -134,7 +140,7 @@ pub fn header_break(value: &[u8], is_text: bool) -> Option<Finding> {
         if is_found {
             return Some(Finding::new(Family::Header, 88, "header-break", start));
         }
-        index = start + 1;
+        index = run_end;
     }
     None
 }

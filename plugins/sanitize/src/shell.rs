@@ -268,7 +268,23 @@ fn is_tool_chain(value: &[u8], separator: usize, start: usize, end: usize) -> bo
     let before = between(value, separator.saturating_sub(NEAR * 2), separator);
     let line = before.rsplit(|b| matches!(b, b'\r' | b'\n')).next().unwrap_or(before);
     let tool = line.split(|b| !is_word(*b) && *b != b'-').any(|word| TOOLS.has(word) || word == b"cd");
-    let reaches = [&b"/etc/"[..], b"/dev/", b"/proc/", b"/root", b"/bin/", b"/:/", b"://", b"$("];
+    let reaches = [
+        &b"/etc/"[..],
+        b"/dev/",
+        b"/proc/",
+        b"/root",
+        b"/bin/",
+        b"/:/",
+        b"://",
+        b"$(",
+        b"~/",
+        b" exec",
+        b"secret",
+        b"privileged",
+        b" -c ",
+        b"--eval",
+        b" -v ",
+    ];
     tool && !reaches.iter().any(|part| find(between(rest, 0, 256), part, 0).is_some())
 }
 

@@ -169,7 +169,7 @@ fn file(path: &str, text: &str, limit: Duration) -> Result<f64, MeasureError> {
         .map_err(failed)?;
     connection.authorizer(Some(permit)).map_err(failed)?;
     let ends = deadline(limit);
-    connection.progress_handler(STEPS, Some(move || ends())).map_err(failed)?;
+    connection.progress_handler(STEPS, Some(ends)).map_err(failed)?;
     let mut statement = connection.prepare(&format!("SELECT * FROM ({text}) LIMIT 2")).map_err(failed)?;
     if statement.column_count() != 1 {
         return Err(MeasureError::Shape("more or fewer columns than one"));

@@ -274,10 +274,10 @@ impl Alerts {
         });
         locked(&self.0.deliveries).retain(|name, _| wanted.contains_key(name));
         for (name, webhook) in wanted {
-            if !telling.contains_key(&name) {
+            telling.entry(name).or_insert_with_key(|name| {
                 let task = tokio::spawn(self.clone().tell(name.clone(), webhook.clone()));
-                telling.insert(name, (webhook, task));
-            }
+                (webhook, task)
+            });
         }
     }
 

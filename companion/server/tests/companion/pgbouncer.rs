@@ -272,12 +272,7 @@ async fn figures_are_what_was_done_and_sizes_follow_under_the_cap() {
     let figures = place.figures("acme").await;
     assert!((6..=8).contains(&of(&figures, "pool_size")), "{figures}");
     // Never more than all may have.
-    let many: Vec<_> = (0..12)
-        .map(|_| {
-            let connect = place.connect("acme", "acme", PASSWORD);
-            async move { connect.await }
-        })
-        .collect();
+    let many: Vec<_> = (0..12).map(|_| place.connect("acme", "acme", PASSWORD)).collect();
     let mut waiting = Vec::new();
     for client in many {
         let client = client.await.unwrap();

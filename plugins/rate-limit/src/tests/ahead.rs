@@ -173,3 +173,35 @@ fn threads_never_admit_more_than_the_limit_and_lose_little() {
     // Each thread goes on to the end, so that nothing stays with one that has stopped.
     assert!(passed <= LIMIT && passed * 50 >= LIMIT * 49, "{passed} of {LIMIT}");
 }
+
+#[test]
+fn requests_that_cost_more_use_a_limit_up_too() {
+    for (limit, cost) in [(1_000, 16), (6_000, 10), (6_000, 100), (100_000, 50), (100_000, 1_600)] {
+        let mut rule = rule("r", &["tenant"], limit, "24h", limit);
+        rule["cost"] = json!(cost);
+        let policy = policy(json!({"rules": [rule]}));
+        let mut worker = workers(1);
+        let bob = request("acme", "bob", CALL);
+        let answers =
+            (0..2 * limit / cost).map(|_| ask(&policy, &mut worker[0], Duration::from_secs(9), &bob));
+        let passed = u32::try_from(answers.filter(super::Answer::passed).count()).unwrap();
+        assert!(passed <= limit / cost && passed * 50 >= limit / cost * 49, "{passed} of {}", limit / cost);
+    }
+}
+
+#[test]
+fn workers_that_saw_a_daily_limit_now_and_then_hold_nothing_of_it() {
+    const LIMIT: u32 = 6_000;
+    let policy = policy(json!({"rules": [rule("r", &["tenant"], LIMIT, "24h", LIMIT)]}));
+    let (mut workers, bob) = (workers(8), request("acme", "bob", CALL));
+    let mut passed = 0;
+    for second in [9, 19] {
+        for worker in &mut workers {
+            passed += u32::from(ask(&policy, worker, Duration::from_secs(second), &bob).passed());
+        }
+    }
+    for _ in 0..LIMIT {
+        passed += u32::from(ask(&policy, &mut workers[0], Duration::from_secs(29), &bob).passed());
+    }
+    assert!((LIMIT * 49 / 50..=LIMIT + 2).contains(&passed), "{passed} of {LIMIT}");
+}

@@ -145,8 +145,22 @@ fn named(value: &[u8], start: usize, name_start: usize, budget: &mut usize) -> O
 /// `<meta name="viewport" content="..">`: it describes a page, and sends nobody anywhere.
 fn describes(value: &[u8], name_end: usize) -> bool {
     let tag = between(value, name_end, name_end + CONTENT);
-    let tag = between(tag, 0, tag.iter().position(|b| *b == b'>').unwrap_or(tag.len()));
-    starts(tag, b" name=") && find(tag, b"http-equiv", 0).is_none()
+    let (mut index, mut named) = (skip_junk(tag, 0), false);
+    while index < tag.len() && at(tag, index) != b'>' {
+        let (name, after) = attribute_name(tag, index);
+        let equals = skip_junk(tag, after);
+        if !listed(&["content", "name", "property"], name) || at(tag, equals) != b'=' {
+            return false;
+        }
+        let (_, end) = attribute_value(tag, skip_space(tag, equals + 1));
+        // A backtick is a quote here, and none for browsers.
+        if between(tag, equals, end).contains(&b'`') {
+            return false;
+        }
+        named |= name.eq_ignore_ascii_case(b"name");
+        index = skip_junk(tag, end);
+    }
+    named && at(tag, index) == b'>'
 }
 
 /// Whether the value is a drawing from its first byte to its last: SVG, with or without XML's declaration.
@@ -167,7 +181,12 @@ pub(super) fn closing(value: &[u8], start: usize, budget: &mut usize) -> Option<
     let name = between(value, start + 2, name_end(value, start + 2));
     let escapes = ["iframe", "noscript", "script", "style", "svg", "template", "textarea", "title", "xmp"];
     let drawn = listed(&["svg", "title"], name) && is_drawing(value);
-    if listed(&escapes, name) && !drawn && !mention::tag(value, start, start + 2 + name.len()) {
+    // The others end a text that a page puts there, and a sentence names them seldom.
+    let mentioned = || {
+        listed(&["iframe", "script", "style", "svg"], name)
+            && mention::tag(value, start, start + 2 + name.len())
+    };
+    if listed(&escapes, name) && !drawn && !mentioned() {
         return finding(75, "closing-element", start);
     }
     attributes(value, start + 2 + name.len(), budget)
@@ -344,17 +363,18 @@ pub(super) fn script_url(value: &[u8]) -> bool {
 /// `javascript:void(0)`, `javascript:;`: a link that leads nowhere.
 fn does_nothing(value: &[u8]) -> bool {
     let code = value.iter().position(|b| *b == b':').map_or(&b""[..], |colon| from(value, colon + 1));
-    is_nothing(code)
+    // A longer one may have been cut.
+    value.len() < 64 && is_nothing(code, 0)
 }
 
-/// Script that does nothing, up to the quote or the end behind it.
-pub(super) fn is_nothing(code: &[u8]) -> bool {
+/// Script that does nothing, up to its end or the quote that began it.
+pub(super) fn is_nothing(code: &[u8], quote: u8) -> bool {
     let void =
         [&b"void(0)"[..], b"void 0"].iter().find(|void| starts(code, void)).map_or(0, |void| void.len());
     let rest = from(code, void);
     let ended = rest.strip_prefix(b";").unwrap_or(rest);
     (void > 0 || ended.len() < rest.len())
-        && matches!(at(ended.trim_ascii_start(), 0), 0 | b'"' | b'\'' | b'>')
+        && (ended.trim_ascii().is_empty() || matches!(quote, b'"' | b'\'') && at(ended, 0) == quote)
 }
 
 fn data_url(value: &[u8]) -> bool {
@@ -370,16 +390,18 @@ pub(super) fn attributes_outside(value: &[u8]) -> Option<Finding> {
     let mut found = None;
     let mut index = 0;
     let mut fresh = true;
-    let mut broke = false;
+    let (mut broke, mut bent) = (false, false);
     while let Some(byte) = value.get(index) {
         let handler = fresh && matches!(byte, b'o' | b'O' | b's' | b'S' | b'f' | b'F');
         if handler {
+            let broke = broke || bent && !mention::attribute_at(value, index);
             found = surer(found, lone_attribute(value, index, broke));
         }
-        // `the button's`: a contraction breaks out of nothing that the sentence would go on in.
+        // `the button's`: a contraction breaks out of nothing that the sentence would go on in, if it is a sentence.
         let contraction = *byte == b'\''
             && at(value, index.wrapping_sub(1)).is_ascii_alphabetic()
             && at(value, index + 1).is_ascii_alphabetic();
+        bent |= contraction;
         broke |= matches!(byte, b'"' | b'\'' | b'`') && !contraction;
         fresh = is_space(*byte)
             || matches!(byte, b'"' | b'\'' | b'`' | b'/' | b';' | b'?' | b'&')

@@ -3,12 +3,14 @@
 //! No guess at meaning: a tag without attributes does nothing but for what it holds, and what a sentence goes on with is no
 //! script, because two names side by side on a line are none.
 
-use crate::bytes::{at, between, find, from, is_space, is_word, listed, starts, word_end};
+use crate::bytes::{at, between, from, is_space, is_word, listed, starts, word_end};
 
 /// Bytes of an expression that are read. More: it counts as script.
 const EXPRESSION: usize = 256;
 /// Bytes in front of a name or a tag that are looked at.
 const BEFORE: usize = 48;
+/// Bytes behind a tag that are read to the value's end. More: it is no mention.
+const SHEET: usize = 4096;
 
 /// Words of script behind which a name may stand.
 #[rustfmt::skip]
@@ -18,6 +20,11 @@ const KEYWORDS: [&str; 25] = [
 ];
 /// Operators that are spelled in letters.
 const OPERATORS: [&str; 3] = ["in", "instanceof", "of"];
+/// Operators and beginnings of expressions that are spelled in letters: another word may follow.
+#[rustfmt::skip]
+const PREFIXES: [&str; 12] = [
+    "async", "await", "case", "class", "delete", "function", "new", "return", "throw", "typeof", "void", "yield",
+];
 
 /// Whether the bare tag there (`<name>`, `</name>`) is one that a sentence names. `end`: behind its name.
 pub(super) fn tag(value: &[u8], start: usize, end: usize) -> bool {
@@ -36,7 +43,7 @@ pub(super) fn tag(value: &[u8], start: usize, end: usize) -> bool {
     match name {
         _ if name.eq_ignore_ascii_case(b"script") => holds_words(rest),
         _ if name.eq_ignore_ascii_case(b"style") => {
-            words(rest) > 0 && !value.iter().any(|b| matches!(b, b'{' | b'@' | b'\\'))
+            words(rest) > 0 && rest.len() <= SHEET && !rest.iter().any(|b| matches!(b, b'{' | b'@' | b'\\'))
         }
         _ if listed(
             &["base", "embed", "frame", "iframe", "link", "math", "meta", "object", "param", "svg"],
@@ -51,8 +58,11 @@ pub(super) fn tag(value: &[u8], start: usize, end: usize) -> bool {
 
 /// Whether what stands in an element of script is none: words side by side, one word alone, or markup.
 fn holds_words(rest: &[u8]) -> bool {
+    // `name <go()` compares, and in SVG `</b>` within a script is passed over: only where nothing is called or set behind it.
+    let inert =
+        || rest.len() <= SHEET && !rest.iter().any(|b| matches!(b, b'(' | b'=' | b'`' | b'{' | b'[' | b'\\'));
     if starts(rest, b"</") {
-        return !starts(rest, b"</script");
+        return !starts(rest, b"</script") && inert();
     }
     let first = word_end(between(rest, 0, 32), 1);
     let word = between(rest, 1, first);
@@ -61,7 +71,7 @@ fn holds_words(rest: &[u8]) -> bool {
         && word.iter().all(u8::is_ascii_lowercase)
         && !listed(&KEYWORDS, word)
         && at(rest, first) == b' '
-        && (at(rest, first + 1) == b'<' || starts_word(from(rest, first + 1)))
+        && (at(rest, first + 1) == b'<' && inert() || starts_word(from(rest, first + 1)))
 }
 
 /// Whether a word begins there that is no operator.
@@ -105,7 +115,7 @@ fn follows_word(before: &[u8]) -> bool {
     word.len() > 1 && lead.last().is_none_or(|b| *b == b' ') && !listed(&KEYWORDS, word)
 }
 
-/// Reads on behind an operand. Where a string, a comment or a tag may begin, all may be script that follows.
+/// Reads on behind an operand. Where a string, a regular expression, a comment or a tag may begin, all may be script that follows.
 fn runs_into_words(value: &[u8], end: usize) -> bool {
     let text = between(value, end, end + EXPRESSION);
     let (mut index, mut operand, mut spaced) = (0, true, false);
@@ -117,12 +127,11 @@ fn runs_into_words(value: &[u8], end: usize) -> bool {
                 Some(close) => (index, operand) = (close, true),
                 None => return false,
             },
-            b'\'' | b'"' if !operand => match from(text, index + 1).iter().position(|b| *b == byte) {
-                Some(length) => (index, operand) = (index + 1 + length, true),
+            b'\'' | b'"' if !operand => match string_end(text, index) {
+                Some(end) => (index, operand) = (end, true),
                 None => return false,
             },
-            b'/' if matches!(at(text, index + 1), b'/' | b'*') => return false,
-            b'.' | b'=' | b'+' | b'-' | b'*' | b'/' | b'&' | b'|' | b'!' | b'?' | b':' | b'>' | b',' => {
+            b'.' | b'=' | b'+' | b'-' | b'*' | b'&' | b'|' | b'!' | b'?' | b':' | b'>' | b',' => {
                 operand = false
             }
             _ if is_word(byte) => {
@@ -130,6 +139,9 @@ fn runs_into_words(value: &[u8], end: usize) -> bool {
                 let operator = operand && spaced && listed(&OPERATORS, word);
                 if operand && spaced && !operator {
                     return word.len() > 1 && word.iter().all(u8::is_ascii_lowercase);
+                }
+                if !operator && listed(&PREFIXES, word) {
+                    return false;
                 }
                 index += word.len() - 1;
                 operand = !operator;
@@ -156,14 +168,21 @@ fn closing(text: &[u8], open: usize) -> Option<usize> {
                     return Some(index);
                 }
             }
-            quote @ (b'\'' | b'"' | b'`') => {
-                index += 1 + from(text, index + 1).iter().position(|b| *b == quote)?;
-            }
+            b'\'' | b'"' | b'`' => index = string_end(text, index)?,
+            // A slash may begin a regular expression, or a comment.
+            b'/' | b'\\' => return None,
             _ => {}
         }
         index += 1;
     }
     None
+}
+
+/// Where a string ends that holds no escape and no expression.
+fn string_end(text: &[u8], start: usize) -> Option<usize> {
+    let length = from(text, start + 1).iter().position(|b| *b == at(text, start))?;
+    let plain = !between(text, start + 1, start + 1 + length).iter().any(|b| matches!(b, b'\\' | b'$'));
+    plain.then_some(start + 1 + length)
 }
 
 /// Whether an attribute outside of any tag stands in a sentence: `the button's onclick="go()" does nothing`.
@@ -174,16 +193,31 @@ pub(super) fn attribute(before: &[u8], content: &[u8]) -> bool {
     }
     let close = between(content, 1, EXPRESSION).iter().position(|b| *b == quote);
     let before = between(before, before.len().saturating_sub(BEFORE), before.len());
-    close.is_some_and(|length| words_before(before) > 1 && words(from(content, length + 2)) > 1)
+    // `go()`: what reaches for anything, or sets anything, is an attack's.
+    let plain = |length: usize| {
+        let code = between(content, 1, length + 1);
+        code.iter().all(|b| is_word(*b) || matches!(b, b'(' | b')' | b';' | b',' | b' '))
+    };
+    close.is_some_and(|length| {
+        plain(length) && words_before(before) > 1 && words(from(content, length + 2)) > 1
+    })
+}
+
+/// The same for the attribute that begins there.
+pub(super) fn attribute_at(value: &[u8], index: usize) -> bool {
+    let equals = between(value, index, index + 64).iter().position(|b| *b == b'=');
+    equals.is_some_and(|equals| attribute(between(value, 0, index), from(value, index + equals + 1)))
 }
 
 /// `const el = document.querySelector(..)`: a statement of a page's own script, which reaches for an element.
 pub(super) fn is_declaration(value: &[u8], start: usize) -> bool {
+    if start >= BEFORE {
+        return false;
+    }
     let lead = between(value, 0, start).trim_ascii();
-    start < BEFORE
+    lead.iter().all(|b| is_word(*b) || matches!(b, b' ' | b'=' | b'$'))
         && [&b"const "[..], b"let ", b"var "].iter().any(|word| starts(lead, word))
         && lead.ends_with(b"=")
-        && find(lead, b";", 0).is_none()
 }
 
 #[cfg(test)]
@@ -218,6 +252,8 @@ mod tests {
             "<iframe>",
             "the<script> tag to include it",
             "</script>",
+            "x <script> name <go()</script>",
+            "x <script></b>a=b</script>",
         ] {
             assert!(!of(meant), "{meant}");
         }
@@ -248,6 +284,9 @@ mod tests {
             "new document.a(1) in x",
             "document.a(')",
             "x=document.cookie",
+            "document.a-/aa bb/",
+            "document.a+typeof aa",
+            "document.a('\\') aa bb')",
         ] {
             assert!(!of(meant), "{meant}");
         }

@@ -114,7 +114,8 @@ pub(super) fn schemes(value: &[u8], marks: Marks) -> Option<Finding> {
         // `[text](data:text/html,..)`
         let page = starts(from(scheme, 5), b"(data") && script_url(between(value, colon - 4, colon + 64));
         let code = from(value, colon + 1);
-        if page || script && call_at_start(code) && !is_nothing(code) {
+        let quote = at(value, colon.wrapping_sub(11));
+        if page || script && call_at_start(code) && !is_nothing(code, quote) {
             return finding(80, "script-url", start + colon);
         }
     }
@@ -360,7 +361,7 @@ fn call(value: &[u8], word: &[u8], start: usize, open: usize, around: Around) ->
         return finding(55, "script-call", start);
     }
     // `'-alert(1)-'`, `";alert(1)//`, `{{alert(1)}}`, `${alert(1)}`, `=alert(1)`.
-    let broke = b"'\"`;-+*/^|&={}>:([,?!%~".contains(&last);
+    let broke = b"'\"`;-+*/^|&={}<>:([,?!%~".contains(&last);
     let confidence = match (generic, broke, start == around.lead) {
         (false, true, _) if around.quoted || last == b'=' || last == b':' => 85,
         (false, true, _) => 75,

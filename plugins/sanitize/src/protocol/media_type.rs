@@ -1,7 +1,7 @@
 //! The grammar of `content-type` (RFC 9110, 8.3). What does not follow it is read by each parser in its own way, and
 //! some have run what they found in it (CVE-2017-5638).
 
-use crate::bytes::{at, find, from};
+use crate::bytes::{at, between, find, from};
 
 const fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
@@ -50,13 +50,18 @@ pub(crate) fn judge(value: &[u8]) -> Option<(u8, &'static str)> {
         let (key, after) = (rest.get(..name).unwrap_or_default(), from(rest, name));
         let Some(argument) = after.strip_prefix(b"=") else { return Some((75, "media-type-parameter")) };
         charsets += u32::from(key.eq_ignore_ascii_case(b"charset"));
-        boundaries += u32::from(key.eq_ignore_ascii_case(b"boundary"));
+        // PHP takes the first boundary, whatever it is part of.
+        boundaries += u32::from(find(key, b"boundary", 0).is_some());
+        let is_boundary = key.eq_ignore_ascii_case(b"boundary");
         let length = match argument {
             [b'"', inside @ ..] => match inside.iter().position(|b| *b == b'"') {
                 Some(end) => {
                     let hides = inside.get(..end).unwrap_or_default();
                     charsets += u32::from(find(hides, b"charset=", 0).is_some());
-                    boundaries += u32::from(find(hides, b"boundary=", 0).is_some());
+                    if is_boundary && hides.contains(&b'\\') {
+                        return Some((75, "media-type-parameter"));
+                    }
+                    boundaries += u32::from(!is_boundary && find(hides, b"boundary", 0).is_some());
                     end + 2
                 }
                 None => return Some((75, "media-type-parameter")),
@@ -64,10 +69,15 @@ pub(crate) fn judge(value: &[u8]) -> Option<(u8, &'static str)> {
             // A boundary without quotes often has characters that no token has.
             other => {
                 let lead = other.iter().take(1).take_while(|b| **b == b' ').count();
-                lead + from(other, lead)
-                    .iter()
-                    .position(|b| *b == b';' || *b == b' ')
-                    .unwrap_or(other.len() - lead)
+                let end = from(other, lead).iter().position(|b| *b == b';' || *b == b' ');
+                let length = end.map_or(other.len(), |end| lead + end);
+                let bare = between(other, 0, length);
+                // PHP ends it at a comma, and takes the blank for a part of it.
+                if is_boundary && bare.iter().any(|b| matches!(b, b',' | b' ' | b'"' | b'\\')) {
+                    return Some((75, "media-type-parameter"));
+                }
+                boundaries += u32::from(!is_boundary && find(bare, b"boundary", 0).is_some());
+                length
             }
         };
         if length == 0 || argument.starts_with(b"  ") {
@@ -93,8 +103,9 @@ mod tests {
             "text/plain",
             "text/plain; charset=\"UTF-8\"",
             "text/html;charset=utf-8;",
-            "multipart/form-data; boundary=----a(1,2:3)+x",
-            "multipart/mixed; boundary= a,08/b?==:t",
+            "multipart/form-data; boundary=----WebKitFormBoundaryAbC1",
+            "multipart/form-data; boundary=----a(1:3)+x",
+            "multipart/mixed; boundary=\"a,b\"",
             "application/soap+xml; action=\"urn:x#y\"; charset=utf-8",
             "application/*+json",
         ] {
@@ -112,6 +123,12 @@ mod tests {
             "text/plain, text/html",
             "multipart/form-data; boundary=a; boundary=b",
             "multipart/form-data; x=\"boundary=a\"; boundary=b",
+            "multipart/form-data; xboundary=a; boundary=b",
+            "multipart/form-data; boundary=a,b",
+            "multipart/form-data; boundary= a",
+            "multipart/form-data; boundary=\"a\\\\b\"",
+            "multipart/form-data; x=\"boundary ;y=a\"; boundary=b",
+            "multipart/form-data; x=boundary,y=a; boundary=b",
         ] {
             assert!(judge(odd.as_bytes()).is_some_and(|(confidence, _)| confidence >= 70), "{odd}");
         }

@@ -62,6 +62,11 @@ pub(super) fn plain(name: &[u8]) -> Option<Finding> {
 
 /// JavaScript behind a string in `$where`: `'; return true; var x='`.
 fn script(value: &[u8]) -> Option<Finding> {
+    let dated = find(value, b"do", 0).is_some() && find(value, b"new date", 0).is_some();
+    let mut last_while = None;
+    while dated && let Some(place) = find(value, b"while", last_while.map_or(0, |place| place + 1)) {
+        last_while = Some(place);
+    }
     let mut index = 0;
     while let Some(semicolon) = find(value, b";", index) {
         let lead = between(value, semicolon.saturating_sub(16), semicolon).trim_ascii_end();
@@ -74,7 +79,7 @@ fn script(value: &[u8]) -> Option<Finding> {
         let drops = starts(word, b"db.") && is_done(word);
         // A loop that waits until some time is over.
         let waits = starts(word, b"do") && from(word, 2).trim_ascii_start().starts_with(b"{");
-        if waits && find(value, b"new date", 0).is_some() && find(word, b"while", 0).is_some() {
+        if waits && dated && last_while.is_some_and(|place| place > semicolon) {
             return Some(Finding::new(Family::Nosql, 76, "where-script", semicolon));
         }
         if matches!(lead.last(), Some(b'\'' | b'"')) && (returns || spins || drops) {

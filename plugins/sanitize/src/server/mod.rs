@@ -46,12 +46,9 @@ pub(crate) fn detect(value: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Fin
         take(key::detect(value, marks, scope.is_name));
     }
     let parameter = !matches!(scope.place, Place::Header | Place::Path);
-    if parameter
-        && marks.any(marks::SLASH | marks::BACKSLASH | marks::COLON)
-        && marks.any(marks::DOT | marks::SLASH | marks::BACKSLASH)
-    {
-        take(url::detect(value, scope));
-    } else if parameter && value == b"169.254.169.254" {
+    let is_url = marks.any(marks::SLASH | marks::BACKSLASH | marks::COLON)
+        && marks.any(marks::DOT | marks::SLASH | marks::BACKSLASH);
+    if parameter && (is_url || value == b"169.254.169.254") {
         take(url::detect(value, scope));
     } else if !parameter && marks.any(marks::COLON) && marks.any(marks::SLASH) {
         take(url::in_header(value, scope));

@@ -18,7 +18,7 @@ mod score;
 mod statement;
 mod words;
 
-use crate::bytes::{at, between, skip_space};
+use crate::bytes::{at, between, find, from, is_word, skip_space, starts};
 use crate::finding::{Family, Finding, surer};
 use crate::marks::{self, Marks};
 use lexer::{Lexer, Quote};
@@ -54,7 +54,7 @@ fn is_span(value: &[u8]) -> bool {
 /// behind them as SQL does.
 fn is_quotation(value: &[u8], quote: u8) -> bool {
     let mut parts = value.split(|b| *b == quote);
-    let (Some(before), Some(_), Some(behind), None) =
+    let (Some(before), Some(inside), Some(behind), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
     else {
         return false;
@@ -66,9 +66,22 @@ fn is_quotation(value: &[u8], quote: u8) -> bool {
     };
     let next = between(behind, 1, crate::bytes::word_end(between(behind, 0, 32), 1));
     before.ends_with(b" ")
+        && !joins(inside)
         && words(before) > 2
         && (behind.first() == Some(&b' ') && !next.is_empty() && !goes_on(next)
             || matches!(behind, [b'?' | b'.' | b'!' | b','] | [b'?' | b'.' | b'!' | b',', b' ', ..]))
+}
+
+/// Whether a string may stand behind that in a statement: behind an operator, a word (`date '..'`, an alias), or a comment. It may
+/// not behind a number, but for the alias of a column; and a string is followed by no `SELECT`.
+fn joins(inside: &[u8]) -> bool {
+    let inside = inside.trim_ascii();
+    let hides = inside.contains(&b';')
+        || [&b"--"[..], b"#", b"/*"].iter().any(|sign| find(inside, sign, 0).is_some());
+    let word = inside.iter().rev().take_while(|b| is_word(**b)).count();
+    let last = from(inside, inside.len() - word);
+    let number = word > 0 && last.iter().all(u8::is_ascii_digit) && find(inside, b"select", 0).is_none();
+    hides || !(number || starts(inside, b"select "))
 }
 
 /// Whether a statement goes on with that word behind a string.

@@ -98,6 +98,7 @@ impl Run {
         // `0 < x <= 10 and x != 5`: a condition on a name of the sentence's own.
         let bounded =
             !q && !self.stacked && self.compared_first && !self.constants && self.names > 1 && calls == 0;
+        let bounded = bounded && self.texts == 0 && self.compare > 2;
         offer(self.logic > 0 && self.compare > 0 && out && hard && !arithmetic && !bounded, 75, "condition");
         offer(self.logic > 0 && probe && out, 75, "probe");
         offer(self.logic > 0 && tail && hard && whole, 78, "condition-comment");

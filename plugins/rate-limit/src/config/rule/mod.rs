@@ -13,7 +13,7 @@ use crate::{
     held,
     key::{Counted, Per},
     rule::{Counters, Kind, Price, Rule, Share},
-    set::WAYS,
+    set::{HOLDINGS, WAYS},
 };
 
 pub(super) use amount::statuses;
@@ -126,16 +126,35 @@ fn overlap(rule: &Rule, others: &[Rule], site: &Site, errors: &mut ConfigErrors)
 
 /// All limits of one user, or tenant, have a slot in common.
 fn crowd(rule: &Rule, others: &[Rule], site: &Site, errors: &mut ConfigErrors) {
-    if others.iter().filter(|other| other.counted.shares_place(&rule.counted)).count() == WAYS {
-        let problem = format!("is one of more than {WAYS} rules with the same `per`");
+    let alike = || others.iter().filter(|other| other.counted.shares_place(&rule.counted));
+    let over = |most: usize, of: fn(&Rule) -> usize| {
+        let before: usize = alike().map(of).sum();
+        before <= most && before.saturating_add(of(rule)) > most
+    };
+    if over(WAYS, places) || over(HOLDINGS, holdings) {
         errors.warning(
             &site.key("per"),
-            problem,
-            format!(
-                "of those, {WAYS} at the same time keep counts of their own, and others are admitted less"
-            ),
+            format!("is one of rules with the same `per` that need more than {WAYS} places, or {HOLDINGS} for what is held"),
+            "when all of them are in use at the same time, some admit less: fewer rules, or another `per`",
         );
     }
+}
+
+/// Places for what is held until a response, or for as long as it lasts.
+fn holdings(rule: &Rule) -> usize {
+    usize::from(rule.awaits_response() || matches!(rule.kind, Kind::Concurrent(_)))
+}
+
+/// Places of a slot that a rule may take ([`crate::set`]): an entry, two more for what the companion leases, and one for what is
+/// admitted without it.
+fn places(rule: &Rule) -> usize {
+    let own = match rule.kind {
+        Kind::Rate { share: Some(_), .. } if rule.global => 4,
+        Kind::Rate { .. } if rule.global => 3,
+        Kind::Rate { .. } => 1,
+        Kind::Nothing(_) | Kind::Concurrent(_) => 0,
+    };
+    own + holdings(rule)
 }
 
 fn compile_rule(
