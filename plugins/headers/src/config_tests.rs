@@ -1,10 +1,8 @@
 //! What would split a header, a policy or a message is refused wherever it is written; what only looks like it passes.
 
-use portcullis_policy::config;
 use serde_json::{Value, json};
 
-use super::*;
-use crate::tests::{PLACEHOLDER, policy};
+use crate::tests::policy;
 
 /// CR, LF and NUL split a message, or end a text in other programs.
 const CONTROLS: [&str; 5] = ["\r", "\n", "\0", "\r\nx-injected: 1", "\u{7f}"];

@@ -318,9 +318,20 @@ impl Export {
                 Err(error) => return Err(error.into()),
             }
         }
-        match refused.first() {
-            Some((_, reason)) if !answers => return Err(takes_nothing(reason).into()),
-            _ => refused.iter().for_each(|(part, reason)| self.reject(1, part, reason)),
+        if let (false, Some((_, reason))) = (answers, refused.first()) {
+            return Err(takes_nothing(reason).into());
+        }
+        // Once more: it may have refused everything until a moment ago, and take it now.
+        for (part, _) in refused {
+            match collector.deliver(part).await {
+                Ok(Delivered { rejected, kept: keeps }) => {
+                    kept = kept && keeps;
+                    self.figures.exported.add(1_u64.saturating_sub(rejected));
+                    self.reject(rejected, part, "the collector counts them as rejected");
+                }
+                Err(DeliveryError::Refused(reason)) => self.reject(1, part, &reason),
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(kept)
     }

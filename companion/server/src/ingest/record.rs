@@ -23,8 +23,8 @@ use crate::units::bounded;
 pub const MAX_LINE_BYTES: usize = 16 * 1024;
 
 const CLASS_HTTP_ACTIVITY: u32 = 4002;
-/// What a proxy's clock may be ahead of this machine's.
-const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
+/// What a proxy's clock may be ahead of this machine's: events may have a time that has not come by so much.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 /// Widths of the columns, in characters.
 const MAX_USER: usize = 50;
 const MAX_USER_AGENT: usize = 500;

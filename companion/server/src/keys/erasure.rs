@@ -10,13 +10,14 @@ use tokio::sync::watch;
 
 use super::{Keys, KeysError};
 use crate::clock::Timestamp;
+use crate::ingest::record::CLOCK_SKEW;
 use crate::storage::{StorageError, erasure};
 use crate::tenant::TenantId;
 
 /// How often it is looked for what was left.
 const PAUSE: Duration = Duration::from_secs(60);
-/// What clocks of companions may differ by.
-const SLACK: Duration = Duration::from_secs(60);
+/// What clocks of companions may differ by, and what a proxy's, whose time an event has, may be ahead of them.
+const SLACK: Duration = Duration::from_secs(60).saturating_add(CLOCK_SKEW);
 
 /// Finishes what others left, until `end` says true.
 pub async fn finish_erasures(keys: Keys, mut end: watch::Receiver<bool>) {

@@ -146,6 +146,16 @@ async fn a_shredding_takes_people_out_of_everything_and_the_trail_stays_whole(st
     assert_eq!(running.events("globex", "").await, elsewhere);
 }
 
+async fn a_shredding_reaches_what_a_proxy_whose_clock_is_ahead_has_told(store: Store) {
+    let running = Running::start(store, true).await;
+    let mut ahead = visit("acme", 0);
+    ahead["time"] = (running.clock.now().as_millisecond() + 4 * 60_000).into();
+    assert_eq!(running.ingest(&[ahead]).await.status, 200);
+    assert_eq!(running.events("acme", "").await[0]["user_id"], "alice");
+    assert_eq!(keys(&running, "DELETE", "acme", "").await.0, 200);
+    assert_eq!(running.events("acme", "").await[0]["user_id"], Value::Null);
+}
+
 async fn a_shredding_that_broke_off_is_finished_and_what_was_opened_before_it_is_not_stored(store: Store) {
     let running = Running::start(store, true).await;
     running.ingest(&[visit("acme", 0)]).await;
@@ -246,6 +256,7 @@ async fn a_name_that_nobody_registered_has_a_key_too(store: Store) {
 
 on_each_store![
     a_shredding_takes_people_out_of_everything_and_the_trail_stays_whole,
+    a_shredding_reaches_what_a_proxy_whose_clock_is_ahead_has_told,
     a_shredding_that_broke_off_is_finished_and_what_was_opened_before_it_is_not_stored,
     while_the_keys_are_away_known_tenants_events_are_taken_and_the_others_come_again,
     a_version_opens_for_as_long_as_the_trail_needs_it,

@@ -44,17 +44,22 @@ pub async fn expire(client: &mut Client, expiry: Expiry) -> Result<u64, StorageE
 }
 
 async fn expire_table(client: &mut Client, table: &str, expiry: Expiry) -> Result<u64, StorageError> {
+    // Whatever of this fails, the rest is done: a default partition that is too large to be looked through in time keeps neither
+    // from its turn.
+    let (mut removed, mut failed) = (0_u64, make(client, table, expiry.now).await.err());
     let transaction = begin(client).await?;
     let days = days(&transaction, table).await?;
-    make(&transaction, table, &days, expiry.now).await?;
     transaction.commit().await?;
     let kept_from = expiry.before.as_millisecond().div_euclid(DAY_MS);
-    let (mut removed, mut failed) = (delete_late(client, table, expiry).await?, None);
     for day in days.into_iter().filter(|day| *day < kept_from) {
         match drop_day(client, &partition(table, day)).await {
             Ok(count) => removed = removed.saturating_add(count),
             Err(error) => failed = Some(error),
         }
+    }
+    match delete_late(client, table, expiry).await {
+        Ok(count) => removed = removed.saturating_add(count),
+        Err(error) => failed = Some(error),
     }
     failed.map_or(Ok(removed), Err)
 }
@@ -87,12 +92,9 @@ fn partition(table: &str, day: i64) -> String {
     format!("{table}_d{day}")
 }
 
-async fn make(
-    transaction: &Transaction<'_>,
-    table: &str,
-    days: &[i64],
-    now: Timestamp,
-) -> Result<(), StorageError> {
+async fn make(client: &mut Client, table: &str, now: Timestamp) -> Result<(), StorageError> {
+    let transaction = begin(client).await?;
+    let days = days(&transaction, table).await?;
     let today = now.as_millisecond().div_euclid(DAY_MS);
     for day in today..=today.saturating_add(AHEAD) {
         if days.contains(&day) {
@@ -113,6 +115,7 @@ async fn make(
         }
         transaction.batch_execute("RELEASE SAVEPOINT day").await?;
     }
+    transaction.commit().await?;
     Ok(())
 }
 
