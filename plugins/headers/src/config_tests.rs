@@ -1,8 +1,10 @@
 //! What would split a header, a policy or a message is refused wherever it is written; what only looks like it passes.
 
+use portcullis_policy::config;
 use serde_json::{Value, json};
 
-use crate::tests::policy;
+use super::*;
+use crate::tests::{PLACEHOLDER, policy};
 
 /// CR, LF and NUL split a message, or end a text in other programs.
 const CONTROLS: [&str; 5] = ["\r", "\n", "\0", "\r\nx-injected: 1", "\u{7f}"];
