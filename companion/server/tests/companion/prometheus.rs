@@ -112,6 +112,11 @@ impl Prometheus {
         answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
     }
 
+    /// Whether it answers questions: it listens before it does.
+    async fn is_ready(&self) -> bool {
+        self.query("1").await["status"] == "success"
+    }
+
     async fn query(&self, expression: &str) -> Value {
         self.ask(&format!("/api/v1/query?query={}", encoded(expression))).await
     }
@@ -130,6 +135,7 @@ async fn a_real_prometheus_takes_all_of_it() {
     let path = folder.path().to_owned();
     let prometheus =
         tokio::task::spawn_blocking(move || Prometheus::start(&path, target, &token)).await.unwrap();
+    eventually(async || prometheus.is_ready().await).await;
     running.ingest(&[record("acme", 1, "ATTACK_BLOCKED", "WARNING")]).await;
     let attacks = "sum(portcullis_events_total{type=\"ATTACK_BLOCKED\",severity=\"WARNING\"})";
     eventually(async || prometheus.value(attacks).await == Some(1.0)).await;
