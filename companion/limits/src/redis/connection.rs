@@ -11,7 +11,10 @@ use std::{
 
 use redis::{AsyncConnectionConfig, Client, Script, aio::MultiplexedConnection};
 
-use super::{Question, SCRIPT};
+use super::{
+    Question, SCRIPT,
+    eviction::{Eviction, eviction},
+};
 use crate::{
     engine::{LEVELS, Totals},
     journal::Clock,
@@ -404,43 +407,6 @@ impl Redis {
         let now_us = seconds.saturating_mul(1_000_000).saturating_add(micros);
         Ok(Seen { run, now_us, marker: marker.unwrap_or_default(), durable, eviction })
     }
-}
-
-/// What a server does when its memory is full. All our keys have an end, so that every policy but `noeviction` may take them.
-struct Eviction {
-    /// In bytes; 0 for none.
-    maximum: u64,
-    policy: String,
-    /// How many it has evicted since it began.
-    keys: u64,
-}
-
-impl Eviction {
-    fn check(&self) -> Result<(), RedisError> {
-        match self.maximum == 0 || self.policy == "noeviction" {
-            true => Ok(()),
-            false => Err(RedisError::Unsafe(format!(
-                "its maxmemory-policy is {}; set noeviction, or give the limits a Redis of their own",
-                self.policy
-            ))),
-        }
-    }
-}
-
-async fn eviction(connection: &mut MultiplexedConnection) -> Result<Eviction, redis::RedisError> {
-    let mut info = String::new();
-    for section in ["memory", "stats"] {
-        info += &redis::cmd("INFO").arg(section).query_async::<String>(connection).await?;
-    }
-    let field = |name: &str| {
-        let value = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim().to_owned());
-        info.lines().find_map(value).unwrap_or_default()
-    };
-    Ok(Eviction {
-        maximum: field("maxmemory").parse().unwrap_or(0),
-        policy: field("maxmemory_policy"),
-        keys: field("evicted_keys").parse().unwrap_or(0),
-    })
 }
 
 /// What a new connection shows.

@@ -16,6 +16,7 @@
 //! lost answer had granted stays debited. Idle keys go after their debt, and two hours.
 
 mod connection;
+mod eviction;
 
 use crate::{
     key::Name,
