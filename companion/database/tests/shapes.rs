@@ -57,7 +57,7 @@ const STATEMENTS: &[(&str, &str, f64)] = &[
     ),
     ("json contains", "SELECT id FROM accounts WHERE settings @> '{\"plan\": 7}'", 0.5),
     ("prefix", "SELECT id FROM accounts WHERE code LIKE 'A777%'", 0.3),
-    ("infix", "SELECT id FROM accounts WHERE code LIKE '%777%'", 0.5),
+    ("infix", "SELECT id FROM accounts WHERE code LIKE '%777%'", 0.75),
     ("has a key", "SELECT id FROM accounts WHERE settings ? 'none'", 0.5),
     ("array", "SELECT id FROM accounts WHERE tags && ARRAY[7, 9]", 0.5),
     (
