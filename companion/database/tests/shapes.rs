@@ -24,6 +24,8 @@ CREATE TABLE accounts (id bigint PRIMARY KEY, tenant int NOT NULL, email text NO
 INSERT INTO accounts SELECT i, (random() * 400)::int, 'User' || i || '@example.test', jsonb_build_object('plan', i % 5000, 'ref', md5(i::text)),
   CASE WHEN i % 20 > 0 THEN now() END, CASE WHEN i % 3 > 0 THEN (random() * 100000)::int END, i % 9, 'A' || i, ARRAY[i % 5000, i % 7000]
 FROM generate_series(1, 60000) i;
+-- How many codes hold 777 is told from the histogram's bounds: of a sample, one in four holds such a code by chance. So all rows are read.
+ALTER TABLE accounts ALTER code SET STATISTICS 200;
 CREATE SCHEMA shop;
 CREATE TABLE shop."Order Lines" ("Id" int PRIMARY KEY, "orderId" int NOT NULL, "Article" text NOT NULL, "user" int NOT NULL);
 INSERT INTO shop."Order Lines" SELECT i, (random() * 20000)::int, 'article ' || (i % 3000), (random() * 5000)::int FROM generate_series(1, 60000) i;
@@ -57,7 +59,7 @@ const STATEMENTS: &[(&str, &str, f64)] = &[
     ),
     ("json contains", "SELECT id FROM accounts WHERE settings @> '{\"plan\": 7}'", 0.5),
     ("prefix", "SELECT id FROM accounts WHERE code LIKE 'A777%'", 0.3),
-    ("infix", "SELECT id FROM accounts WHERE code LIKE '%777%'", 0.75),
+    ("infix", "SELECT id FROM accounts WHERE code LIKE '%777%'", 0.5),
     ("has a key", "SELECT id FROM accounts WHERE settings ? 'none'", 0.5),
     ("array", "SELECT id FROM accounts WHERE tags && ARRAY[7, 9]", 0.5),
     (

@@ -62,11 +62,8 @@ pub(super) fn plain(name: &[u8]) -> Option<Finding> {
 
 /// JavaScript behind a string in `$where`: `'; return true; var x='`.
 fn script(value: &[u8]) -> Option<Finding> {
-    let dated = find(value, b"do", 0).is_some() && find(value, b"new date", 0).is_some();
-    let mut last_while = None;
-    while dated && let Some(place) = find(value, b"while", last_while.map_or(0, |place| place + 1)) {
-        last_while = Some(place);
-    }
+    // Searched for at the first loop of its kind, and once.
+    let mut timed_until = None;
     let mut index = 0;
     while let Some(semicolon) = find(value, b";", index) {
         let lead = between(value, semicolon.saturating_sub(16), semicolon).trim_ascii_end();
@@ -79,7 +76,7 @@ fn script(value: &[u8]) -> Option<Finding> {
         let drops = starts(word, b"db.") && is_done(word);
         // A loop that waits until some time is over.
         let waits = starts(word, b"do") && from(word, 2).trim_ascii_start().starts_with(b"{");
-        if waits && dated && last_while.is_some_and(|place| place > semicolon) {
+        if waits && *timed_until.get_or_insert_with(|| last_timed_while(value)) > semicolon {
             return Some(Finding::new(Family::Nosql, 76, "where-script", semicolon));
         }
         if matches!(lead.last(), Some(b'\'' | b'"')) && (returns || spins || drops) {
@@ -88,6 +85,16 @@ fn script(value: &[u8]) -> Option<Finding> {
         index = semicolon + 1;
     }
     None
+}
+
+/// Where the last `while` stands in a script that asks what time it is; 0 where there is none.
+fn last_timed_while(value: &[u8]) -> usize {
+    let mut last = 0;
+    let timed = find(value, b"new date", 0).is_some();
+    while timed && let Some(place) = find(value, b"while", last + 1) {
+        last = place;
+    }
+    last
 }
 
 /// `db.users.drop(`: what MongoDB's shell does to a collection.

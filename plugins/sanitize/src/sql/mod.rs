@@ -28,15 +28,16 @@ use run::{Entry, Run};
 pub fn detect(value: &[u8], marks: Marks) -> Option<Finding> {
     let mut found = None;
     for quote in [Quote::Bare, Quote::In(b'\''), Quote::In(b'"'), Quote::In(b'`')] {
-        let skipped = match quote {
-            Quote::Bare => !may_be_bare(value, marks),
+        if quote == Quote::Bare && !may_be_bare(value, marks) {
+            continue;
+        }
+        // Asked of what was found alone: most values hold nothing.
+        let is_quoted = || match quote {
+            Quote::Bare => false,
             Quote::In(b'`') => is_span(value),
             Quote::In(quote) => is_quotation(value, quote),
         };
-        if skipped {
-            continue;
-        }
-        found = surer(found, context(value, quote, marks));
+        found = surer(found, context(value, quote, marks).filter(|_| !is_quoted()));
         if found.is_some_and(|f: Finding| f.confidence >= 95) {
             break;
         }
