@@ -187,21 +187,22 @@ fn replay_in(runtime: &str, run: impl Fn(&Layout, &Path, &Path) -> Command) {
 
 /// `Headers` has one value for each name, all of them joined (RFC 9110, 5.3), except cookies that are set.
 fn combined(mut seen: Observed) -> Observed {
-    let join = |map: &HeaderMap| {
-        let mut joined = HeaderMap::new();
-        for (name, value) in map.iter() {
-            let text = String::from_utf8_lossy(name).into_owned();
-            if text == "set-cookie" {
-                joined.add(name, value);
-            } else if joined.first(&text).is_none() {
-                joined.add(name, map.all(&text).join(&b", "[..]));
-            }
-        }
-        joined
-    };
-    seen.headers = join(&seen.headers);
-    seen.upstream = seen.upstream.as_ref().map(join);
+    seen.headers = joined(&seen.headers);
+    seen.upstream = seen.upstream.as_ref().map(joined);
     seen
+}
+
+fn joined(map: &HeaderMap) -> HeaderMap {
+    let mut joined = HeaderMap::new();
+    for (name, value) in map.iter() {
+        let text = String::from_utf8_lossy(name).into_owned();
+        if text == "set-cookie" {
+            joined.add(name, value);
+        } else if joined.first(&text).is_none() {
+            joined.add(name, map.all(&text).join(&b", "[..]));
+        }
+    }
+    joined
 }
 
 /// Does the steps natively, and compares everything.

@@ -154,7 +154,8 @@ fn opening(value: &[u8], lead: usize) -> Option<Finding> {
         (Kind::Plain, _) if at(rest, 0).is_ascii_uppercase() && starts(rest, b"php ") => None,
         // `Type \`exit\``: a word of a sentence, and what it quotes.
         (_, Argument::Strong)
-            if !(command.soft || command.kind == Kind::Wordy && at(value, command.end + 1) == b'`')
+            if !command.soft
+                && (command.kind != Kind::Wordy || at(value, command.end + 1) != b'`')
                 && !ends_in_words(from(value, command.end))
                 && (lead == rest_start || at(value, lead) == b'{' || command.kind == Kind::Plain) =>
         {

@@ -1,9 +1,8 @@
 //! Uploads that are longer than any buffer on their way: inspected as they flow, held nowhere as a whole.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::{thread, time::Duration};
+
+use xtask::clock::Deadline;
 
 use crate::{
     stages::demonstration,
@@ -174,11 +173,10 @@ fn of_a_slow_body_nothing_flows_that_looks_like_an_attack_so_far() {
     let (doubtful, first) = begin(bad);
     let (doubted, second) = begin(cut);
     let (fine, third) = begin(calm);
-    let patience = Instant::now() + Duration::from_secs(15);
-    while !application.arriving(&third).is_some_and(|part| part.ends_with(format!("{calm}\r\n").as_bytes())) {
-        assert!(Instant::now() < patience, "a window that was inspected flows, and what came behind it");
-        thread::sleep(Duration::from_millis(5));
-    }
+    let arrived = Deadline::after(Duration::from_secs(15)).poll(|| {
+        application.arriving(&third).filter(|part| part.ends_with(format!("{calm}\r\n").as_bytes()))
+    });
+    assert!(arrived.is_some(), "a window that was inspected flows, and what came behind it");
     for id in [&first, &second] {
         assert!(application.arriving(id).is_none(), "not even the head has left");
     }

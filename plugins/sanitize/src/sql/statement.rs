@@ -34,8 +34,8 @@ pub(super) fn is_prose(lexer: &Lexer<'_>, token: Token) -> bool {
     // Before the next token is read: one that is no word may be as long as the rest of the value.
     let behind = from(value, token.end);
     let begins = |b: Option<&u8>| b.is_none_or(|b| b.is_ascii_lowercase() || *b >= 0x80);
-    if !begins(behind.first()) && !(behind.first() == Some(&b' ') && begins(behind.get(1))) || !letters(token)
-    {
+    let follows = begins(behind.first()) || behind.first() == Some(&b' ') && begins(behind.get(1));
+    if !follows || !letters(token) {
         return false;
     }
     let next = lexer.clone().next();

@@ -263,12 +263,10 @@ fn nothing_flows_with_a_window_that_looks_like_an_attack_so_far() {
         let head = |name: &str| format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n");
         format!("{}{long}\r\n{}{note}\r\n{}", head("text"), head("note"), head("rest"))
     };
-    let kinds: [(&str, &dyn Fn(&str) -> String); 4] = [
-        ("application/json", &rows),
-        (FORM, &pairs),
-        (PARTS, &field),
-        ("text/plain", &|note: &str| format!("{long}{note} ")),
-    ];
+    let plain = |note: &str| format!("{long}{note} ");
+    type Make<'m> = &'m dyn Fn(&str) -> String;
+    let kinds: [(&str, Make<'_>); 4] =
+        [("application/json", &rows), (FORM, &pairs), (PARTS, &field), ("text/plain", &plain)];
     let wire = || json!({"body_max_bytes": 8192});
     for (kind, make) in kinds {
         // The first window is full, and in the same piece there is all of the attack; the next window never fills.

@@ -109,7 +109,6 @@ impl Service {
     }
 
     /// Its only route.
-    #[must_use]
     pub fn router(self) -> Router {
         tonic::service::Routes::new(self).into_axum_router()
     }
