@@ -85,6 +85,8 @@ pub struct Stream {
     whole: Option<Box<Whole>>,
     /// Bytes of the body that are still to come, as far as its length was told.
     to_come: Option<u64>,
+    /// How odd a body is, if one comes of which the head said nothing.
+    untold: Option<u8>,
 }
 
 impl Policy for Sanitize {
@@ -141,6 +143,7 @@ impl Sanitize {
             stream.carried = (!inspector.carried.is_empty()).then(|| Box::new(inspector.carried));
             stream.whole = self.whole(headers);
             stream.to_come = length(headers);
+            stream.untold = protocol::untold(headers);
             effects.push(Effect::InspectRequestBody);
         }
     }
@@ -154,7 +157,11 @@ impl Sanitize {
         let whole = if ends && holds { stream.whole.take() } else { None };
         let before = whole.is_some().then(|| carried.clone());
         let mut inspector = Inspector::after(&self.config, carried);
-        let mut progress = body.add(chunk, ends, &mut inspector);
+        let untold = if chunk.is_empty() { None } else { stream.untold.take() };
+        let mut progress = match untold.map(|confidence| protocol::came(confidence, &mut inspector)) {
+            Some(ControlFlow::Break(())) => Progress::Found,
+            _ => body.add(chunk, ends, &mut inspector),
+        };
         if progress == Progress::Found
             && let Some(cleaned) = self.clean_body(&mut inspector, whole, before, effects)
         {

@@ -179,14 +179,14 @@ pub(crate) static FILE_WORDS: Lexicon = Lexicon::new(&[
 /// Folders in which a shell finds commands and devices, and verbs of PowerShell's cmdlets.
 static COMMAND_FOLDERS: Lexicon = Lexicon::new(&["bin", "dev", "get", "invoke", "sbin", "usr"]);
 
-/// All lists, and the mark that a word of theirs sets.
+/// All lists, and the mark that a word of theirs sets. The names of commands come first ([`COMMANDS`]).
 static LISTS: [(&Lexicon, u64); 16] = [
+    (&shell::PLAIN, COMMAND_WORD),
+    (&shell::WORDY, COMMAND_WORD),
     (&SQL_WORDS, SQL_WORD),
     (&STATEMENT_WORDS, SQL_WORD | STATEMENT),
     (&SCRIPT_WORDS, SCRIPT_WORD),
     (&FILE_WORDS, FILE_WORD),
-    (&shell::PLAIN, COMMAND_WORD),
-    (&shell::WORDY, COMMAND_WORD),
     (&shell::RUNNERS, COMMAND_WORD),
     (&COMMAND_FOLDERS, COMMAND_WORD),
     (code::WORDS[0], CODE_WORD),
@@ -198,6 +198,14 @@ static LISTS: [(&Lexicon, u64); 16] = [
     (code::WORDS[6], CODE_WORD),
     (&scanner::TOOLS, TOOL_WORD),
 ];
+
+/// The bits of the lists that name commands.
+const COMMANDS: u16 = 0b11;
+
+/// Whether a word may be in one of the lists of commands; most others are turned away.
+pub(crate) fn may_name_command(word: &[u8]) -> bool {
+    FILTER.lists(word) & COMMANDS != 0
+}
 
 /// What is in none of the lists, mostly.
 static FILTER: Filter = filter();

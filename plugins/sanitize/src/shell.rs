@@ -76,26 +76,37 @@ fn finding(confidence: u8, why: &'static str, at: usize) -> Option<Finding> {
     Some(Finding::new(Family::Command, confidence, why, at))
 }
 
+/// Bytes at which a command may begin, or be hidden.
+static TURNS: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut rest: &[u8] = b";|&\n\r$`/(<>%'\"";
+    while let [byte, more @ ..] = rest {
+        #[expect(clippy::indexing_slicing, reason = "a constant table of all bytes, built at compile time")]
+        {
+            table[*byte as usize] = true;
+        }
+        rest = more;
+    }
+    table
+};
+
 /// Looks for commands that a shell would run. Linear in the value's length.
 pub fn detect(value: &[u8]) -> Option<Finding> {
     let lead = skip_space(value, 0);
     let mut found = opening(value, lead);
-    let spans = value.contains(&b'`');
-    let (mut prose, mut ticks) = (0_u32, 0_u32);
-    for (index, byte) in value.iter().enumerate() {
-        if spans {
-            prose += u32::from(is_space(*byte) && at(value, index + 1).is_ascii_alphabetic());
-        }
-        if byte.is_ascii_alphanumeric() || *byte == b' ' {
-            continue;
-        }
-        let here = match byte {
+    // Backticks, and words that begin behind a space, up to where the last of them stood.
+    let (mut ticks, mut counted, mut words) = (0_u32, 0, 0_u32);
+    let mut next = turn(value, 0);
+    while let Some(index) = next {
+        let here = match at(value, index) {
             b';' | b'|' | b'&' | b'\n' | b'\r' => separated(value, index, lead),
             b'$' => dollar(value, index),
             b'`' => {
                 ticks += 1;
+                words = words.saturating_add(words_behind_spaces(between(value, counted, index)));
+                counted = index;
                 // The next one ends what this one begins.
-                if ticks % 2 == 1 { backticks(value, index, prose) } else { None }
+                if ticks % 2 == 1 { backticks(value, index, words) } else { None }
             }
             b'/' if starts(from(value, index), b"/dev/tcp/") || starts(from(value, index), b"/dev/udp/") => {
                 finding(90, "shell-socket", index)
@@ -110,8 +121,21 @@ pub fn detect(value: &[u8]) -> Option<Finding> {
         if found.is_some_and(|f: Finding| f.confidence >= 85) {
             break;
         }
+        next = turn(value, index + 1);
     }
     found
+}
+
+/// The next of [`TURNS`]. On its own: the compiler keeps so short a loop in registers.
+#[inline(never)]
+fn turn(value: &[u8], start: usize) -> Option<usize> {
+    let place = from(value, start).iter().position(|byte| TURNS.get(usize::from(*byte)) == Some(&true))?;
+    Some(start + place)
+}
+
+fn words_behind_spaces(text: &[u8]) -> u32 {
+    let begins = |pair: &&[u8]| matches!(pair, [space, letter] if is_space(*space) && letter.is_ascii_alphabetic());
+    u32::try_from(text.windows(2).filter(begins).count()).unwrap_or(u32::MAX)
 }
 
 /// The value as a whole begins with a command.

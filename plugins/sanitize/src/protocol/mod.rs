@@ -136,12 +136,37 @@ fn whole(seen: &Seen<'_>) -> Option<(&'static [u8], u8, &'static str)> {
         return Some((b"content-length", 85, "length-and-coding"));
     }
     let body = seen.coding || seen.length.is_some_and(|length| length.iter().any(|digit| *digit != b'0'));
-    if body && matches!(seen.method, b"GET" | b"HEAD") {
-        // Search engines take JSON with GET; nobody takes forms or files.
-        let json = seen.media_type.is_some_and(|media_type| find(media_type, b"json", 0).is_some());
-        return Some((b":method", if json && seen.method == b"GET" { 50 } else { 72 }, "body-without-use"));
+    if !body {
+        return None;
     }
-    None
+    useless(seen.method, seen.media_type).map(|confidence| (&b":method"[..], confidence, BODY_WITHOUT_USE))
+}
+
+const BODY_WITHOUT_USE: &str = "body-without-use";
+
+/// How odd a body is with this method, if it is.
+fn useless(method: &[u8], media_type: Option<&[u8]>) -> Option<u8> {
+    // Search engines take JSON with GET; nobody takes forms or files.
+    let json = media_type.is_some_and(|media_type| find(media_type, b"json", 0).is_some());
+    match method {
+        b"GET" if json => Some(50),
+        b"GET" | b"HEAD" => Some(72),
+        _ => None,
+    }
+}
+
+/// How odd a body would be of which the head says nothing: HTTP/2 needs to tell no length, and proxies take the transfer
+/// coding away before filters see the head.
+pub(crate) fn untold(headers: &Headers<'_>) -> Option<u8> {
+    if headers.first("content-length").is_some() || headers.first("transfer-encoding").is_some() {
+        return None;
+    }
+    useless(headers.first(":method")?, headers.first("content-type"))
+}
+
+/// Reports a body that came untold.
+pub(crate) fn came(confidence: u8, inspector: &mut Inspector<'_>) -> Flow {
+    tell(inspector, b":method", confidence, BODY_WITHOUT_USE)
 }
 
 /// `bytes=0-499,-500`: ranges that end before they begin, or too many of them.

@@ -3,6 +3,7 @@
 use super::{PLAIN, WORDY};
 use crate::bytes::{at, between, find, from, is_space, is_word, listed, skip_space, starts, word_end};
 use crate::lexicon::Lexicon;
+use crate::marks::may_name_command;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -268,6 +269,9 @@ fn kind_of(word: &[u8], absolute: bool) -> Option<Kind> {
         return (known && (unix || word.contains(&b'\\'))).then_some(Kind::Absolute);
     }
     let word = strip_exe(word);
+    if !may_name_command(word) {
+        return None;
+    }
     // `usr/bin/id` is cut at the slash: not a command by itself.
     if PLAIN.has(word) {
         Some(Kind::Plain)
