@@ -8,11 +8,16 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mimalloc::MiMalloc;
 use portcullis_keyring::{Context, Keyring, MemoryStore, RootKey, RootKeys, Tenant};
 use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
 
 const TENANTS: usize = 1_000_000;
+
+/// As the companion has it.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() {
     let rng = &mut StdRng::try_from_rng(&mut SysRng).unwrap();

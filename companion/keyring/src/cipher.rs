@@ -48,6 +48,8 @@ const INFO_BYTES: usize = LABEL_BYTES + SALT_BYTES;
 const NONCE: [u8; 12] = [0; 12];
 
 /// Turns `bytes`, which hold the envelope's first fields, into the whole envelope of `message`.
+///
+/// What is authenticated besides stands behind the message for as long as that takes: memory is asked for once.
 pub(crate) fn seal(
     (prk, usage): (&Prk, Use),
     salt: &[u8; SALT_BYTES],
@@ -56,15 +58,24 @@ pub(crate) fn seal(
     message: &[u8],
 ) -> Result<Vec<u8>> {
     let [one_time, commitment] = expand(prk, usage, salt);
-    let associated = associated(&bytes, context)?;
+    let head = bytes.len();
+    bytes.reserve_exact(room(head, context, message).saturating_sub(head));
     bytes.extend_from_slice(salt);
     bytes.extend_from_slice(commitment.as_slice());
     let body = bytes.len();
     bytes.extend_from_slice(message);
-    let body = bytes.get_mut(body..).ok_or(Error::Primitive)?;
+    let end = bytes.len();
+    bytes.extend_from_within(..head);
+    context.map_or(Ok(()), |context| context.append_to(&mut bytes))?;
+    let (sealed, associated) = bytes.split_at_mut_checked(end).ok_or(Error::Primitive)?;
     let tag = Aes256Gcm::new((&*one_time).into())
-        .encrypt_inout_detached(&Nonce::from(NONCE), &associated, body.into())
+        .encrypt_inout_detached(
+            &Nonce::from(NONCE),
+            associated,
+            sealed.get_mut(body..).ok_or(Error::Primitive)?.into(),
+        )
         .map_err(|_| Error::Primitive)?;
+    bytes.truncate(end);
     bytes.extend_from_slice(&tag);
     Ok(bytes)
 }
@@ -79,29 +90,34 @@ pub(crate) fn open(
     if !bool::from(commitment.ct_eq(envelope.commitment)) {
         return Err(Error::Refused);
     }
-    let associated = associated(envelope.head, context)?;
-    let mut message = Plaintext::new(envelope.ciphertext.to_vec());
+    let end = envelope.ciphertext.len();
+    let mut bytes = Vec::with_capacity(end.saturating_add(associated_bytes(envelope.head.len(), context)));
+    bytes.extend_from_slice(envelope.ciphertext);
+    bytes.extend_from_slice(envelope.head);
+    context.map_or(Ok(()), |context| context.append_to(&mut bytes))?;
+    let mut message = Plaintext::new(bytes);
+    let (body, associated) = message.expose_mut().split_at_mut_checked(end).ok_or(Error::Primitive)?;
     Aes256Gcm::new((&*one_time).into())
-        .decrypt_inout_detached(
-            &Nonce::from(NONCE),
-            &associated,
-            message.expose_mut().into(),
-            &Tag::<_>::from(*envelope.tag),
-        )
+        .decrypt_inout_detached(&Nonce::from(NONCE), associated, body.into(), &Tag::<_>::from(*envelope.tag))
         .map_err(|_| Error::Refused)?;
+    message.truncate(end);
     Ok(message)
 }
 
-/// The envelope's first fields, and where it belongs. Salt and commitment need not be in it: the key depends on them.
-fn associated(head: &[u8], context: Option<&Context<'_>>) -> Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(head.len().saturating_add(192));
-    bytes.extend_from_slice(head);
-    context.map_or(Ok(()), |context| context.append_to(&mut bytes))?;
-    Ok(bytes)
+/// Bytes that are authenticated and not encrypted: the envelope's first fields, and where it belongs. Salt and commitment need
+/// not be among them: the key depends on them.
+fn associated_bytes(head: usize, context: Option<&Context<'_>>) -> usize {
+    head.saturating_add(context.map_or(0, Context::bytes))
+}
+
+/// What sealing a message needs, with so many bytes of first fields.
+pub(crate) fn room(head: usize, context: Option<&Context<'_>>, message: &[u8]) -> usize {
+    let parts = [head, OVERHEAD, message.len(), associated_bytes(head, context)];
+    parts.into_iter().fold(0, usize::saturating_add)
 }
 
 /// The bytes an envelope has beside its first fields and the message.
-pub(crate) const OVERHEAD: usize = SALT_BYTES + COMMITMENT_BYTES + TAG_BYTES;
+const OVERHEAD: usize = SALT_BYTES + COMMITMENT_BYTES + TAG_BYTES;
 
 /// The one-time key and the commitment.
 fn expand(prk: &Prk, usage: Use, salt: &[u8; SALT_BYTES]) -> [Zeroizing<[u8; 32]>; 2] {

@@ -29,6 +29,12 @@ impl<'a> Context<'a> {
         Self { tenant, table: "", column: "", row: "", purpose: "" }
     }
 
+    /// How many bytes [`Context::append_to`] appends.
+    pub(crate) fn bytes(&self) -> usize {
+        let fields = [self.tenant.as_str(), self.table, self.column, self.row, self.purpose];
+        fields.iter().map(|text| text.len().saturating_add(2)).sum()
+    }
+
     /// Appends the canonical bytes: each field behind its length in two bytes, so that no two contexts have the same.
     ///
     /// # Errors
@@ -67,7 +73,9 @@ mod tests {
         let [tenant, table, column, row, purpose] = fields;
         let tenant = Tenant::new(tenant.as_bytes()).unwrap();
         let mut bytes = Vec::new();
-        Context { tenant: &tenant, table, column, row, purpose }.append_to(&mut bytes).unwrap();
+        let context = Context { tenant: &tenant, table, column, row, purpose };
+        context.append_to(&mut bytes).unwrap();
+        assert_eq!(bytes.len(), context.bytes());
         bytes
     }
 

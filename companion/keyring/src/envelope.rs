@@ -18,6 +18,8 @@ pub(crate) const WRAPPED: u8 = 2;
 pub(crate) const SALT_BYTES: usize = 32;
 pub(crate) const COMMITMENT_BYTES: usize = 32;
 pub(crate) const TAG_BYTES: usize = 16;
+/// Version, algorithm, the tenant's length and the key version: what stands before the salt, without the tenant.
+pub(crate) const FIRST_BYTES: usize = 7;
 /// Version, algorithm, the tenant's length, a tenant of fifty, key version, root key's name, salt, commitment, tag.
 const MAX_OVERHEAD: usize = 3 + 50 + 4 + 8 + SALT_BYTES + COMMITMENT_BYTES + TAG_BYTES;
 

@@ -67,6 +67,11 @@ impl Plaintext {
         &mut self.0
     }
 
+    /// Without what stands behind so many bytes. That is wiped with the rest.
+    pub(crate) fn truncate(&mut self, bytes: usize) {
+        self.0.truncate(bytes);
+    }
+
     /// The bytes themselves. Name a good reason to call this.
     #[must_use]
     pub fn expose(&self) -> &[u8] {

@@ -7,7 +7,7 @@ use portcullis_policy::Tenant;
 use rand_core::TryCryptoRng;
 
 use crate::cache::Want;
-use crate::cipher::{self, OVERHEAD, Use};
+use crate::cipher::{self, Use};
 use crate::context::Context;
 use crate::envelope::{self, Envelope, MAX_PLAINTEXT_BYTES, SALT_BYTES};
 use crate::error::{Error, Result};
@@ -139,8 +139,8 @@ pub(crate) fn seal<K: Borrow<Prk>>(
     let (version, key) = find(context.tenant, Want::Current)?;
     let mut salt = [0; SALT_BYTES];
     rng.try_fill_bytes(&mut salt).map_err(|_| Error::Random)?;
-    let room = context.tenant.as_str().len().saturating_add(OVERHEAD).saturating_add(7);
-    let mut bytes = Vec::with_capacity(room.saturating_add(message.len()));
+    let head = context.tenant.as_str().len().saturating_add(envelope::FIRST_BYTES);
+    let mut bytes = Vec::with_capacity(cipher::room(head, Some(context), message));
     envelope::begin(&mut bytes, context.tenant, version, None)?;
     cipher::seal((key.borrow(), Use::Seal), &salt, bytes, Some(context), message)
 }
