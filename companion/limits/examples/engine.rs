@@ -1,4 +1,4 @@
-//! What a decision costs in the engine, on one core: `cargo run --release --workspace --example engine`.
+//! What a decision costs in the engine, on one core: `cargo run --release --example engine`.
 //!
 //! Questions of three levels (tenant, user, user and action), hashing of their names included. Time is that of the thread.
 #![allow(
