@@ -158,13 +158,12 @@ impl<'p> Inspector<'p> {
     /// Inspects the value of a parameter. One that is a JSON or GraphQL document is inspected text by text.
     pub(crate) fn value(&mut self, place: Place, name: &[u8], value: &[u8]) -> Flow {
         if matches!(value, [b'{' | b'[', .., b'}' | b']']) && json::is_document(value) {
-            let read = json::walk(value, &mut |part, _, text| {
+            return json::walk(value, &mut |part, _, text| {
                 if part == Part::Value {
                     self.packed(place, name, text)?;
                 }
                 self.look(place, part, name, text)
             });
-            return read.flow;
         }
         self.packed(place, name, value)?;
         if value.ends_with(b"}") && graphql::is_document(value) {
@@ -182,14 +181,13 @@ impl<'p> Inspector<'p> {
         let mut parts = value.split(|b| *b == b'.');
         let first = parts.next().unwrap_or(value);
         let Some(document) = unpacked(first) else { return Flow::Continue(()) };
-        json::walk(&document, &mut |part, _, text| self.look(place, part, name, text)).flow?;
+        json::walk(&document, &mut |part, _, text| self.look(place, part, name, text))?;
         let Some(claims) = parts.next().and_then(unpacked) else { return Flow::Continue(()) };
         // Who issued a token, and for whom, are addresses of the own network by right.
         let families = self.config.families_for(place, name).without(ADDRESSES);
         json::walk(&claims, &mut |part, _, text| {
             self.look_for(Scope { families, place, is_name: part == Part::Name, name }, text)
         })
-        .flow
     }
 
     /// Inspects the strings of a GraphQL document, and its syntax for what is no syntax of GraphQL only at first sight.

@@ -134,7 +134,8 @@ fn turn(value: &[u8], start: usize) -> Option<usize> {
 }
 
 fn words_behind_spaces(text: &[u8]) -> u32 {
-    let begins = |pair: &&[u8]| matches!(pair, [space, letter] if is_space(*space) && letter.is_ascii_alphabetic());
+    let begins =
+        |pair: &&[u8]| matches!(pair, [space, letter] if is_space(*space) && letter.is_ascii_alphabetic());
     u32::try_from(text.windows(2).filter(begins).count()).unwrap_or(u32::MAX)
 }
 

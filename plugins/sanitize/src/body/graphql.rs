@@ -3,6 +3,7 @@
 //! A document is told from other text by GraphQL's grammar; then its strings are values, and braces, quotes and dollar signs
 //! between them are syntax and no attack.
 
+use super::json::number;
 use crate::bytes::{at, between, find, from, is_word, skip_space, starts, word_end};
 use crate::finding::{Family, Finding};
 use crate::inspector::Flow;
@@ -126,23 +127,6 @@ const fn is_name(byte: u8) -> bool {
 fn line(text: &[u8], index: usize) -> usize {
     let rest = from(text, index);
     rest.iter().position(|b| *b == b'\n').unwrap_or(rest.len())
-}
-
-/// Where a number ends (2.9.1, 2.9.2).
-fn number(text: &[u8], start: usize) -> Option<usize> {
-    let digits = |start: usize| start + from(text, start).iter().take_while(|b| b.is_ascii_digit()).count();
-    let first = start + usize::from(at(text, start) == b'-');
-    let mut end = digits(first);
-    if end == first {
-        return None;
-    }
-    if at(text, end) == b'.' {
-        end = digits(end + 1);
-    }
-    if matches!(at(text, end), b'e' | b'E') {
-        end = digits(end + 1 + usize::from(matches!(at(text, end + 1), b'+' | b'-')));
-    }
-    (!is_name(at(text, end)) && at(text, end) != b'.').then_some(end)
 }
 
 /// Selections within selections, beyond which a document is made to cost: what applications ask for is a third as deep.

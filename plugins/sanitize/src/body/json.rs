@@ -6,17 +6,9 @@ use std::borrow::Cow;
 use std::ops::ControlFlow;
 
 use super::window::{Next, Window};
-use crate::bytes::{at, between, either, from, is_space, skip_space};
+use crate::bytes::{at, between, either, from, is_space, is_word, skip_space};
 use crate::decode::hex_run;
 use crate::inspector::{Flow, Part};
-
-/// What a scan saw.
-pub(crate) struct Read {
-    /// Whether the caller wanted no more.
-    pub flow: Flow,
-    /// Nothing but JSON tokens was there; brackets and strings were closed.
-    pub sound: bool,
-}
 
 /// Takes a key (given twice), or the key that a text stands under and the text.
 pub(crate) type Each<'e> = dyn FnMut(Part, &[u8], &[u8]) -> Flow + 'e;
@@ -31,13 +23,12 @@ pub(crate) struct Scan {
     /// It begins behind a digit.
     digit: bool,
     tokens: bool,
-    open: bool,
     depth: i64,
 }
 
 impl Default for Scan {
     fn default() -> Self {
-        Self { key: Vec::new(), inside: false, digit: false, tokens: true, open: false, depth: 0 }
+        Self { key: Vec::new(), inside: false, digit: false, tokens: true, depth: 0 }
     }
 }
 
@@ -75,7 +66,6 @@ impl Scan {
                 if self.inside {
                     break before_escape(text, window.cut());
                 }
-                self.open |= !closed;
                 if is_key {
                     key = inside;
                 }
@@ -120,18 +110,95 @@ fn before_escape(text: &[u8], place: usize) -> usize {
 }
 
 /// Calls `each` with every key and every text of a whole document.
-pub(crate) fn walk(text: &[u8], each: &mut Each<'_>) -> Read {
-    let mut scan = Scan::default();
-    let flow = match scan.read(Window::whole(text), each) {
+pub(crate) fn walk(text: &[u8], each: &mut Each<'_>) -> Flow {
+    match Scan::default().read(Window::whole(text), each) {
         ControlFlow::Continue(_) => ControlFlow::Continue(()),
         ControlFlow::Break(()) => ControlFlow::Break(()),
-    };
-    Read { flow, sound: scan.tokens && !scan.open && scan.depth == 0 }
+    }
 }
 
-/// Whether the text is a whole document, as far as [`walk`] can tell.
+/// Levels of a value that is taken for a document. What nests deeper is read as any other text.
+const LEVELS: u32 = 64;
+
+/// What may come next in a document.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wants {
+    Value,
+    /// The first of a list, or its end.
+    Item,
+    Key,
+    /// The first of an object, or its end.
+    Member,
+    Colon,
+    /// A comma, or the end of what is open.
+    More,
+}
+
+/// Whether the text is one document of RFC 8259. What is taken for one is inspected text by text, without what stands around
+/// them, so that in doubt a text is none: `{{7+7}}` has tokens of JSON alone.
 pub(crate) fn is_document(text: &[u8]) -> bool {
-    walk(text, &mut |_, _, _| Flow::Continue(())).sound
+    // What is open, the innermost as the lowest bit: 1 is an object.
+    let (mut open, mut depth) = (0_u64, 0_u32);
+    let (mut wants, mut index) = (Wants::Value, skip_space(text, 0));
+    while let Some(byte) = text.get(index) {
+        (wants, index) = match (wants, *byte) {
+            (Wants::Value | Wants::Item, b'{' | b'[') if depth < LEVELS => {
+                let object = *byte == b'{';
+                (open, depth) = (open << 1 | u64::from(object), depth + 1);
+                (if object { Wants::Member } else { Wants::Item }, index + 1)
+            }
+            (Wants::Member | Wants::More, b'}') if depth > 0 && open & 1 == 1 => {
+                (open, depth) = (open >> 1, depth - 1);
+                (Wants::More, index + 1)
+            }
+            (Wants::Item | Wants::More, b']') if depth > 0 && open & 1 == 0 => {
+                (open, depth) = (open >> 1, depth - 1);
+                (Wants::More, index + 1)
+            }
+            (Wants::More, b',') if depth > 0 => {
+                (if open & 1 == 1 { Wants::Key } else { Wants::Value }, index + 1)
+            }
+            (Wants::Colon, b':') => (Wants::Value, index + 1),
+            (Wants::Value | Wants::Item | Wants::Key | Wants::Member, b'"') => {
+                match string_end(text, index + 1) {
+                    (end, true) if matches!(wants, Wants::Key | Wants::Member) => (Wants::Colon, end + 1),
+                    (end, true) => (Wants::More, end + 1),
+                    _ => return false,
+                }
+            }
+            (Wants::Value | Wants::Item, _) => match scalar(text, index) {
+                Some(end) => (Wants::More, end),
+                None => return false,
+            },
+            _ => return false,
+        };
+        index = skip_space(text, index);
+    }
+    wants == Wants::More && depth == 0
+}
+
+/// Where a number or a word ends.
+fn scalar(text: &[u8], start: usize) -> Option<usize> {
+    let rest = from(text, start);
+    let word = [&b"true"[..], b"false", b"null"].into_iter().find(|word| rest.starts_with(word));
+    word.map_or_else(|| number(text, start), |word| Some(start + word.len()))
+}
+
+/// Where a number ends (RFC 8259, 6; GraphQL has the same).
+pub(super) fn number(text: &[u8], start: usize) -> Option<usize> {
+    let digits = |start: usize| start + from(text, start).iter().take_while(|b| b.is_ascii_digit()).count();
+    let first = start + usize::from(at(text, start) == b'-');
+    let mut end = digits(first);
+    if end == first {
+        return None;
+    }
+    if at(text, end) == b'.' {
+        end = digits(end + 1);
+    }
+    if matches!(at(text, end), b'e' | b'E') {
+        end = digits(end + 1 + usize::from(matches!(at(text, end + 1), b'+' | b'-')));
+    }
+    (!is_word(at(text, end)) && at(text, end) != b'.').then_some(end)
 }
 
 /// The place of the quote that ends a string, and whether there is one.
@@ -199,35 +266,63 @@ pub(crate) fn code_point(text: &[u8]) -> Option<(char, usize)> {
 mod tests {
     use super::*;
 
-    fn texts(text: &str) -> (Vec<String>, bool) {
+    fn texts(text: &str) -> Vec<String> {
         let mut seen = Vec::new();
-        let read = walk(text.as_bytes(), &mut |part, key, text| {
+        let _ = walk(text.as_bytes(), &mut |part, key, text| {
             let text = String::from_utf8_lossy(text).into_owned();
             let key = String::from_utf8_lossy(key).into_owned();
             seen.push(if part == Part::Name { format!("{text}:") } else { format!("{key}={text}") });
             Flow::Continue(())
         });
-        (seen, read.sound)
+        seen
     }
 
     #[test]
     fn keys_and_texts_are_yielded_unescaped() {
-        let (seen, sound) =
+        let seen =
             texts(r#"{"a": "x\n\"\u003c\ud83d\ude00", "b" : [1, -2.5e3, "c", {"d": null}], "e": true}"#);
         assert_eq!(seen, ["a:", "a=x\n\"<😀", "b:", "b=c", "d:", "e:"]);
-        assert!(sound);
-        assert_eq!(texts(r#""\q\u12\ud800x""#).0, ["=\\q\\u12\u{fffd}x"]);
+        assert_eq!(texts(r#""\q\u12\ud800x""#), ["=\\q\\u12\u{fffd}x"]);
     }
 
     #[test]
-    fn what_is_broken_is_told_and_still_read() {
+    fn what_is_broken_is_read_all_the_same() {
         for (text, count) in
             [("{\"a\": \"b", 2), ("[1] or 1=1", 0), ("{\"a\": 1", 1), ("[\"a\", tru]", 1), ("[\"a\\", 1)]
         {
-            let (seen, sound) = texts(text);
-            assert!(!sound, "{text}");
-            assert_eq!(seen.len(), count, "{text}");
+            assert_eq!(texts(text).len(), count, "{text}");
         }
-        assert!(texts("[1]\n[2]\n").1);
+    }
+
+    #[test]
+    fn a_document_is_one_by_its_grammar() {
+        for document in [
+            r#"{}"#,
+            r#" [ ] "#,
+            r#"{"a": [1, -2.5e3, "c", {"d": null}], "e": true}"#,
+            r#"[[], {}, [{"a": []}]]"#,
+        ] {
+            assert!(is_document(document.as_bytes()), "{document}");
+        }
+        for other in [
+            "",
+            "{",
+            "{{7+7}}",
+            r#"{{""["__class__"]}}"#,
+            "[1+1]",
+            "[1 2]",
+            "[1,]",
+            r#"{"a"}"#,
+            r#"{"a": 1,}"#,
+            r#"{"a": 1]"#,
+            "[1]]",
+            "[1] [2]",
+            r#"["a]"#,
+            "[true1]",
+        ] {
+            assert!(!is_document(other.as_bytes()), "{other}");
+        }
+        let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+        assert!(is_document(deep(64).as_bytes()) && !is_document(deep(65).as_bytes()));
     }
 }
