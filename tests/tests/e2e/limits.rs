@@ -43,6 +43,8 @@ struct Limits {
     _application: Application,
     capture: Capture,
     exact: Listener,
+    /// So large that workers debit it ahead of their requests.
+    large: Listener,
     flowing: Listener,
     slow: Listener,
     /// With the limits that everybody starts with.
@@ -63,9 +65,11 @@ fn limits() -> &'static Limits {
             {"name": "hourly", "per": ["tenant"], "limit": 100, "window": "1h"},
             {"name": "hourly-login", "action": "login", "per": ["tenant", "user"], "limit": 7, "window": "1h"}
         ]);
+        let large = json!([{"name": "large", "per": ["tenant"], "limit": 3000, "window": "1h"}]);
         let flowing = json!([{"name": "flowing", "per": ["tenant"], "limit": 50, "window": "10s", "burst": 20}]);
         let slow = json!([{"name": "slow", "per": ["tenant"], "limit": 1, "window": "2s"}]);
         let exact = Listener::new("limits-exact", with_rules(exact));
+        let large = Listener::new("limits-large", with_rules(large));
         let flowing = Listener::new("limits-flowing", with_rules(flowing));
         let slow = Listener::new("limits-slow", with_rules(slow));
         let mut usual = with_rules(json!([]));
@@ -86,7 +90,7 @@ fn limits() -> &'static Limits {
             "strikes": 3, "window": "5m", "first": "3s", "maximum": "1h"}]);
         let banning = Listener::new("limits-banning", banning);
         let changing = Changing::new();
-        let fixed = [&exact, &flowing, &slow, &usual, &at_once, &banning].map(Clone::clone).to_vec();
+        let fixed = [&exact, &large, &flowing, &slow, &usual, &at_once, &banning].map(Clone::clone).to_vec();
         let (upstream, ingest) = (application.host_port(), capture.port());
         let from_file = changing.edit();
         let stage = Stage::start("limits", |options| {
@@ -101,6 +105,7 @@ fn limits() -> &'static Limits {
             _application: application,
             capture,
             exact,
+            large,
             flowing,
             slow,
             usual,
@@ -209,6 +214,21 @@ fn no_more_than_the_burst_and_no_less() {
         .header("x-tenant-id", "exact-c")
         .header("x-user-id", "bob");
     assert_eq!(bob.send(to).status, 429);
+}
+
+#[test]
+fn of_a_limit_that_is_debited_ahead_no_more_is_admitted_and_hardly_less() {
+    const LIMIT: usize = 3000;
+    let to = limits().large.address();
+    for tenant in ["large-a", "large-b"] {
+        let request = Request::get("/").header("x-tenant-id", tenant);
+        let whole = Deadline::after(Duration::MAX);
+        let (admitted, _) = storm(to, &request, |sent| sent < 2 * LIMIT / CONNECTIONS);
+        let back = LIMIT as u128 * whole.elapsed().as_nanos() / Duration::from_secs(3600).as_nanos();
+        let most = LIMIT + usize::try_from(back).unwrap();
+        assert!(admitted <= most, "{tenant}: {admitted} were admitted, {most} at most");
+        assert!(admitted * 100 >= LIMIT * 98, "{tenant}: {admitted} of {LIMIT} were admitted");
+    }
 }
 
 #[test]
