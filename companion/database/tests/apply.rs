@@ -194,22 +194,25 @@ async fn an_index_that_harms_goes_within_a_minute_by_what_others_run() {
         others.simple_query(MISLED).await.unwrap();
     }
     let script = database.script(&["CREATE INDEX CONCURRENTLY pc_b ON public.h (b)"]).await;
-    let options = Options { observe: Duration::from_secs(55), ..quick() };
-    let report = {
-        let applied = database.apply(&script, &[], &options);
-        tokio::pin!(applied);
-        loop {
-            tokio::select! {
-                report = &mut applied => break report.unwrap(),
-                _ = others.simple_query(MISLED) => {}
-            }
-        }
-    };
+    let report = applied_beside(&database, &script, &others).await;
     assert_eq!(outcomes(&report), [("public.pc_b", "dropped")], "{report:?}");
     assert!(report.indexes[0].reason.contains("pg_stat_statements"), "{report:?}");
     let stood = "SELECT extract(epoch FROM changed_at - begun_at)::int8 FROM portcullis_advisor.index_ledger";
     assert!(database.number(stood).await < 60);
     assert_eq!(database.secondary().await, 0);
+}
+
+/// Applies, and watches for nearly a minute, while others ask what the index misleads.
+async fn applied_beside(database: &Database, script: &Script, others: &Client) -> Report {
+    let options = Options { observe: Duration::from_secs(55), ..quick() };
+    let applied = database.apply(script, &[], &options);
+    tokio::pin!(applied);
+    loop {
+        tokio::select! {
+            report = &mut applied => return report.unwrap(),
+            _ = others.simple_query(MISLED) => {}
+        }
+    }
 }
 
 /// Applies until all is built, and is gone then.
@@ -237,17 +240,7 @@ async fn what_was_not_watched_to_the_end_is_watched_anew() {
     }
     let script = database.script(&["CREATE INDEX CONCURRENTLY pc_b ON public.h (b)"]).await;
     gone_while_watching(&database, &script).await;
-    let options = Options { observe: Duration::from_secs(55), ..quick() };
-    let report = {
-        let applied = database.apply(&script, &[], &options);
-        tokio::pin!(applied);
-        loop {
-            tokio::select! {
-                report = &mut applied => break report.unwrap(),
-                _ = others.simple_query(MISLED) => {}
-            }
-        }
-    };
+    let report = applied_beside(&database, &script, &others).await;
     assert_eq!(outcomes(&report), [("public.pc_b", "dropped")], "{report:?}");
     assert!(report.indexes[0].reason.contains("pg_stat_statements"), "{report:?}");
 

@@ -50,6 +50,7 @@ fn a_raw_request_is_explained() {
     let good = inspect(folder.path(), &["--file", "good.http"]);
     assert_eq!(good.status.code(), Some(0));
     assert!(text(&good.stdout).contains("would pass\n"), "{}", text(&good.stdout));
+    assert_eq!(text(&good.stderr), "", "nobody has written the defaults");
 }
 
 #[test]
