@@ -5,6 +5,7 @@
 //! companion's own figures add up, so that no token was made or counted twice. What was seen is printed: run with
 //! `--nocapture`.
 
+mod calls;
 mod gateway;
 mod outages;
 mod policies;
