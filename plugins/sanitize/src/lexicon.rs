@@ -29,10 +29,15 @@ impl Lexicon {
     /// Whether the word is in the list, ASCII case ignored.
     #[inline]
     pub fn has(&self, word: &[u8]) -> bool {
-        let Some(first) = word.first() else { return false };
+        let (Some(first), Some(last)) = (word.first(), word.last()) else { return false };
         let (start, end) = self.ranges.get(usize::from(first & 31)).copied().unwrap_or_default();
         let range = self.words.get(usize::from(start)..usize::from(end)).unwrap_or_default();
-        range.iter().any(|known| known.len() == word.len() && known.as_bytes().eq_ignore_ascii_case(word))
+        let last = last.to_ascii_lowercase();
+        range.iter().any(|known| {
+            known.len() == word.len()
+                && known.as_bytes().last() == Some(&last)
+                && known.as_bytes().eq_ignore_ascii_case(word)
+        })
     }
 
     /// Adds the words to a filter, as those of list `number` (0 to 15).

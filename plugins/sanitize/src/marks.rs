@@ -79,6 +79,8 @@ pub const COMMENT: u64 = 1 << 29;
 pub const CODE_WORD: u64 = 1 << 32;
 /// The name of an attack tool.
 pub const TOOL_WORD: u64 = 1 << 33;
+/// `&` and what a character reference goes on with.
+pub const REFERENCE: u64 = 1 << 35;
 
 /// Set by words alone: they matter only together with another mark.
 const WORDS: u64 = SQL_WORD | STATEMENT | SCRIPT_WORD | FILE_WORD | COMMAND_WORD | CODE_WORD;
@@ -88,6 +90,8 @@ const WORD_BYTE: u64 = 1 << 30;
 const LETTER: u64 = 1 << 31;
 /// What is no byte of a word, and means more behind another byte: only while reading.
 const PAIRED: u64 = LETTER;
+/// The digits of `x2e` and `x5c`: only while reading.
+const DOT_DIGIT: u64 = 1 << 34;
 
 static CLASS: [u64; 256] = classes();
 
@@ -120,6 +124,7 @@ const fn class(byte: u8) -> u64 {
         b'\r' | b'\n' => LINE,
         0..=8 | 0x0e..=0x1f | 0x7f => CONTROL,
         b'a'..=b'z' | b'A'..=b'Z' | b'_' => WORD_BYTE | LETTER,
+        b'2' | b'5' => WORD_BYTE | DOT_DIGIT,
         b'0'..=b'9' => WORD_BYTE,
         // A no-break space, in Latin 1 and in UTF-8: MySQL takes it for white space.
         0xa0 | 0xc2 => HIGH,
@@ -127,8 +132,8 @@ const fn class(byte: u8) -> u64 {
         b'/' => SLASH,
         b'.' => DOT | PAIRED,
         b':' => COLON,
-        b'*' | b'^' | b'?' => OPERATOR | PAIRED,
-        b'#' | b'!' | b'~' | b'+' | b',' | b'@' => OPERATOR,
+        b'*' | b'^' | b'?' | b'#' => OPERATOR | PAIRED,
+        b'!' | b'~' | b'+' | b',' | b'@' => OPERATOR,
         b'[' => BRACE | PAIRED,
         b'{' | b'}' | b']' => BRACE,
         b'-' => PAIRED,
@@ -227,40 +232,53 @@ impl Marks {
     /// Reads a value once.
     pub fn of(value: &[u8]) -> Self {
         let mut marks = 0;
-        let mut word = None;
         let mut before = 0;
         // A dot, and behind it nothing but what filters remove or servers ignore.
         let mut dot = false;
-        for (index, byte) in value.iter().enumerate() {
-            let class = CLASS.get(usize::from(*byte)).copied().unwrap_or(0);
+        let mut index = 0;
+        while let Some(byte) = value.get(index) {
+            let class = class_of(*byte);
             marks |= class;
+            // Behind a digit a word may begin: `1or`.
+            if class & (WORD_BYTE | LETTER) == WORD_BYTE | LETTER {
+                marks |= beginning(*byte, before);
+                let end = Self::word(value, index, &mut marks);
+                let word = between(value, index, end);
+                marks |= watched(word, marks);
+                before = word.last().copied().unwrap_or(0);
+                (index, dot) = (end, false);
+                continue;
+            }
             if class & WORD_BYTE != 0 {
-                // Behind a digit a word may begin: `1or`.
-                if word.is_none() && class & LETTER != 0 {
-                    word = Some(index);
-                    if *byte == b'A' && before == b'+' {
-                        marks |= UTF7;
-                    }
-                }
-                if matches!(byte, b'2' | b'5') && before | 32 == b'x' {
-                    marks |= DOTS;
-                }
                 dot = false;
             } else {
-                if let Some(start) = word.take() {
-                    marks |= watched(between(value, start, index), marks);
-                }
                 if class & PAIRED != 0 {
                     marks |= paired(*byte, before, dot);
                 }
                 dot = *byte == b'.' || dot && matches!(byte, b'?' | b' ' | b'"' | b'\'' | 1..=0x1f);
             }
             before = *byte;
+            index += 1;
         }
-        if let Some(start) = word {
-            marks |= watched(between(value, start, value.len()), marks);
+        Self(marks & !(WORD_BYTE | LETTER | DOT_DIGIT))
+    }
+
+    /// Where a word ends.
+    #[inline]
+    fn word(value: &[u8], start: usize, marks: &mut u64) -> usize {
+        let mut index = start + 1;
+        while let Some(byte) = value.get(index) {
+            let class = class_of(*byte);
+            if class & WORD_BYTE == 0 {
+                break;
+            }
+            *marks |= class;
+            if class & DOT_DIGIT != 0 && between(value, index - 1, index).eq_ignore_ascii_case(b"x") {
+                *marks |= DOTS;
+            }
+            index += 1;
         }
-        Self(marks & !(WORD_BYTE | LETTER))
+        index
     }
 
     /// Whether any of these is there.
@@ -276,7 +294,7 @@ impl Marks {
 
     /// Whether the value may hold an encoding that applications undo.
     pub const fn may_be_encoded(self) -> bool {
-        self.any(PERCENT | AMP | BACKSLASH | HIGH | CONTROL | UTF7)
+        self.any(PERCENT | REFERENCE | BACKSLASH | HIGH | CONTROL | UTF7)
     }
 
     /// Whether SQL can be there: a quote to break out of, or a word with something around it.
@@ -330,6 +348,21 @@ impl Marks {
     }
 }
 
+#[inline]
+fn class_of(byte: u8) -> u64 {
+    CLASS.get(usize::from(byte)).copied().unwrap_or(0)
+}
+
+/// What a word's first byte means behind another one.
+#[inline]
+const fn beginning(byte: u8, before: u8) -> u64 {
+    match before {
+        b'&' => REFERENCE,
+        b'+' if byte == b'A' => UTF7,
+        _ => 0,
+    }
+}
+
 /// What a byte means behind another one. `dot`: behind a dot, and what does not count.
 #[inline]
 const fn paired(byte: u8, before: u8, dot: bool) -> u64 {
@@ -341,6 +374,7 @@ const fn paired(byte: u8, before: u8, dot: bool) -> u64 {
         b'-' if before == b'-' => COMMENT,
         b'&' | b'|' if before == byte => DOUBLED,
         b'[' if matches!(before, b'!' | b'+') => BANG_BRACKET,
+        b'#' if before == b'&' => REFERENCE,
         _ => 0,
     }
 }

@@ -4,7 +4,7 @@
 //! between them are syntax and no attack.
 
 use super::json::number;
-use crate::bytes::{at, between, find, from, is_word, skip_space, starts, word_end};
+use crate::bytes::{at, between, either, find, from, is_word, skip_space, starts, word_end};
 use crate::finding::{Family, Finding};
 use crate::inspector::Flow;
 
@@ -15,6 +15,10 @@ pub(crate) type Each<'e> = dyn FnMut(&[u8], &[u8]) -> Flow + 'e;
 /// places tell: operations and fragments one behind the other, of selections, whose arguments alone hold values. What is
 /// taken for one is inspected for less, so that in doubt a text is none. Definitions of types are none.
 pub(crate) fn is_document(text: &[u8]) -> bool {
+    // What selects nothing is none: almost every text.
+    if either(text, b'}', b'}').is_none() {
+        return false;
+    }
     let mut reader = Reader::default();
     let mut index = 0;
     while index < text.len() {

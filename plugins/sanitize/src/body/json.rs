@@ -50,13 +50,14 @@ impl Scan {
             let Some(byte) = text.get(index) else { break index };
             if *byte == b'"' || self.inside {
                 let start = if self.inside { index } else { index + 1 };
-                let (end, closed) = string_end(text, start);
+                let End { place: end, closed, escapes } = string_end(text, start);
                 let behind = skip_space(text, end + 1);
                 let cut_off = behind >= text.len() && !window.last;
                 if cut_off && !self.inside && window.leaves(index) {
                     break index;
                 }
-                let inside = unescape(between(text, start, end));
+                let inside = between(text, start, end);
+                let inside = if escapes { unescape(inside) } else { Cow::Borrowed(inside) };
                 let is_key = !self.inside && at(text, behind) == b':';
                 match is_key {
                     true => each(Part::Name, &inside, &inside)?,
@@ -160,11 +161,12 @@ pub(crate) fn is_document(text: &[u8]) -> bool {
             }
             (Wants::Colon, b':') => (Wants::Value, index + 1),
             (Wants::Value | Wants::Item | Wants::Key | Wants::Member, b'"') => {
-                match string_end(text, index + 1) {
-                    (end, true) if matches!(wants, Wants::Key | Wants::Member) => (Wants::Colon, end + 1),
-                    (end, true) => (Wants::More, end + 1),
-                    _ => return false,
+                let End { place, closed, .. } = string_end(text, index + 1);
+                if !closed {
+                    return false;
                 }
+                let is_key = matches!(wants, Wants::Key | Wants::Member);
+                (if is_key { Wants::Colon } else { Wants::More }, place + 1)
             }
             (Wants::Value | Wants::Item, _) => match scalar(text, index) {
                 Some(end) => (Wants::More, end),
@@ -201,17 +203,25 @@ pub(super) fn number(text: &[u8], start: usize) -> Option<usize> {
     (!is_word(at(text, end)) && at(text, end) != b'.').then_some(end)
 }
 
-/// The place of the quote that ends a string, and whether there is one.
-pub(crate) fn string_end(text: &[u8], start: usize) -> (usize, bool) {
-    let mut index = start;
+/// Where a string ends.
+pub(crate) struct End {
+    /// The quote that ends it; the text's end if there is none.
+    pub place: usize,
+    closed: bool,
+    /// There is a backslash in it.
+    escapes: bool,
+}
+
+pub(crate) fn string_end(text: &[u8], start: usize) -> End {
+    let (mut index, mut escapes) = (start, false);
     while let Some(place) = either(from(text, index), b'"', b'\\') {
         index += place;
         if at(text, index) == b'"' {
-            return (index, true);
+            return End { place: index, closed: true, escapes };
         }
-        index += 2;
+        (index, escapes) = (index + 2, true);
     }
-    (text.len(), false)
+    End { place: text.len(), closed: false, escapes }
 }
 
 /// Undoes the escapes of RFC 8259, section 7. What is no escape stays.

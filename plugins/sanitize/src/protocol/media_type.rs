@@ -3,6 +3,9 @@
 
 use crate::bytes::{at, between, find, from};
 
+/// A boundary that readers end in different places. Where nothing is bounded it does no harm.
+pub(super) const BOUNDARY: &str = "media-type-boundary";
+
 const fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
@@ -74,7 +77,7 @@ pub(crate) fn judge(value: &[u8]) -> Option<(u8, &'static str)> {
                 let bare = between(other, 0, length);
                 // PHP ends it at a comma, and takes the blank for a part of it.
                 if is_boundary && bare.iter().any(|b| matches!(b, b',' | b' ' | b'"' | b'\\')) {
-                    return Some((75, "media-type-parameter"));
+                    return Some((75, BOUNDARY));
                 }
                 boundaries += u32::from(!is_boundary && find(bare, b"boundary", 0).is_some());
                 length

@@ -32,6 +32,8 @@ struct Seen<'h> {
     length: Option<&'h [u8]>,
     coding: bool,
     media_type: Option<&'h [u8]>,
+    /// Its boundary is odd: how much so, and why.
+    boundary: Odd,
 }
 
 /// Inspects the headers that carry protocol.
@@ -79,8 +81,15 @@ fn header<'h>(config: &Config, seen: &mut Seen<'h>, name: &[u8], value: &'h [u8]
         }
         10 if is(b"lock-token") => webdav(config),
         12 if is(b"content-type") => {
-            let twice = seen.media_type.replace(value).is_some();
-            if twice { Some((80, "media-type-twice")) } else { media_type::judge(value) }
+            if seen.media_type.replace(value).is_some() {
+                return Some((80, "media-type-twice"));
+            }
+            let odd = media_type::judge(value);
+            if odd.is_none_or(|(_, why)| why != media_type::BOUNDARY) {
+                return odd;
+            }
+            seen.boundary = odd;
+            None
         }
         13 if is(b"content-range") => {
             // Only uploads in pieces have one.
@@ -135,7 +144,13 @@ fn whole(seen: &Seen<'_>) -> Option<(&'static [u8], u8, &'static str)> {
     if seen.coding && seen.length.is_some() {
         return Some((b"content-length", 85, "length-and-coding"));
     }
-    let body = seen.coding || seen.length.is_some_and(|length| length.iter().any(|digit| *digit != b'0'));
+    let empty = |length: &[u8]| length.iter().all(|digit| *digit == b'0');
+    if let Some((confidence, why)) = seen.boundary
+        && (seen.coding || !seen.length.is_some_and(empty))
+    {
+        return Some((b"content-type", confidence, why));
+    }
+    let body = seen.coding || seen.length.is_some_and(|length| !empty(length));
     if !body {
         return None;
     }

@@ -36,6 +36,15 @@ fn what_two_readers_take_differently() {
         (&[("request-range", "bytes=0-1")], "request-range"),
         (&[("range", "bytes=5-1")], "range"),
         (&[("content-type", "x")], "media-type"),
+        (
+            &[
+                (":method", "POST"),
+                ("content-length", "9"),
+                ("content-type", "multipart/mixed; boundary=a,b"),
+            ],
+            "media-type-boundary",
+        ),
+        (&[(":method", "POST"), ("content-type", "multipart/mixed; boundary=a,b")], "media-type-boundary"),
         (&[("accept", "text/html;charset=utf-16")], "accept-charset"),
         (&[("x-http-method-override", "TRACE")], "method-override"),
     ] {
@@ -54,6 +63,7 @@ fn ordinary_messages_pass() {
         &[(":method", "PUT"), ("content-range", "bytes 0-1/2")],
         &[("content-length", "9"), ("content-type", "application/json")],
         &[("content-length", "0")],
+        &[(":method", "POST"), ("content-length", "0"), ("content-type", "multipart/mixed; boundary=a,b")],
         &[(":method", "POST"), ("x-http-method-override", "DELETE")],
         &[(":authority", "[::1]:8080")],
     ] {

@@ -113,7 +113,7 @@ impl<'c> Cleaner<'c> {
             if *byte != b'"' {
                 continue;
             }
-            let (end, _) = json::string_end(bytes, index);
+            let end = json::string_end(bytes, index).place;
             let text = view.part(index..end).json();
             index = end + 1;
             if at(bytes, skip_space(bytes, index)) == b':' {
