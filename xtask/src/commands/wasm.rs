@@ -9,10 +9,11 @@ use std::{
     fs,
     hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
+use serde_json::json;
 
 use super::{cargo, install::WASM_TARGET};
 use crate::layout::Layout;
@@ -195,8 +196,9 @@ fn build_one(layout: &Layout, module: &Module, target: &Path) -> Result<()> {
     let built = if module.file.starts_with("test/") {
         built
     } else {
-        let smaller = built.with_extension("smaller.wasm");
-        optimize(layout, &built, &smaller)?;
+        let (called, smaller) = (built.with_extension("called.wasm"), built.with_extension("smaller.wasm"));
+        keep_called(layout, &built, &called)?;
+        optimize(layout, &called, &smaller)?;
         smaller
     };
     let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
@@ -228,20 +230,58 @@ fn restrict(layout: &Layout, target: &Path) -> Result<()> {
     optimize(layout, target, target)
 }
 
+/// What a host calls of an HTTP filter, and what it reads. The SDK exports more: callbacks of other kinds of filters, and of
+/// streams and queues that no policy opens.
+const CALLED: [&str; 18] = [
+    "memory",
+    "PORTCULLIS_HOST_KEEPS",
+    "_initialize",
+    "proxy_abi_version_0_2_1",
+    "proxy_on_configure",
+    "proxy_on_context_create",
+    "proxy_on_delete",
+    "proxy_on_done",
+    "proxy_on_http_call_response",
+    "proxy_on_log",
+    "proxy_on_memory_allocate",
+    "proxy_on_request_body",
+    "proxy_on_request_headers",
+    "proxy_on_request_trailers",
+    "proxy_on_response_body",
+    "proxy_on_response_headers",
+    "proxy_on_tick",
+    "proxy_on_vm_start",
+];
+
+/// Takes out of a module what nobody calls.
+fn keep_called(layout: &Layout, built: &Path, called: &Path) -> Result<()> {
+    let exports = CALLED.iter().map(|name| json!({"name": name, "export": name}));
+    let root = json!({"name": "host", "root": true, "reaches": CALLED});
+    let graph = called.with_extension("json");
+    write(&graph, serde_json::Value::Array(exports.chain([root]).collect()).to_string().as_bytes())?;
+    let tool = super::install::optimizer(layout)?.with_file_name("wasm-metadce");
+    let mut command = Command::new(super::install::node(layout)?);
+    // It lists what it takes out.
+    command.arg(tool).args(FEATURES).arg("--quiet").stdout(Stdio::null());
+    command.arg("--graph-file").arg(graph).arg(built).arg("-o").arg(called);
+    super::succeed(&mut command, "what nobody calls could not be taken out: see above")
+}
+
+/// What Rust's target uses of WebAssembly.
+const FEATURES: [&str; 6] = [
+    "--enable-bulk-memory",
+    "--enable-multivalue",
+    "--enable-mutable-globals",
+    "--enable-nontrapping-float-to-int",
+    "--enable-reference-types",
+    "--enable-sign-ext",
+];
+
 /// Makes a module smaller, by Binaryen. Debian's is too old to be trusted with what Rust makes.
 pub(super) fn optimize(layout: &Layout, built: &Path, smaller: &Path) -> Result<()> {
-    /// What Rust's target uses of WebAssembly.
-    const FEATURES: [&str; 6] = [
-        "--enable-bulk-memory",
-        "--enable-multivalue",
-        "--enable-mutable-globals",
-        "--enable-nontrapping-float-to-int",
-        "--enable-reference-types",
-        "--enable-sign-ext",
-    ];
     let optimizer = super::install::optimizer(layout)?;
     let mut command = Command::new(super::install::node(layout)?);
-    command.arg(optimizer).args(["-Oz", "--strip-debug", "--strip-producers"]).args(FEATURES);
+    command.arg(optimizer).args(["-Oz", "--converge", "--strip-debug", "--strip-producers"]).args(FEATURES);
     command.arg(built).arg("-o").arg(smaller);
     super::succeed(&mut command, "the module could not be made smaller: see above")
 }
