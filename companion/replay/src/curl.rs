@@ -232,7 +232,16 @@ impl<'a> Asked<'a> {
             "url" => self.url = Some(value.to_vec()),
             "request" => self.method = Some(value.to_vec()),
             "request-target" => self.target = Some(value.to_vec()),
-            "header" => self.header(value),
+            "header" => {
+                for line in self.lines(value)? {
+                    self.header(&line);
+                }
+            }
+            // Without `=` it names a file of cookies, of which curl sends those that fit the host.
+            "cookie" if !value.contains(&b'=') => {
+                let path = String::from_utf8_lossy(value);
+                return Err(Unreadable::Curl(format!("-b {path}: a file of cookies; write -b 'name=value'")));
+            }
             "cookie" => self.fallbacks.push(("cookie", value.to_vec())),
             "user-agent" => self.fallbacks.push(("user-agent", value.to_vec())),
             "referer" => self.fallbacks.push(("referer", value.to_vec())),
@@ -288,6 +297,13 @@ impl<'a> Asked<'a> {
             [b'@', path @ ..] => self.file(path),
             text => Ok(text.to_vec()),
         }
+    }
+
+    /// The lines of a file behind `@`, or the one that is given.
+    fn lines(&self, value: &[u8]) -> Result<Vec<Vec<u8>>, Unreadable> {
+        let text = self.or_file(value)?;
+        let lines = text.split(|byte| *byte == b'\n').map(|line| line.trim_ascii().to_vec());
+        Ok(lines.filter(|line| !line.is_empty()).collect())
     }
 
     fn file(&self, path: &[u8]) -> Result<Vec<u8>, Unreadable> {

@@ -131,7 +131,7 @@ fn form(value: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Finding> {
         take(lookup::header_break(value, text));
     }
     if !is_sure(found) {
-        found = surer(found, server::detect(code, marks, scope));
+        found = surer(found, server::detect(value, code, marks, scope));
     }
     found.map(|finding: Finding| finding.shown_in(value))
 }

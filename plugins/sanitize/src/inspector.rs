@@ -9,7 +9,7 @@ use crate::clean;
 use crate::config::Config;
 use crate::decode;
 use crate::detect::{Scope, inspect};
-use crate::finding::{Families, Family, Finding};
+use crate::finding::{Families, Family, Finding, Shape};
 use crate::marks::Marks;
 use crate::place::Place;
 use crate::session;
@@ -44,7 +44,10 @@ pub(crate) struct Found {
 
 impl Found {
     pub(crate) fn new(finding: Finding, place: Place, part: Part, name: &[u8], enforced: bool) -> Self {
-        let (name, score) = (harmless(name), finding.confidence);
+        // Of a pair without `=` the name is the content.
+        let content = part == Part::Name && !name.iter().all(is_shown);
+        let name = if content { harmless(Shape::of(name, 0).text().as_bytes()) } else { harmless(name) };
+        let score = finding.confidence;
         Self { finding, place, part, name, enforced, pattern: None, score, parameters: 1 }
     }
 
@@ -230,7 +233,10 @@ impl<'p> Inspector<'p> {
         self.inspected = self.inspected.saturating_add(1);
         if !clean::is_known(text, scope) {
             match inspect(text, scope) {
-                Some(finding) => self.keep(finding, place, part, name, None)?,
+                Some(finding) => {
+                    self.keep(finding, place, part, name, None)?;
+                    self.behind(finding, scope, part, text)?;
+                }
                 None => clean::keep(text, scope),
             }
         }
@@ -253,6 +259,23 @@ impl<'p> Inspector<'p> {
             self.keep(finding, place, part, name, None)?;
         }
         self.patterns(place, part, name, text, families)
+    }
+
+    /// A value is told by what is surest in it. What is only noted, or tagged, must not hide what is refused, or tagged.
+    fn behind(&mut self, found: Finding, scope: Scope<'_>, part: Part, text: &[u8]) -> Flow {
+        let config = self.config;
+        for weightier in [config.enforced, config.tagged] {
+            if weightier.contains(found.family) {
+                break;
+            }
+            let families = scope.families.only(weightier);
+            if families != Families::NONE
+                && let Some(finding) = inspect(text, Scope { families, ..scope })
+            {
+                self.keep(finding, scope.place, part, scope.name, None)?;
+            }
+        }
+        Flow::Continue(())
     }
 
     /// The operator's patterns.
@@ -356,6 +379,9 @@ const ALIKE: Families =
 
 /// A name as a record may show it: what could be read as markup, command or escape becomes `_`.
 pub(crate) fn harmless(name: &[u8]) -> String {
-    let shown = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'[' | b']');
-    name.iter().take(NAME_BYTES).map(|byte| if shown(byte) { char::from(*byte) } else { '_' }).collect()
+    name.iter().take(NAME_BYTES).map(|byte| if is_shown(byte) { char::from(*byte) } else { '_' }).collect()
+}
+
+fn is_shown(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'[' | b']')
 }

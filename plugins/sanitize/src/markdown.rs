@@ -1,7 +1,7 @@
 //! Code that Markdown marks as such: fenced blocks and spans in a sentence.
 //!
 //! Who writes about commands and code writes them so, and nobody runs what stands there. What looks for programs of a
-//! shell or a language leaves such code out; SQL, markup, paths and addresses are looked for all the same, because a string
+//! shell or a language, and for addresses of the own network, leaves such code out; SQL, markup, paths, templates and all else are looked for all the same, because a string
 //! or a page that holds the value does not care for backticks.
 //!
 //! Limits: an opening line of 64 bytes, a span of 256; a span counts only in a value with [`WORDS`] words in a row.
@@ -32,8 +32,10 @@ pub(crate) fn without_blocks(value: &[u8]) -> Option<Vec<u8>> {
                 break;
             }
         }
-        let closed = end > line && begins_line(value, end - 3);
-        let end = if closed { end } else { value.len() };
+        // One that is never closed hides all that follows.
+        if end == line || !begins_line(value, end - 3) {
+            break;
+        }
         blank(out.get_or_insert_with(|| value.to_vec()), start, end);
         index = end;
     }
@@ -132,8 +134,16 @@ mod tests {
         assert_eq!(blocks("Run:\n\n```bash\nnpm install\n```\n\nthen wait").unwrap(), "Run: then wait");
         assert_eq!(blocks("```\nid\n``` x").unwrap(), "x");
         assert_eq!(blocks("> ~~~ toml\n> a\n> ~~~\nb").unwrap(), "> b");
-        assert_eq!(blocks("```sh\nno end").unwrap(), "");
-        for none in ["```id```", "a ```\nid\n```", "``` $(id) \nx", "`id`", "~~struck~~", "```"] {
+        for none in [
+            "```sh\nno end",
+            "~~~\nid",
+            "```id```",
+            "a ```\nid\n```",
+            "``` $(id) \nx",
+            "`id`",
+            "~~struck~~",
+            "```",
+        ] {
             assert_eq!(blocks(none), None, "{none}");
         }
     }

@@ -292,7 +292,11 @@ fn is_tool_chain(value: &[u8], separator: usize, start: usize, end: usize) -> bo
         return false;
     }
     let before = between(value, separator.saturating_sub(NEAR * 2), separator);
-    let line = before.rsplit(|b| matches!(b, b'\r' | b'\n')).next().unwrap_or(before);
+    let line = before.rsplit(|b| matches!(b, b'\r' | b'\n')).next().unwrap_or(before).trim_ascii();
+    // A command alone, and another behind it, is what is tried out: `npm;pip install x`.
+    if !line.iter().any(|b| is_space(*b)) {
+        return false;
+    }
     let tool = line.split(|b| !is_word(*b) && *b != b'-').any(|word| TOOLS.has(word) || word == b"cd");
     let reaches = [
         &b"/etc/"[..],

@@ -23,7 +23,7 @@ fn every_kind_of_body_is_read() {
     for (content_type, bad, place, name) in [
         (form, "a=1&note=%3Cscript%3Ego()%3C%2Fscript%3E", "form", "note"),
         ("application/json", r#"{"a": [1, {"note": "\u003cscript\u003ego()"}]}"#, "json", "note"),
-        ("application/vnd.api+json", r#"{"<svg onload=go(1)>": 1}"#, "json", "_svg_onload_go_1__"),
+        ("application/vnd.api+json", r#"{"<svg onload=go(1)>": 1}"#, "json", "_______________1__"),
         ("application/xml", "<a><note>&lt;script>go()&lt;/script></note></a>", "xml", "note"),
         ("application/xml", "<a note=\"&lt;script>go()\"/>", "xml", "note"),
         ("text/xml", "<a><![CDATA[<script>go()</script>]]></a>", "xml", "a"),
@@ -36,7 +36,7 @@ fn every_kind_of_body_is_read() {
         ("text/plain", "hello <script>go()</script>", "text", ""),
         ("", "note=<script>go()</script>", "form", "note"),
         ("application/json", "note=<script>go()</script>", "text", ""),
-        (form, r#"{"note": "<script>go()</script>"}"#, "form", "__note_____script_go____script___"),
+        (form, r#"{"note": "<script>go()</script>"}"#, "form", "_________________________________"),
         ("image/png", r#"{"note": "<script>go()</script>"}"#, "json", "note"),
     ] {
         let expected = Some((Family::Xss, place, name.to_owned()));

@@ -36,17 +36,14 @@ const COMMANDS: [&[u8]; 10] = [
 const METHODS: [&[u8]; 8] =
     [b"get ", b"post ", b"head ", b"put ", b"delete ", b"options ", b"connect ", b"trace "];
 
-/// Lines that are looked at. More: not looked at.
-const LINES: usize = 8;
-
-/// Looks behind the first line breaks of a value. Linear in its length.
+/// Looks behind the line breaks of a value. Linear in its length.
 pub(super) fn detect(value: &[u8], scope: Scope<'_>) -> Option<Finding> {
     let first = value.iter().position(|b| matches!(b, b'\r' | b'\n'))?;
     let head = between(value, 0, first);
     let one_line = !head.iter().any(|b| is_space(*b)) || scope.is_name;
     let mail = one_line && !head.is_empty() && head.contains(&b'@') || is_line(scope.name);
     let mut index = first;
-    for _ in 0..LINES {
+    loop {
         while matches!(at(value, index), b'\r' | b'\n') {
             index += 1;
         }
@@ -65,10 +62,9 @@ pub(super) fn detect(value: &[u8], scope: Scope<'_>) -> Option<Finding> {
         }
         match line.iter().position(|b| matches!(b, b'\r' | b'\n')) {
             Some(length) => index += length,
-            None => break,
+            None => return None,
         }
     }
-    None
 }
 
 /// `Location: http://..`, and no place where somebody lives.

@@ -24,15 +24,15 @@ pub(crate) fn plain(value: &[u8], scope: Scope<'_>) -> Option<Finding> {
     found.filter(|finding| scope.families.contains(finding.family)).map(|finding| finding.shown_in(value))
 }
 
-/// Runs the detectors that the marks do not rule out. Linear in the value's length.
-pub(crate) fn detect(value: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Finding> {
+/// Runs the detectors that the marks do not rule out. `quoted_out`: the value without the code that it only talks about. Linear in its length.
+pub(crate) fn detect(value: &[u8], quoted_out: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Finding> {
     let wants = |family| scope.families.contains(family);
     let mut found = None;
     let mut take = |finding: Option<Finding>| {
         found = surer(found, finding.filter(|finding| wants(finding.family)));
     };
     if (marks.may_be_code() || marks.any(marks::ANGLE | marks::BRACE)) && wants(Family::Code) {
-        take(code::detect(value, marks));
+        take(code::detect(quoted_out, marks));
     }
     let directive = marks.any(marks::PAREN) && marks.any(marks::OPERATOR);
     if (marks.any(marks::BRACE | marks::ANGLE | marks::PERCENT) || directive) && wants(Family::Template) {
@@ -43,13 +43,13 @@ pub(crate) fn detect(value: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Fin
         || marks.any(marks::QUOTE) && marks.any(marks::SEMI)
         || marks.any(marks::PAREN) && (value.starts_with(b"db.") || marks.any(marks::SEMI))
     {
-        take(key::detect(value, marks, scope.is_name));
+        take(key::detect(quoted_out, marks, scope.is_name));
     }
     let parameter = !matches!(scope.place, Place::Header | Place::Path);
     let is_url = marks.any(marks::SLASH | marks::BACKSLASH | marks::COLON)
         && marks.any(marks::DOT | marks::SLASH | marks::BACKSLASH);
     if parameter && (is_url || value == b"169.254.169.254") {
-        take(url::detect(value, scope));
+        take(url::detect(quoted_out, scope));
     } else if !parameter && marks.any(marks::COLON) && marks.any(marks::SLASH) {
         take(url::in_header(value, scope));
     }

@@ -4,7 +4,8 @@
 //! FreeMarker, server-side includes. A placeholder (`{{name}}`, `${user.name}`, `{{ price | round }}`) is none; an
 //! expression that computes with constants, calls, or reaches for what every engine has is one.
 //!
-//! Limits: 512 bytes of one expression, 16 expressions of one value are looked at.
+//! Limits: 512 bytes of one expression are looked at; expressions within expressions that come to more than [`SPENT`] times
+//! the value are taken for an attack.
 
 use crate::bytes::{at, between, find, from, is_space, is_word, starts};
 use crate::finding::{Family, Finding, surer};
@@ -12,8 +13,10 @@ use crate::lexicon::Lexicon;
 
 /// Bytes of an expression. More: only these.
 const EXPRESSION_BYTES: usize = 512;
-/// Expressions of a value. More: not looked at.
-const EXPRESSIONS: usize = 16;
+/// How often the bytes of a value are looked at, within one expression and another. More: nobody writes so.
+const SPENT: usize = 16;
+/// The same of short values, in bytes.
+const FREE: usize = 16 * EXPRESSION_BYTES;
 
 /// What only attacks name inside of an expression. Sorted.
 #[rustfmt::skip]
@@ -63,19 +66,22 @@ fn finding(confidence: u8, why: &'static str, at: usize) -> Option<Finding> {
 /// Looks for an expression. Linear in the value's length.
 pub(super) fn detect(value: &[u8]) -> Option<Finding> {
     let mut found = razor(value);
-    let mut left = EXPRESSIONS;
+    let mut left = value.len().saturating_mul(SPENT).saturating_add(FREE);
     let mut index = 0;
-    while index + 1 < value.len() && left > 0 {
+    while index + 1 < value.len() {
         let Some((open, close)) = delimiters(from(value, index)) else {
             index += 1;
             continue;
         };
-        left -= 1;
         let start = index + open;
         let rest = between(value, start, start + EXPRESSION_BYTES);
         let length = find(rest, close, 0);
         let inside = between(rest, 0, length.unwrap_or(rest.len()));
         let lead = between(value, index, start);
+        let Some(rest) = left.checked_sub(inside.len()) else {
+            return surer(found, finding(74, "template-nesting", index));
+        };
+        left = rest;
         found = surer(found, judge(lead, inside, length.is_some(), index));
         index = start;
     }

@@ -26,6 +26,8 @@ const PLACES: [Option<&str>; 5] = [None, Some("query"), Some("form"), Some("head
 const FAMILIES: [&[&str]; 5] =
     [&[], &["sql-injection"], &["xss"], &["command-injection", "path-traversal"], &["code-injection"]];
 
+const MODES: [&str; 3] = ["enforce", "monitor", "off"];
+
 fn exclusion((place, name, families): (usize, usize, usize)) -> serde_json::Value {
     let mut wire = json!({"name": NAMES[name], "families": FAMILIES[families]});
     if let Some(place) = PLACES[place] {
@@ -55,6 +57,7 @@ proptest! {
         earlier in proptest::collection::vec((0..PLACES.len(), 0..NAMES.len(), 0..FAMILIES.len()), 0..3),
         added in (0..PLACES.len(), 0..NAMES.len(), 0..FAMILIES.len()),
         sensitivity in 1..5_u8,
+        modes in (0..MODES.len(), 0..MODES.len()),
     ) {
         let (path, form, cookie) = (format!("/?{}", pairs(&query)), pairs(&form), pairs(&cookie));
         let headers: &[Header<'_>] = &[
@@ -65,7 +68,8 @@ proptest! {
             (b"cookie", cookie.as_bytes()),
         ];
         let judge = |exclusions: Vec<serde_json::Value>| {
-            let policy = policy(json!({"sensitivity": sensitivity, "exclusions": exclusions}));
+            let policy = policy(json!({"sensitivity": sensitivity, "exclusions": exclusions,
+                "families": {"sql-injection": MODES[modes.0], "xss": MODES[modes.1]}}));
             status(&play(&policy, headers, &[form.as_bytes()]))
         };
         let mut exclusions: Vec<_> = earlier.into_iter().map(exclusion).collect();

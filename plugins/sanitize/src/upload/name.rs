@@ -96,7 +96,7 @@ pub(crate) fn detect(file: &[u8]) -> Option<Finding> {
     }
     // Whole paths: old browsers send `C:\..`, others send names alone.
     if at(file, 0) == b'/' && file.len() > name.len() + 1 {
-        return finding(60, "path-in-name");
+        return finding(74, "path-in-name");
     }
     None
 }

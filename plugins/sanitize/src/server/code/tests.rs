@@ -156,6 +156,6 @@ proptest::proptest! {
     fn nothing_panics(value in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), tail in "[$a-z(){}\\[\\]'\".;@:]{0,40}") {
         let mut value = value;
         value.extend_from_slice(tail.as_bytes());
-        let _ = super::super::detect(&value, Marks::of(&value), crate::detect::Scope { name: b"next", ..crate::detect::Scope::EVERY });
+        let _ = super::super::detect(&value, &value, Marks::of(&value), crate::detect::Scope { name: b"next", ..crate::detect::Scope::EVERY });
     }
 }
