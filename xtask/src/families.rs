@@ -39,8 +39,8 @@ fn page(about: &About) -> String {
             let _ = writeln!(page, "| `{name}` | {} | {what} |", shown(value));
         }
     }
-    let exclusion =
-        json!({"sanitize": {"exclusions": [{"place": "form", "name": "comment", "families": [code]}]}});
+    let (place, name) = excluded(code);
+    let exclusion = json!({"sanitize": {"exclusions": [{"place": place, "name": name, "families": [code]}]}});
     let monitor = json!({"sanitize": {"families": {code: "monitor"}}});
     let _ = write!(
         page,
@@ -50,6 +50,18 @@ fn page(about: &About) -> String {
         code.replace('-', "_")
     );
     page
+}
+
+/// A parameter in a place where the family is found.
+fn excluded(family: &str) -> (&'static str, &'static str) {
+    match family {
+        "malicious-upload" => ("multipart", "attachment"),
+        "scanner" => ("header", "user-agent"),
+        "protocol-anomaly" => ("header", ":method"),
+        "session-fixation" => ("query", "PHPSESSID"),
+        "xml-entity" => ("xml", "*"),
+        _ => ("form", "comment"),
+    }
 }
 
 /// A value as code in a table.
