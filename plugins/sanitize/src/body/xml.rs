@@ -1,6 +1,6 @@
 //! Texts and attributes of an XML document, and the declarations that reach outside of it.
 //!
-//! An element's name is no markup here: `<link>` and `<title>` are ordinary in feeds and SOAP. One with a dot may be a class.
+//! An element's name is no markup here: `<link>` and `<title>` are ordinary in feeds and SOAP.
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
@@ -62,10 +62,6 @@ impl Xml {
             } else {
                 let end = name_end(part, 1);
                 element = Cow::Borrowed(between(part, 1, end));
-                // A class: readers of objects (XStream) make one of it.
-                if element.contains(&b'.') {
-                    inspector.look(Place::Xml, Part::Value, &element, between(part, 0, end))?;
-                }
                 attributes(part, end, inspector)?;
             }
             if !closed && !window.last {
