@@ -130,7 +130,7 @@ fn limits_ask_for_little() {
 fn inspecting_costs_little() {
     type Make = fn(u64) -> Request;
     for (what, request, most_fuel) in
-        [("a plain GET", plain as Make, 40_000), ("an order of 2 KB", order as Make, 620_000)]
+        [("a plain GET", plain as Make, 40_000), ("an order of 2 KB", order as Make, 510_000)]
     {
         let (empty, ..) = measured(&json!({"policies": []}), request);
         let (fuel, trace, requests) = measured(&json!({"policies": ["sanitize"]}), request);
