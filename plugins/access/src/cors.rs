@@ -167,8 +167,13 @@ impl Cors {
         if !self.everybody {
             effects.push(Effect::AddResponseHeader("vary".into(), b"origin"[..].into()));
         }
-        let Answer::Permitted(origin) = answer else { return };
-        effects.push(Effect::SetResponseHeader("access-control-allow-origin".into(), origin.clone()));
+        let origin = match answer {
+            Answer::Permitted(origin) => origin.clone(),
+            // A cache may show this answer to whoever asks from elsewhere.
+            Answer::NotAsked if self.everybody => b"*"[..].into(),
+            Answer::NotAsked | Answer::Refused => return,
+        };
+        effects.push(Effect::SetResponseHeader("access-control-allow-origin".into(), origin));
         if self.credentials {
             effects.push(Effect::SetResponseHeader(
                 "access-control-allow-credentials".into(),

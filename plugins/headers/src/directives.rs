@@ -17,6 +17,7 @@ const ENTRIES: usize = 256;
 pub(crate) const NONCE: &str = "{nonce}";
 const NONCE_SOURCE: &str = "'nonce-{nonce}'";
 const STRICT_DYNAMIC: &str = "'strict-dynamic'";
+const UNSAFE_INLINE: &str = "'unsafe-inline'";
 
 /// Directives of CSP Level 3 and of the specifications beside it (W3C).
 pub(crate) static CSP_DIRECTIVES: &[&str] = &[
@@ -167,7 +168,12 @@ impl Directives {
         for (_, entries) in &mut other.0 {
             if entries.iter().any(|entry| entry == NONCE_SOURCE) {
                 // Without a nonce to start from, 'strict-dynamic' would switch the other sources off for nothing.
-                entries.retain(|entry| entry != NONCE_SOURCE && entry != STRICT_DYNAMIC);
+                // 'unsafe-inline' beside a nonce is for browsers that know no nonces: without one, every browser would obey it.
+                entries.retain(|entry| {
+                    entry != NONCE_SOURCE
+                        && entry != STRICT_DYNAMIC
+                        && !entry.eq_ignore_ascii_case(UNSAFE_INLINE)
+                });
                 if entries.is_empty() {
                     entries.push("'none'".to_owned());
                 }
