@@ -1,7 +1,7 @@
 //! What `make bundle` writes: the same bytes each time, and digests that are those of what they name.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -28,6 +28,27 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         }
     }
     found
+}
+
+/// Texts of panics name sources: by where they lie in the project, in cargo's home and in the toolchain, wherever those are.
+#[test]
+fn no_module_tells_of_the_machine_that_built_it() {
+    let layout = Layout::of_this_checkout();
+    let checkout = layout.root().display().to_string();
+    let told = ["/home/", ".rustup", ".cargo/registry", &checkout];
+    let mut modules = 0;
+    for (path, bytes) in files(&layout.dist()) {
+        // What is tested alone is not published.
+        if path.extension().is_none_or(|extension| extension != "wasm") || path.starts_with("test") {
+            continue;
+        }
+        for place in told {
+            let found = bytes.windows(place.len()).any(|part| part == place.as_bytes());
+            assert!(!found, "{} tells {place}", path.display());
+        }
+        modules += 1;
+    }
+    assert!(modules >= 11, "{modules} modules");
 }
 
 #[test]
@@ -59,6 +80,9 @@ fn two_bundles_of_the_same_sources_are_the_same_bytes() {
         assert!(named.iter().any(|name| name == wanted), "{wanted} is not in {named:?}");
     }
     assert!(named.iter().any(|name| name.starts_with("portcullis-edge-") && name.ends_with(".tgz")));
+    let summed: BTreeSet<&Path> = named.iter().map(Path::new).collect();
+    let written = one.keys().map(PathBuf::as_path).filter(|path| *path != Path::new("SHA256SUMS"));
+    assert_eq!(summed, written.collect(), "every file but the sums has one");
 
     // The meshes' files name the image by the digest that the layout has of it.
     let index: Value = serde_json::from_str(&text("oci/index.json")).unwrap();

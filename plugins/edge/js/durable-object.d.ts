@@ -1,4 +1,4 @@
-import type { Store } from "@portcullis/edge";
+import type { Store } from "./light/index.d.ts";
 
 /** A Durable Object that keeps the slots of rate limits. Export it from the worker, and bind it under a name of yours. */
 export class PortcullisStore implements Store {

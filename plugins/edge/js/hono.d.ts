@@ -1,5 +1,5 @@
 import type { MiddlewareHandler } from "hono";
-import type { Configuration, Options } from "@portcullis/edge";
+import type { Configuration, Options } from "./light/index.d.ts";
 
 /** Middleware for Hono: `app.use(portcullis(configuration, options))`. */
 export function portcullis(configuration?: Configuration, options?: Options): MiddlewareHandler;

@@ -34,7 +34,8 @@ export interface Context {
 export interface Options {
   /** Left out: each isolate limits for itself. */
   store?: Store;
-  /** Takes audit records, JSON lines: a function, or a companion's ingest listener. Left out: they are only counted. */
+  /** Takes audit records, JSON lines: a function, or a companion's ingest listener. Left out: they are only counted.
+   * What has not answered after 30 seconds is given up, and handed the same lines again later: they may come twice. */
   audit?:
     | ((lines: string) => void | Promise<void>)
     | { url: string | URL; token?: string; fetch?: typeof fetch };

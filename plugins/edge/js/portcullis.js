@@ -13,6 +13,8 @@ const MISSING = 256, WRITTEN = 512, SUBSTITUTE = 1024;
 
 const EMPTY = new Uint8Array(0);
 const ATTEMPTS = 8;
+// Milliseconds after which a sink that has not answered is not waited for any more.
+const PATIENCE = 30_000;
 // Why a stream ended as it did: as `WHY` in src/exchange.rs.
 const OWN = 0, UPSTREAM = 1, HANDLER = 2;
 
@@ -28,7 +30,7 @@ export class Portcullis {
   #now;
   #wall;
   #sink;
-  #delivering;
+  #turn;
   // Edits of responses that are made again and again, by the numbers that the module gives them.
   #known = [];
   // Records wait: some were written since the last delivery, or that one failed.
@@ -299,13 +301,25 @@ export class Portcullis {
   }
 
   #send() {
-    // One batch at a time, so that they arrive in order.
-    this.#delivering ??= this.#drain().finally(() => (this.#delivering = undefined));
-    return this.#delivering;
+    // One batch at a time, so that they arrive in order. A sink may never answer: its promise may hang, or belong to a request
+    // that the platform has ended. A timer would end with that too; so whoever comes next looks at the clock.
+    if (this.#turn && this.#now() - this.#turn.since > PATIENCE) {
+      this.#turn = undefined;
+      this.#say("error", "audit records wait: the sink does not answer");
+      this.#guard.delivered(0, EMPTY, this.#now(), this.#wall());
+    }
+    if (!this.#turn) {
+      const turn = (this.#turn = { since: this.#now() });
+      turn.done = this.#drain(turn).finally(() => {
+        if (this.#turn === turn) this.#turn = undefined;
+      });
+    }
+    return this.#turn.done;
   }
 
-  async #drain() {
+  async #drain(turn) {
     for (;;) {
+      turn.since = this.#now();
       const batch = this.#sink && this.#guard.batch(this.#now(), this.#wall());
       if (!batch) {
         this.#owing = this.#guard.waiting() > 0;
@@ -315,8 +329,10 @@ export class Portcullis {
       try {
         ({ status, body } = await this.#sink(batch));
       } catch (error) {
-        this.#say("error", `audit records wait: ${error}`);
+        if (this.#turn === turn) this.#say("error", `audit records wait: ${error}`);
       }
+      // Given up meanwhile: the batch is another turn's.
+      if (this.#turn !== turn) return;
       this.#guard.delivered(status, body, this.#now(), this.#wall());
       if (status < 200 || status > 299) return;
     }

@@ -10,6 +10,8 @@ import { MemoryStore, Portcullis, withPortcullis } from "@portcullis/edge";
 import * as light from "@portcullis/edge/light";
 import { load } from "@portcullis/edge/compiled";
 import { portcullis } from "@portcullis/edge/hono";
+import { portcullis as lightly } from "@portcullis/edge/light/hono";
+import { portcullis as around } from "@portcullis/edge/compiled/hono";
 
 const quiet = { log: () => {} };
 const attack = new Request("https://app.test/?q=1'%20union%20select%20password%20from%20users--%20");
@@ -42,6 +44,38 @@ async function hono() {
   assert.equal(await (await app.request("https://app.test/echo", body)).text(), body.body);
   const refused = await app.request("https://app.test/echo", { ...body, body: '{"q": "1\' union select password from users-- "}' });
   assert.equal(refused.status, 403);
+  const small = new Hono();
+  small.use(lightly({ headers: { set: { "x-team": "blue" } } }, quiet));
+  small.get("/", (c) => c.text("hello", 200, { "x-powered-by": "x" }));
+  const { headers } = await small.request(attack);
+  assert.deepEqual([headers.get("x-team"), headers.get("x-powered-by")], ["blue", null]);
+}
+
+// What a file of the package imports, and they in turn: nobody ships a build that he does not use.
+function shipsOnlyItsOwn() {
+  const reached = (entry, seen = new Set()) => {
+    if (seen.has(entry)) return seen;
+    seen.add(entry);
+    for (const [, named] of readFileSync(new URL(entry), "utf8").matchAll(/^(?:import|export) [^;]*?"([^"]+)"/gm)) {
+      if (named.startsWith(".")) reached(new URL(named, entry).href, seen);
+      else if (named.startsWith("@portcullis")) reached(import.meta.resolve(named), seen);
+    }
+    return seen;
+  };
+  const root = new URL("../", import.meta.resolve("@portcullis/edge/compiled")).href;
+  for (const [name, allowed] of [
+    ["light/hono", ["light"]], ["compiled/hono", []], ["hono", ["full"]], ["compiled", ["compiled"]],
+  ]) {
+    const folders = [...reached(import.meta.resolve(`@portcullis/edge/${name}`))].map((file) => file.slice(root.length).split("/"));
+    assert.deepEqual([...new Set(folders.filter(({ length }) => length > 1).map(([folder]) => folder))], allowed, name);
+  }
+  const store = [...reached(`${root}durable-object.js`)].map((file) => file.slice(root.length));
+  assert.deepEqual(store, ["durable-object.js", "light/store.js"]);
+}
+
+function schema() {
+  const found = JSON.parse(readFileSync(new URL(import.meta.resolve("@portcullis/edge/configuration.schema.json")), "utf8"));
+  assert.ok(found.properties.rate_limit);
 }
 
 // Limits are exact, however many isolates share a store and however their requests interleave.
@@ -145,6 +179,10 @@ async function compiledBeforehand() {
     for (const answer of [await guarded(ok, quiet)(attack), await new Guarded(quiet).handle(attack, ok)]) {
       assert.deepEqual([answer.status, answer.headers.get("x-team"), answer.headers.get("x-powered-by")], [200, "blue", null]);
     }
+    const app = new Hono();
+    app.use(around(new Guarded(quiet)));
+    app.get("/", ok);
+    assert.equal((await app.request("https://app.test/")).headers.get("x-team"), "blue");
     assert.throws(() => load(new WebAssembly.Module(readFileSync(to))), /another compiled configuration/);
 
     const file = (path, type = "ESModule") => ({ type, path, contents: readFileSync(packaged(path)) });
@@ -169,7 +207,7 @@ export default { fetch: load(module).withPortcullis(() => new Response("ok")) };
   }
 }
 
-for (const part of [handler, hono, store, givenUp, bodies, badInput, withoutSanitize, compiledBeforehand]) {
+for (const part of [handler, hono, shipsOnlyItsOwn, schema, store, givenUp, bodies, badInput, withoutSanitize, compiledBeforehand]) {
   await part();
   console.log(`ok ${part.name}`);
 }

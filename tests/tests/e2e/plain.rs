@@ -143,9 +143,10 @@ fn replace_modules(value: &mut Value) -> usize {
     }
 }
 
-/// The profile `web`.
+/// The profile `web`: what it sets, and what it takes away.
 fn is_hardened(answer: &Response) -> bool {
-    answer.header("x-frame-options").as_deref() == Some("DENY")
+    answer.header("server").is_none()
+        && answer.header("x-frame-options").as_deref() == Some("DENY")
         && answer.header("content-security-policy").is_some_and(|policy| policy.contains("object-src 'none'"))
 }
 

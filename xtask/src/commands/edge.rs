@@ -2,6 +2,7 @@
 //! JavaScript of `plugins/edge/js`, into `dist/npm`.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsStr,
     fs,
     hash::{DefaultHasher, Hash, Hasher},
@@ -26,10 +27,13 @@ const SHARED: [&str; 6] = ["node.js", "deno.js", "workerd.js", "edge-light.js", 
 const GUARD: [&str; 5] = ["portcullis.js", "messages.js", "bodies.js", "sink.js", "store.js"];
 
 /// What stands beside the builds.
-const ALONE: [&str; 8] = [
+const ALONE: [&str; 11] = [
     "package.json",
     "hono.js",
+    "light-hono.js",
     "hono.d.ts",
+    "middleware.js",
+    "middleware.d.ts",
     "durable-object.js",
     "durable-object.d.ts",
     "compile.js",
@@ -39,6 +43,12 @@ const ALONE: [&str; 8] = [
 
 /// What stands beside the build without a compiler.
 const COMPILED: [&str; 3] = ["compiled.js", "compiled.d.ts", "index.d.ts"];
+/// What a build of the module makes, below `wasm/`.
+const MADE: [&str; 2] = ["portcullis.js", "portcullis_bg.wasm"];
+/// Names the build that compiles.
+const STAMP: &str = "compiled/build.js";
+/// What a configuration is, from `docs/`.
+const SCHEMA: &str = "configuration.schema.json";
 /// The most that it may have.
 const COMPILED_MOST: u64 = 140_000;
 
@@ -70,9 +80,11 @@ pub fn build(layout: &Layout) -> Result<()> {
     install::rust_target(layout, TARGET)?;
     install::optimizer(layout)?;
     let (source, package) = (layout.root().join("plugins/edge/js"), layout.npm_package());
+    bundle::keep(&package, &written())?;
     for file in ALONE {
         copy(&source.join(file), &package.join(file))?;
     }
+    copy(&layout.root().join("docs").join(SCHEMA), &package.join(SCHEMA))?;
     let sources = wasm::Sources::read(layout)?;
     for build in &BUILDS {
         let folder = package.join(build.folder);
@@ -84,6 +96,18 @@ pub fn build(layout: &Layout) -> Result<()> {
         weigh(build.folder, build.most, &module)?;
     }
     without_compiler(layout, &sources, &source, &package)
+}
+
+/// All files of the package: what else lies in its folder, an older build has left there.
+fn written() -> BTreeSet<PathBuf> {
+    let whole = BUILDS.iter().map(|build| (build.folder, SHARED.as_slice()));
+    let within = whole.chain([("compiled", COMPILED.as_slice())]).flat_map(|(folder, own)| {
+        let made = MADE.iter().map(|file| Path::new("wasm").join(file));
+        let files = GUARD.iter().chain(own).map(PathBuf::from).chain(made);
+        files.map(move |file| Path::new(folder).join(file))
+    });
+    let alone = ALONE.iter().chain([&SCHEMA, &STAMP]).map(PathBuf::from);
+    alone.chain(within).collect()
 }
 
 /// The light build for configurations that were compiled beforehand.
@@ -106,7 +130,7 @@ fn without_compiler(layout: &Layout, sources: &wasm::Sources, source: &Path, pac
     let mut hasher = DefaultHasher::new();
     fs::read(&module).with_context(|| format!("cannot read {}", module.display()))?.hash(&mut hasher);
     let build = format!("export const BUILD = \"{:016x}\";\n", hasher.finish());
-    wasm::write(&folder.join("build.js"), build.as_bytes())?;
+    wasm::write(&package.join(STAMP), build.as_bytes())?;
     weigh("compiled", COMPILED_MOST, &module)
 }
 
@@ -167,7 +191,7 @@ fn make(layout: &Layout, build: &Build, folder: &Path, module: &Path) -> Result<
     println!("building the edge module `{}`", build.folder);
     let mut command = cargo(layout);
     command.args(["build", "--quiet", "--profile", "edge", "--target", TARGET, "--package", PACKAGE]);
-    wasm::flags(layout, &mut command, &["--cfg", SMALL_HASH]);
+    wasm::flags(layout, &mut command, &["--cfg", SMALL_HASH])?;
     succeed(command.args(build.features), "the edge module is not built: see above")?;
     let built = layout.target().join(TARGET).join("edge").join(BUILT);
     let mut glue = cargo(layout);
@@ -207,4 +231,25 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     }
     fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_package_promises_is_written() {
+        let manifest =
+            fs::read(Layout::of_this_checkout().root().join("plugins/edge/js/package.json")).unwrap();
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        let (mut waiting, mut named) = (vec![&manifest["exports"], &manifest["bin"]], 0);
+        while let Some(value) = waiting.pop() {
+            waiting.extend(value.as_object().into_iter().flat_map(|map| map.values()));
+            if let Some(file) = value.as_str() {
+                assert!(written().contains(Path::new(file.trim_start_matches("./"))), "{file}");
+                named += 1;
+            }
+        }
+        assert!(named > 20, "{named}");
+    }
 }

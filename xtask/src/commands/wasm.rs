@@ -12,7 +12,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 use super::{cargo, install::WASM_TARGET};
@@ -189,7 +189,7 @@ fn build_one(layout: &Layout, module: &Module, target: &Path) -> Result<()> {
         module.package,
     ]);
     command.args(module.features);
-    flags(layout, &mut command, &[]);
+    flags(layout, &mut command, &[])?;
     super::succeed(&mut command, &format!("{} is not built: see above", module.file))?;
     let built = layout.target().join(WASM_TARGET).join("wasm").join(module.built);
     // What is tested alone need not be small.
@@ -206,18 +206,31 @@ fn build_one(layout: &Layout, module: &Module, target: &Path) -> Result<()> {
     if fs::read(target).ok().as_ref() == Some(&bytes) { Ok(()) } else { write(target, &bytes) }
 }
 
-/// Makes the compiler name sources by where they lie in this checkout and in cargo's home: the texts of panics would else tell
-/// the folders of the machine, and the same sources would give other bytes elsewhere. `more` are further flags for it.
-pub(super) fn flags(layout: &Layout, command: &mut Command, more: &[&str]) {
+/// Makes the compiler name sources by where they lie in this checkout, in cargo's home and in the toolchain: the texts of panics
+/// would else tell the folders of the machine, and the same sources would give other bytes elsewhere. `more` are further
+/// flags for it.
+pub(super) fn flags(layout: &Layout, command: &mut Command, more: &[&str]) -> Result<()> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
     let own = std::env::var("RUSTFLAGS").unwrap_or_default();
     let mut flags: Vec<String> = own.split_whitespace().map(str::to_owned).collect();
     flags.extend(home.map(|home| format!("--remap-path-prefix={}=/cargo", home.display())));
+    // The standard library's sources, where rustup has installed them.
+    let sysroot = rustc(layout.root(), &["--print", "sysroot"])?;
+    flags.push(format!("--remap-path-prefix={}=/rust", String::from_utf8_lossy(&sysroot).trim_end()));
     flags.push(format!("--remap-path-prefix={}=/portcullis", layout.root().display()));
     flags.extend(more.iter().map(|flag| (*flag).to_owned()));
     // Parts are separated by a character that no path holds.
     command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+    Ok(())
+}
+
+/// What the compiler of a checkout says.
+fn rustc(root: &Path, arguments: &[&str]) -> Result<Vec<u8>> {
+    let output =
+        Command::new("rustc").args(arguments).current_dir(root).output().context("rustc does not run")?;
+    ensure!(output.status.success(), "rustc: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(output.stdout)
 }
 
 /// The whole module, with what is optional answered within.
@@ -323,9 +336,7 @@ impl Sources {
             // Some of the first need not exist.
             (&file, fs::read(&file).ok()).hash(&mut hasher);
         }
-        let compiler =
-            Command::new("rustc").arg("-vV").current_dir(root).output().context("rustc does not run")?;
-        compiler.stdout.hash(&mut hasher);
+        rustc(root, &["-vV", "--print", "sysroot"])?.hash(&mut hasher);
         std::env::var_os("RUSTFLAGS").hash(&mut hasher);
         Ok(Self(hasher.finish()))
     }

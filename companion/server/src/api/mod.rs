@@ -228,7 +228,7 @@ pub fn router(api: Api) -> Router {
         .route("/dashboard/sign-in", post(dashboard::sign_in))
         .route("/monitoring/liveness", get(monitoring::liveness))
         .route("/monitoring/readiness", get(monitoring::readiness))
-        .route("/reports/{tenant_id}", post(reports::collect));
+        .route("/reports/{tenant_id}", post(reports::collect).options(reports::preflight));
     let closed = Router::new()
         .route("/dashboard/session", get(dashboard::session).delete(dashboard::sign_out))
         .route("/api/security/status", get(security::status))

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
@@ -42,6 +42,8 @@ pub const WINDOW: Duration = Duration::from_secs(10 * 60);
 const MINUTE: Duration = Duration::from_secs(60);
 /// Characters of a value that are kept.
 const VALUE_CHARS: usize = 300;
+/// Without it, a page of another origin takes what was taken for a failure.
+const ANY_ORIGIN: (HeaderName, &str) = (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
 
 /// What becomes of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +98,17 @@ impl Recent {
     }
 }
 
+/// Answers what browsers ask before they report to another origin: their content types are none that forms send (Fetch, 3.2).
+/// Anyone may report.
+pub async fn preflight(_: NamedTenant) -> impl IntoResponse {
+    let allowed = [
+        ANY_ORIGIN,
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "POST"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "content-type"),
+    ];
+    (StatusCode::NO_CONTENT, allowed)
+}
+
 /// Takes a browser's reports.
 pub async fn collect(
     State(api): State<Api>,
@@ -113,7 +126,7 @@ pub async fn collect(
     let document = serde_json::from_slice(&bytes).map_err(|_| Problem::malformed("the body is no JSON"))?;
     let reports =
         read(document).ok_or_else(|| Problem::malformed("the body holds no report of a browser"))?;
-    let done = StatusCode::NO_CONTENT.into_response();
+    let done = (StatusCode::NO_CONTENT, [ANY_ORIGIN]).into_response();
     if !api.query(records::exists(&*api.storage, &tenant)).await? {
         api.metrics.browser_reports_refused.add(u64::try_from(reports.len()).unwrap_or(u64::MAX));
         return Ok(done);

@@ -69,7 +69,7 @@ const OPAQUE: [&str; 13] = [
 /// How many the document has.
 fn operations(document: &Value) -> usize {
     let methods = |path: &Value| {
-        let known = |name: &&String| matches!(name.as_str(), "get" | "put" | "post" | "delete");
+        let known = |name: &&String| matches!(name.as_str(), "get" | "put" | "post" | "delete" | "options");
         path.as_object().unwrap().keys().filter(known).count()
     };
     document["paths"].as_object().unwrap().values().map(methods).sum()

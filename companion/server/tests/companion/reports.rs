@@ -101,6 +101,37 @@ async fn a_report_becomes_an_event_without_what_is_secret(store: Store) {
     assert_eq!(running.reported("stored").await, 4);
 }
 
+/// Browsers ask first when they report to another origin.
+async fn a_page_of_another_origin_may_report(store: Store) {
+    let running = with_tenant(store).await;
+    let ask = async |path: &str| {
+        let request = format!(
+            "OPTIONS {path} HTTP/1.1\r\nHost: t\r\nOrigin: https://app.test\r\nAccess-Control-Request-Method: POST\r\n\
+             Access-Control-Request-Headers: content-type\r\nConnection: close\r\n\r\n"
+        );
+        send(running.companion.api_address.unwrap(), request.as_bytes()).await
+    };
+    // The same whether the tenant exists.
+    for tenant in ["acme", "nobody"] {
+        let answer = ask(&format!("/reports/{tenant}")).await;
+        assert_eq!((answer.status, answer.body.as_str()), (204, ""), "{tenant}");
+        for (name, value) in [("origin", "*"), ("methods", "POST"), ("headers", "content-type")] {
+            let line = format!("access-control-allow-{name}: {value}");
+            assert!(
+                answer.head.to_ascii_lowercase().lines().any(|l| l == line.to_ascii_lowercase()),
+                "{line}"
+            );
+        }
+    }
+    let reported = running.report("acme", CSP_REPORT, violation(1).to_string().as_bytes()).await;
+    assert!(reported.head.contains("access-control-allow-origin: *"), "{}", reported.head);
+    // Nothing else is another origin's.
+    for path in ["/api/tenants", "/monitoring/liveness", "/reports/Not%20Allowed"] {
+        let answer = ask(path).await;
+        assert!(answer.status >= 400 && !answer.head.contains("access-control-"), "{path}: {}", answer.head);
+    }
+}
+
 async fn a_report_is_told_once_and_a_tenant_has_its_share(store: Store) {
     let running = with_tenant(store).await;
     running.add_tenant("globex").await;
@@ -223,6 +254,7 @@ async fn hostile_bodies_are_refused_or_bounded(store: Store) {
 
 on_each_store![
     a_report_becomes_an_event_without_what_is_secret,
+    a_page_of_another_origin_may_report,
     a_report_is_told_once_and_a_tenant_has_its_share,
     nobody_learns_which_tenants_there_are,
     nobody_learns_it_from_a_trail_that_is_full_either,

@@ -8,12 +8,13 @@
 //! | `oci/` | an image layout of `portcullis.wasm`, for `portcullis push` |
 //! | `manifests/` | the files of `envoy/`, those for meshes with the image's digest |
 //! | `sbom.cdx.json` | what modules and package are made of (CycloneDX) |
-//! | `SHA256SUMS` | for `sha256sum --check` |
+//! | `SHA256SUMS` | of every file of these, for `sha256sum --check` |
 
 mod manifests;
 mod sbom;
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -67,6 +68,12 @@ pub fn assemble(layout: &Layout, image: &str, folder: &Path) -> Result<String> {
     let [layer, _] = &images;
     manifests::write(layout, &folder.join("manifests"), image, &layer.manifest.digest)?;
 
+    for part in ["manifests", "oci"] {
+        for path in files(&folder.join(part))? {
+            let name = path.strip_prefix(folder)?.to_string_lossy().into_owned();
+            published.push((name, digest(&read(&path)?)));
+        }
+    }
     published.sort();
     let sums: String = published
         .iter()
@@ -84,6 +91,19 @@ fn put(folder: &Path, name: &str, bytes: &[u8], published: &mut Vec<(String, Str
 /// Writes what has changed.
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|there| there == bytes) { Ok(()) } else { wasm::write(path, bytes) }
+}
+
+/// Removes what lies in a folder besides these files, named from there: what an older build has written would be published.
+pub(super) fn keep(folder: &Path, written: &BTreeSet<PathBuf>) -> Result<()> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    for path in files(folder)? {
+        if !written.contains(path.strip_prefix(folder)?) {
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
@@ -120,6 +140,19 @@ pub(super) fn npm_archive(folder: &Path) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_older_build_has_left_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.js", "b/a.js", "b/old.js", "old/a.js"] {
+            write(&folder.path().join(name), b"").unwrap();
+        }
+        let kept = ["a.js", "b/a.js", "new.js"].map(PathBuf::from).into();
+        keep(folder.path(), &kept).unwrap();
+        let left = files(folder.path()).unwrap();
+        assert_eq!(left, ["a.js", "b/a.js"].map(|name| folder.path().join(name)));
+        keep(&folder.path().join("none"), &kept).unwrap();
+    }
 
     #[test]
     fn an_archive_does_not_depend_on_the_order_of_a_folder() {

@@ -6,77 +6,40 @@ use std::{
     fs,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{super::cargo, VERSION};
 use crate::layout::Layout;
 
-/// What is published: crates, and the target for which each is built.
-const ROOTS: [(&str, &str); 2] =
-    [("portcullis-proxy-wasm", "wasm32-wasip1"), ("portcullis-edge", "wasm32-unknown-unknown")];
+/// What is published: crates, the target for which each is built, and the most features with which it is.
+const ROOTS: [(&str, &str, &str); 2] = [
+    ("portcullis-proxy-wasm", "wasm32-wasip1", "seal"),
+    ("portcullis-edge", "wasm32-unknown-unknown", "default"),
+];
 
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<Package>,
-    resolve: Resolve,
 }
 
 #[derive(Deserialize)]
 struct Package {
-    id: String,
     name: String,
     version: String,
     license: Option<String>,
     source: Option<String>,
-    targets: Vec<Target>,
-}
-
-#[derive(Deserialize)]
-struct Target {
-    kind: Vec<String>,
 }
 
 impl Package {
     fn reference(&self) -> String {
-        format!("pkg:cargo/{}@{}", self.name, self.version)
-    }
-
-    fn is_macro(&self) -> bool {
-        self.targets.iter().any(|target| target.kind.iter().any(|kind| kind == "proc-macro"))
+        reference(&self.name, &self.version)
     }
 }
 
-#[derive(Deserialize)]
-struct Resolve {
-    nodes: Vec<Node>,
-}
-
-#[derive(Deserialize)]
-struct Node {
-    id: String,
-    deps: Vec<Dependency>,
-}
-
-#[derive(Deserialize)]
-struct Dependency {
-    pkg: String,
-    dep_kinds: Vec<Kind>,
-}
-
-#[derive(Deserialize)]
-struct Kind {
-    /// None: a normal dependency.
-    kind: Option<String>,
-}
-
-/// Everything that was found, by reference.
-#[derive(Default)]
-struct Found {
-    components: BTreeMap<String, Value>,
-    dependencies: BTreeMap<String, BTreeSet<String>>,
-}
+/// What is linked, by reference, and what it depends on.
+type Found = BTreeMap<String, BTreeSet<String>>;
 
 /// The bill, a JSON text.
 ///
@@ -85,27 +48,29 @@ struct Found {
 pub(super) fn of(layout: &Layout) -> Result<String> {
     let lock = fs::read_to_string(layout.root().join("Cargo.lock")).context("cannot read Cargo.lock")?;
     let checksums = checksums(&lock);
+    // Of a whole workspace, where the features that any member asks for are joined: what is linked, it cannot tell.
+    let metadata = said(layout, &["metadata", "--format-version", "1", "--locked"])?;
+    let metadata: Metadata = serde_json::from_str(&metadata).context("cargo metadata")?;
+    let packages: BTreeMap<String, &Package> =
+        metadata.packages.iter().map(|package| (package.reference(), package)).collect();
     let mut found = Found::default();
     let mut tops = BTreeSet::new();
-    for (root, target) in ROOTS {
-        let mut command = cargo(layout);
-        command.args(["metadata", "--format-version", "1", "--locked", "--filter-platform", target]);
-        let output = command.output().context("cargo does not run")?;
-        anyhow::ensure!(
-            output.status.success(),
-            "cargo metadata: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        let metadata: Metadata = serde_json::from_slice(&output.stdout).context("cargo metadata")?;
-        tops.insert(collect(&metadata, root, &checksums, &mut found)?);
+    for (root, target, features) in ROOTS {
+        let tree = ["tree", "--locked", "--package", root, "--target", target, "--features", features];
+        let shape =
+            ["--edges", "normal,no-proc-macro", "--prefix", "depth", "--no-dedupe", "--format", " {p}"];
+        tops.insert(collect(&said(layout, &[&tree[..], &shape].concat())?, &mut found)?);
+    }
+    let mut components = Vec::new();
+    for reference in found.keys() {
+        let package =
+            packages.get(reference).with_context(|| format!("cargo metadata has no {reference}"))?;
+        components.push(component(package, &checksums));
     }
     let top = format!("pkg:generic/portcullis@{VERSION}");
-    found.dependencies.insert(top.clone(), tops);
-    let dependencies: Vec<Value> = found
-        .dependencies
-        .into_iter()
-        .map(|(reference, on)| json!({"ref": reference, "dependsOn": on}))
-        .collect();
+    found.insert(top.clone(), tops);
+    let dependencies: Vec<Value> =
+        found.into_iter().map(|(reference, on)| json!({"ref": reference, "dependsOn": on})).collect();
     let bill = json!({
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
@@ -115,45 +80,39 @@ pub(super) fn of(layout: &Layout) -> Result<String> {
             "type": "application", "bom-ref": top, "name": "portcullis", "version": VERSION,
             "licenses": [{"expression": super::LICENSE}],
         }},
-        "components": found.components.into_values().collect::<Vec<_>>(),
+        "components": components,
         "dependencies": dependencies,
     });
     Ok(format!("{bill:#}\n"))
 }
 
-/// Walks from a root over everything that is linked into it; answers the root's reference.
-fn collect(
-    metadata: &Metadata,
-    root: &str,
-    checksums: &BTreeMap<(String, String), String>,
-    found: &mut Found,
-) -> Result<String> {
-    let packages: BTreeMap<&str, &Package> =
-        metadata.packages.iter().map(|package| (package.id.as_str(), package)).collect();
-    let nodes: BTreeMap<&str, &Node> =
-        metadata.resolve.nodes.iter().map(|node| (node.id.as_str(), node)).collect();
-    let root = metadata.packages.iter().find(|package| package.name == root);
-    let root = root.with_context(|| "cargo metadata does not know a crate of this workspace")?;
-    let mut waiting = vec![root];
-    let mut seen = BTreeSet::new();
-    while let Some(package) = waiting.pop() {
-        if !seen.insert(&package.id) {
-            continue;
+fn said(layout: &Layout, arguments: &[&str]) -> Result<String> {
+    let output = cargo(layout).args(arguments).output().context("cargo does not run")?;
+    ensure!(output.status.success(), "cargo {}: {}", arguments[0], String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Reads a tree, a crate a line behind its depth: `2 serde v1.0.0 (...)`. Answers the root's reference.
+fn collect(tree: &str, found: &mut Found) -> Result<String> {
+    let mut above: Vec<String> = Vec::new();
+    for line in tree.lines() {
+        let mut words = line.split_whitespace();
+        let (Some(depth), Some(name), Some(version)) = (words.next(), words.next(), words.next()) else {
+            bail!("cargo tree says `{line}`");
+        };
+        above.truncate(depth.parse().with_context(|| format!("cargo tree says `{line}`"))?);
+        let reference = reference(name, version.trim_start_matches('v'));
+        if let Some(parent) = above.last() {
+            found.entry(parent.clone()).or_default().insert(reference.clone());
         }
-        let node = nodes.get(package.id.as_str()).context("cargo metadata names a crate without a node")?;
-        let linked: Vec<&Package> = node
-            .deps
-            .iter()
-            .filter(|dependency| dependency.dep_kinds.iter().any(|kind| kind.kind.is_none()))
-            .filter_map(|dependency| packages.get(dependency.pkg.as_str()).copied())
-            .filter(|package| !package.is_macro())
-            .collect();
-        found.components.insert(package.reference(), component(package, checksums));
-        let on = linked.iter().map(|package| package.reference());
-        found.dependencies.entry(package.reference()).or_default().extend(on);
-        waiting.extend(linked);
+        found.entry(reference.clone()).or_default();
+        above.push(reference);
     }
-    Ok(root.reference())
+    above.into_iter().next().context("cargo tree says nothing")
+}
+
+fn reference(name: &str, version: &str) -> String {
+    format!("pkg:cargo/{name}@{version}")
 }
 
 fn component(package: &Package, checksums: &BTreeMap<(String, String), String>) -> Value {
@@ -204,7 +163,8 @@ mod tests {
         assert_eq!(serde["hashes"][0]["content"].as_str().map(str::len), Some(64));
         assert_eq!(named("portcullis-sanitize").unwrap()["licenses"][0]["expression"], "Apache-2.0");
         assert!(named("wasm-bindgen").is_some() && named("proxy-wasm").is_some());
-        for builder in ["serde_derive", "syn", "tokio", "wasmtime"] {
+        // The last three describe configurations, in other programs.
+        for builder in ["serde_derive", "syn", "tokio", "wasmtime", "schemars", "dyn-clone", "ref-cast"] {
             assert!(named(builder).is_none(), "{builder}");
         }
         let references: BTreeSet<&str> =
@@ -214,6 +174,18 @@ mod tests {
                 assert!(references.contains(on.as_str().unwrap()), "{on}");
             }
         }
+    }
+
+    #[test]
+    fn a_tree_is_read_by_its_depths() {
+        let mut found = Found::new();
+        let tree = "0 a v1.0.0 (/a)\n1 b v2.0.0\n2 c v3.0.0\n1 c v3.0.0\n";
+        assert_eq!(collect(tree, &mut found).unwrap(), "pkg:cargo/a@1.0.0");
+        let on = |name: &str| found[name].iter().map(String::as_str).collect::<Vec<_>>();
+        assert_eq!(on("pkg:cargo/a@1.0.0"), ["pkg:cargo/b@2.0.0", "pkg:cargo/c@3.0.0"]);
+        assert_eq!(on("pkg:cargo/b@2.0.0"), ["pkg:cargo/c@3.0.0"]);
+        assert!(on("pkg:cargo/c@3.0.0").is_empty());
+        assert!(collect("", &mut found).is_err() && collect("x y", &mut found).is_err());
     }
 
     #[test]

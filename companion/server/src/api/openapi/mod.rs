@@ -289,6 +289,10 @@ fn describe_monitoring(all: &mut Description) {
             "properties": {"csp-report": {"type": "object"}}}))
         .answers_nothing("Taken, or not wanted: nobody is told which.")
         .done();
+    all.add("options", "/reports/{tenant_id}", "Ask whether a page of another origin may report (CORS)")
+        .open()
+        .answers_nothing("It may.")
+        .done();
     all.add("get", "/monitoring/version", "The release that runs")
         .answers::<monitoring::Version>("200", "The release.")
         .done();
