@@ -46,6 +46,21 @@ pub enum Error {
     Unexpected(&'static str),
 }
 
+impl Error {
+    /// Whether the server was lost, or is away: it may go on when it answers again. Whatever else it says, it would say again.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => true,
+            // Classes 08 (connection exception), 53 (no resources), 57 (an operator stepped in) and 58 (the system failed).
+            Self::Database(error) => error.code().is_none_or(|code| {
+                ["08", "53", "57", "58"].iter().any(|class| code.code().starts_with(class))
+            }),
+            Self::Removed(_) | Self::Unexpected(_) => false,
+        }
+    }
+}
+
 /// What the server said: the code, the message, its hint. The detail may quote values and is left out.
 fn database(error: &tokio_postgres::Error) -> String {
     let Some(said) = error.as_db_error() else {

@@ -113,10 +113,10 @@ impl JetStream {
         let mut connection =
             Connection { stream: BufReader::new(stream), info, inbox: inbox()?, kept: false };
         connection.greet(&self.address).await?;
-        connection.ensure(&self.stream).await?;
+        let in_files = connection.ensure(&self.stream).await?;
         connection.kept = match &mut self.monitor {
-            Some(monitor) => syncs_always(monitor, &connection.info.server_id).await,
-            None => false,
+            Some(monitor) if in_files => syncs_always(monitor, &connection.info.server_id).await,
+            _ => false,
         };
         Ok(connection)
     }
@@ -243,15 +243,15 @@ impl Connection {
         self.reply().await
     }
 
-    /// Makes the stream, if there is none.
-    async fn ensure(&mut self, stream: &str) -> io::Result<()> {
+    /// Makes the stream, if there is none; whether it keeps in files what it takes.
+    async fn ensure(&mut self, stream: &str) -> io::Result<bool> {
         let asked = self.ask(&format!("$JS.API.STREAM.INFO.{stream}"), &json!({})).await?;
         if asked.status == Some(503) {
             return Err(io::Error::other("the server has no JetStream: switch it on"));
         }
         let told: Value = serde_json::from_slice(&asked.content).map_err(io::Error::other)?;
-        if told.get("config").is_some() {
-            return Ok(());
+        if let Some(config) = told.get("config") {
+            return Ok(config.get("storage").and_then(Value::as_str) == Some("file"));
         }
         let config = json!({
             "name": stream, "subjects": [format!("{SUBJECT}.>")], "storage": "file", "retention": "limits",
@@ -260,7 +260,7 @@ impl Connection {
         let made = self.ask(&format!("$JS.API.STREAM.CREATE.{stream}"), &config).await?;
         let told: Value = serde_json::from_slice(&made.content).map_err(io::Error::other)?;
         match told.get("error") {
-            None => Ok(()),
+            None => Ok(true),
             Some(error) => Err(io::Error::other(format!("the stream {stream} cannot be made: {error}"))),
         }
     }

@@ -71,6 +71,7 @@ where
             }
             if Instant::now() >= end {
                 let holder = "SELECT coalesce((SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted \
+                              AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
                               AND classid::bigint = $1::bigint >> 32 AND objid::bigint = $1::bigint & 4294967295 LIMIT 1), 0)";
                 let row = client.query_one(holder, &[&LOCK]).await.map_err(Error::from)?;
                 return Err(ApplyError::Busy(row.try_get(0).map_err(Error::from)?));

@@ -78,7 +78,8 @@ SELECT i.indrelid, i.indexrelid, x.relname::text, m.amname::text,
              ORDER BY k),
        pg_get_expr(i.indpred, i.indrelid), i.indisunique,
        i.indisreplident OR x.relispartition OR EXISTS (SELECT FROM pg_constraint q WHERE q.conindid = i.indexrelid),
-       i.indisvalid AND i.indisready, pg_relation_size(i.indexrelid), coalesce(u.idx_scan, 0)
+       i.indisvalid AND i.indisready OR EXISTS (SELECT FROM pg_stat_progress_create_index b WHERE b.index_relid = i.indexrelid),
+       pg_relation_size(i.indexrelid), coalesce(u.idx_scan, 0)
 FROM pg_index i
 JOIN pg_class x ON x.oid = i.indexrelid
 JOIN pg_am m ON m.oid = x.relam

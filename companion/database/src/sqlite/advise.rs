@@ -226,9 +226,10 @@ impl Search {
             let counted = (0..self.queries.len())
                 .map(|number| self.count(number, &set))
                 .collect::<Result<Vec<_>, _>>()?;
+            // A write that takes longer uses none of them: that is its upkeep, which was weighed before.
             let slower =
-                self.queries.iter().zip(&counted).find(|(known, (_, steps))| *steps > known.base * SLOWER);
-            let harmful = slower.and_then(|(_, (used, _))| used.first().copied());
+                self.queries.iter().zip(&counted).filter(|(known, (_, steps))| *steps > known.base * SLOWER);
+            let harmful = slower.filter_map(|(_, (used, _))| used.first().copied()).next();
             let needed: BTreeSet<usize> = counted.iter().flat_map(|(used, _)| used).copied().collect();
             let idle = set.iter().copied().find(|index| !needed.contains(index));
             match harmful.or(idle) {

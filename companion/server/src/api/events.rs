@@ -161,7 +161,11 @@ pub async fn report(
     let event =
         Event::reported(key, what, new.details).map_err(|error| Problem::unprocessable(error.to_string()))?;
     let mut event = Event { user_id, ip_address, user_agent, ..event };
-    event.details.entry("correlation_id").or_insert_with(|| correlation_id.as_str().into());
+    // It is kept in the open: whatever is no ID is the application's own affair, and could tell of people.
+    let given = event.details.get("correlation_id").and_then(Value::as_str);
+    if given.and_then(|text| CorrelationId::accept(text.as_bytes())).is_none() {
+        event.details.insert("correlation_id".to_owned(), correlation_id.as_str().into());
+    }
     event.details.insert("source".to_owned(), "application".into());
     event.details.insert("token_id".to_owned(), grant.id.into());
     api.trail.append(vec![event]).await.map_err(|error| Problem::trail(&error))?;

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{AuditArgs, AuditCommand};
 use crate::clock::{at_millis, rfc3339};
+use crate::logging::line::shown as terminal;
 use crate::secret::hex;
 use crate::settings::TRAIL_FOLDER;
 use crate::trail::record::personal;
@@ -265,7 +266,7 @@ impl OnDisk<'_> {
             let page = feed.page(until, PAGE_BYTES)?;
             let mut opener = self.opener();
             for record in page.records.iter().filter(|record| is_of(record, tenant)) {
-                writeln!(out, "{}", shown(record, opener.as_mut())?)?;
+                writeln!(out, "{}", terminal(&shown(record, opener.as_mut())?.to_string()))?;
             }
             if page.next == before {
                 break;
@@ -283,7 +284,7 @@ fn is_of(record: &Stored, tenant: Option<&str>) -> bool {
     tenant.is_none_or(|tenant| record.tenant == tenant)
 }
 
-/// A record for people and programs. JSON escapes what a terminal would obey. What it tells of people stands there as it is
+/// A record for people and programs. What it tells of people stands there as it is
 /// kept, sealed, and with an opener as `personal`.
 fn shown(record: &Stored, opener: Option<&mut Opener<'_>>) -> anyhow::Result<Value> {
     let at = i64::try_from(record.time).ok().and_then(at_millis);

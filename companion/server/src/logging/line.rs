@@ -47,7 +47,13 @@ pub fn of_failure(error: &str, at: Timestamp) -> String {
 
 /// JSON leaves DEL, the C1 controls, line separators and marks of direction as they are; a terminal or an editor does not.
 fn text(fields: &Map<String, Value>) -> String {
-    let json = serde_json::to_string(fields).unwrap_or_default();
+    let mut text = shown(&serde_json::to_string(fields).unwrap_or_default());
+    text.push('\n');
+    text
+}
+
+/// JSON as a terminal may be shown it.
+pub(crate) fn shown(json: &str) -> String {
     let mut out = String::with_capacity(json.len().saturating_add(1));
     for char in json.chars() {
         if needs_escape(char) {
@@ -57,7 +63,6 @@ fn text(fields: &Map<String, Value>) -> String {
             out.push(char);
         }
     }
-    out.push('\n');
     out
 }
 

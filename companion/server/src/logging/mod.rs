@@ -9,7 +9,7 @@
 //! Limits: 1024 characters a field; 10 MB a file and ten older ones ([`rotation`]). A file that cannot be written is said on
 //! standard error and counted; the lines still go to standard error.
 
-mod line;
+pub(crate) mod line;
 mod rotation;
 
 use std::future::Future;

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::cli::StoreArgs;
 use crate::clock::Clock;
+use crate::hardening;
 use crate::keys::{Absent, Keys, Service};
 use crate::metrics::Metrics;
 use crate::settings::{database, existing_trail, process_variables};
@@ -20,6 +21,9 @@ use crate::trail::projector::Projector;
 /// # Errors
 /// `serve` runs, or the store is shared with other trails, whose events would be lost.
 pub fn run(args: &StoreArgs) -> anyhow::Result<()> {
+    if hardening::forbid_dumps().is_err() {
+        eprintln!("portcullis: core dumps cannot be forbidden here; keys could be in one");
+    }
     let place = database(args)?;
     let settings = existing_trail(&args.data_dir, &process_variables)?;
     let service = Service::new(&process_variables, &args.data_dir, Absent::Reuse)?;

@@ -130,7 +130,7 @@ impl Databases {
             self.built(tenant, &mut plan, standing, (asked, phases)).await;
         }
         match done {
-            Err(ApplyError::Server(error)) if !matches!(error, Error::Removed(_)) => {
+            Err(ApplyError::Server(error)) if error.is_outage() => {
                 self.interrupted(tenant, &mut plan, &error).await;
             }
             done => self.finish(tenant, &mut plan, done, asked).await,
