@@ -166,8 +166,11 @@ impl Directives {
         let mut other = self.clone();
         for (_, entries) in &mut other.0 {
             if entries.iter().any(|entry| entry == NONCE_SOURCE) {
-                // Without a nonce to start from, 'strict-dynamic' would switch the other sources off for nothing.
-                entries.retain(|entry| entry != NONCE_SOURCE && entry != STRICT_DYNAMIC);
+                // Without a nonce to start from, 'strict-dynamic' would switch the other sources off for nothing, and
+                // 'unsafe-inline', which browsers pass over beside a nonce, would let every script run.
+                entries.retain(|entry| {
+                    ![NONCE_SOURCE, STRICT_DYNAMIC, "'unsafe-inline'"].contains(&entry.as_str())
+                });
                 if entries.is_empty() {
                     entries.push("'none'".to_owned());
                 }
