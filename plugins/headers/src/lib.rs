@@ -69,7 +69,7 @@ pub const NONCES: Metric =
 /// Pages that went without a nonce, though the configuration has a placeholder.
 pub const NONCELESS: Metric = Metric {
     name: "portcullis_headers_nonceless_total",
-    help: "Pages of a route with nonces that got none: packed by the application, kept by shared caches, or the host cannot change bodies.",
+    help: "Pages of a route with nonces that got none: packed by the application, in parts, kept by shared caches, or the host cannot change bodies.",
 };
 
 /// Cookies of one response that its record names. More: they are hardened all the same.
@@ -155,14 +155,14 @@ impl Policy for Headers {
 }
 
 impl Headers {
-    /// A page that the application packs cannot be given its nonce: it is asked not to. The proxy's own compressor has read
-    /// what the client accepts by then, and packs the page afterwards.
+    /// A page that comes packed or in parts cannot be given its nonce, and would show the placeholder. The proxy's own compressor
+    /// has read what the client accepts by then, and packs the page afterwards.
     fn ask_for_plain_pages(&self, context: &Context<'_>, headers: &HeaderList<'_>, effects: &mut Effects) {
-        const ACCEPT: &str = "accept-encoding";
-        let stamps = self.enforce && self.nonce.is_some() && context.facts.rewrites_responses();
-        if stamps && headers.first(ACCEPT).is_some() && nonce::may_want_page(headers) {
-            effects.push(Effect::RemoveRequestHeader(ACCEPT.into()));
+        if !self.enforce || self.nonce.is_none() || !context.facts.rewrites_responses() {
+            return;
         }
+        let asked = nonce::UNREADABLE.into_iter().filter(|name| headers.first(name).is_some());
+        effects.extend(asked.map(|name| Effect::RemoveRequestHeader(name.into())));
     }
 
     fn remove_leaks(&self, headers: &HeaderList<'_>, effects: &mut Effects) -> u64 {
@@ -238,18 +238,21 @@ impl Headers {
             _ => None,
         };
         let control = decided.map(str::as_bytes).or_else(|| field.map(|field| &*field.value)).or(own);
-        let nonce = self.nonce.as_ref().and_then(|placeholder| {
-            let fits =
-                context.facts.rewrites_responses() && Placeholder::fits(&request.method, headers, control);
-            let random = fits.then(|| context.facts.entropy())??;
-            let nonce = nonce::make(*random.first_chunk()?);
-            let substitution = Substitution::new(placeholder.bytes().clone(), nonce.as_bytes().into())?;
+        let readable = context.facts.rewrites_responses()
+            && nonce::is_page(&request.method, headers)
+            && nonce::is_plain(headers);
+        let nonce = self.nonce.as_ref().filter(|_| readable).and_then(|placeholder| {
+            let random = Placeholder::fits(headers, control).then(|| context.facts.entropy()).flatten();
+            let nonce = random.and_then(|random| Some(nonce::make(*random.first_chunk()?)));
+            let put = nonce.as_ref().map_or(&nonce::FILLER[..], |nonce| nonce.as_bytes());
+            let substitution = Substitution::new(placeholder.bytes().clone(), put.into())?;
             effects.push(Effect::SubstituteInResponseBody(substitution));
             // What a cache would find unchanged holds an old nonce, and the answer to its question a new one.
-            for name in ["etag", "last-modified"].into_iter().filter(|name| headers.first(name).is_some()) {
+            let validators = ["etag", "last-modified"].into_iter().filter(|_| nonce.is_some());
+            for name in validators.filter(|name| headers.first(name).is_some()) {
                 effects.push(Effect::RemoveResponseHeader(name.into()));
             }
-            Some(nonce)
+            nonce
         });
         if let Some(value) = decided.or_else(|| (nonce.is_some() && control.is_none()).then_some("no-store"))
         {

@@ -2,16 +2,18 @@
 //! its policy (CSP3, 6.7.3.3).
 //!
 //! Only the placeholder is replaced. A nonce put into every `<script>` would bless an injected one too; for the same reason
-//! nobody must be able to guess the placeholder, and it never reaches a browser. Placeholder and nonce have the same
-//! length, so that the page keeps its own, and a response's framing is not touched.
+//! nobody must be able to guess the placeholder, or read it. Placeholder and nonce have the same length, so that the page
+//! keeps its own, and a response's framing is not touched.
 //!
 //! The bits are fit for a key ([`Facts::entropy`](portcullis_policy::Facts::entropy)): who has seen one nonce must not know the
 //! next (CSP3, 7.1).
 //!
-//! A response gets one only if its body can be changed and nobody shares it: see [`Placeholder::fits`]. Any other gets the policy
-//! without a nonce, under which the placeholder's scripts do not run; that is counted. So that applications do not pack what
-//! is to be changed, requests for pages lose `Accept-Encoding`: to unpack and pack again would cost a proxy more than to
-//! let its own compressor do the work once.
+//! A response gets one only if its body can be changed and nobody shares it: see [`Placeholder::fits`]. Any other page that can be
+//! read gets [`FILLER`] in its place and the policy without a nonce, under which the placeholder's scripts do not run; that is
+//! counted. So that nothing is packed or cut through a placeholder, requests lose what asks for it ([`UNREADABLE`]), whoever
+//! sends them: to unpack and pack again would cost a proxy more than to let its own compressor do the work once.
+//!
+//! What an application packs all the same, or serves as another type than `text/html`, leaves with the placeholder in it.
 
 use std::rc::Rc;
 
@@ -22,6 +24,12 @@ use crate::cache::media_type;
 
 /// Characters of placeholder and nonce: 128 random bits in base64, padding included.
 const LENGTH: usize = 24;
+
+/// What stands in pages that get no nonce. No policy allows it: [`make`] writes `==` at the end.
+pub(crate) const FILLER: &[u8; LENGTH] = b"no-nonce-for-this-answer";
+
+/// Request headers that ask for a body in which the placeholder cannot be found.
+pub(crate) const UNREADABLE: [&str; 3] = ["accept-encoding", "if-range", "range"];
 
 /// The text that gives way to nonces.
 #[derive(Debug)]
@@ -45,30 +53,27 @@ impl Placeholder {
         &self.0
     }
 
-    /// Whether a response can be given a nonce: a whole HTML page, in no content coding, that no shared cache may keep.
-    /// `cache_control` is what the response will leave with.
-    pub fn fits(method: &[u8], response: &Headers<'_>, cache_control: Option<&[u8]>) -> bool {
-        let plain = response.all("content-encoding").all(|coding| coding.eq_ignore_ascii_case(b"identity"));
+    /// Whether a page can be given a nonce: it is whole, and no shared cache may keep it. `cache_control` is what the response
+    /// will leave with.
+    pub fn fits(response: &Headers<'_>, cache_control: Option<&[u8]>) -> bool {
         // Other caches' own directives go before Cache-Control (RFC 9213).
         let targeted = ["cdn-cache-control", "surrogate-control"]
             .iter()
             .any(|name| response.first(name).is_some_and(|value| !is_private(value)));
-        is_page(method, response) && plain && !targeted && cache_control.is_none_or(is_private)
+        response.first(":status") != Some(b"206") && !targeted && cache_control.is_none_or(is_private)
     }
 }
 
-/// Whether a response is a whole HTML page.
+/// Whether a response has a body that is HTML, or a part of it.
 pub(crate) fn is_page(method: &[u8], response: &Headers<'_>) -> bool {
     let status = response.first(":status").unwrap_or_default();
-    let whole = method != b"HEAD" && !matches!(status, b"204" | b"206" | b"304");
-    whole && media_type(response).eq_ignore_ascii_case(b"text/html")
+    let has_body = method != b"HEAD" && !matches!(status, b"204" | b"304");
+    has_body && media_type(response).eq_ignore_ascii_case(b"text/html")
 }
 
-/// Whether a request may be answered with a page that a browser runs scripts of. A browser says what it wants it for
-/// (Fetch Metadata, `Sec-Fetch-Dest`); whoever says nothing may want a page.
-pub(crate) fn may_want_page(request: &Headers<'_>) -> bool {
-    const PAGES: [&[u8]; 6] = [b"document", b"iframe", b"frame", b"fencedframe", b"embed", b"object"];
-    request.first("sec-fetch-dest").is_none_or(|wanted| PAGES.contains(&wanted))
+/// Whether a body is in no content coding.
+pub(crate) fn is_plain(response: &Headers<'_>) -> bool {
+    response.all("content-encoding").all(|coding| coding.eq_ignore_ascii_case(b"identity"))
 }
 
 /// A nonce: base64 (RFC 4648, 4) of 128 random bits.
@@ -100,19 +105,24 @@ mod tests {
 
     #[test]
     fn only_whole_private_pages_fit() {
-        let fits = |method: &[u8], more: &[(&'static [u8], &'static [u8])], cache: Option<&[u8]>| {
+        let page = |status: &'static [u8], more: &[(&'static [u8], &'static [u8])]| {
             let mut all: Vec<(&[u8], &[u8])> =
-                vec![(b":status", b"200"), (b"content-type", b"Text/HTML; charset=utf-8")];
+                vec![(b":status", status), (b"content-type", b"Text/HTML; charset=utf-8")];
             all.extend_from_slice(more);
-            Placeholder::fits(method, &Headers::new(all), cache)
+            all
         };
-        assert!(fits(b"GET", &[], None));
-        assert!(fits(b"GET", &[(b"content-encoding", b"identity")], Some(b"max-age=0, private")));
-        assert!(!fits(b"HEAD", &[], None));
-        assert!(!fits(b"GET", &[(b"content-encoding", b"br")], None));
-        assert!(!fits(b"GET", &[(b"cdn-cache-control", b"max-age=60")], Some(b"no-store")));
+        let fits =
+            |all: Vec<(&[u8], &[u8])>, cache: Option<&[u8]>| Placeholder::fits(&Headers::new(all), cache);
+        assert!(fits(page(b"200", &[]), None));
+        assert!(fits(page(b"200", &[]), Some(b"max-age=0, private")));
+        assert!(!fits(page(b"206", &[]), None));
+        assert!(!fits(page(b"200", &[(b"cdn-cache-control", b"max-age=60")]), Some(b"no-store")));
         for shared in ["public", "max-age=60", "s-maxage=1, private=\"x\"", "", "privateer"] {
-            assert!(!fits(b"GET", &[], Some(shared.as_bytes())), "{shared}");
+            assert!(!fits(page(b"200", &[]), Some(shared.as_bytes())), "{shared}");
         }
+        assert!(is_page(b"GET", &Headers::new(page(b"206", &[]))));
+        assert!(!is_page(b"HEAD", &Headers::new(page(b"200", &[]))));
+        assert!(is_plain(&Headers::new(page(b"200", &[(b"content-encoding", b"identity")]))));
+        assert!(!is_plain(&Headers::new(page(b"200", &[(b"content-encoding", b"br")]))));
     }
 }

@@ -293,10 +293,30 @@ fn a_private_page_gets_a_nonce_and_its_placeholder_gives_way() {
     let shared: &[Header<'_>] = &[page[0], page[1], (b"cache-control", b"public, max-age=60")];
     let packed: &[Header<'_>] = &[page[0], page[1], (b"content-encoding", b"gzip")];
     let other: &[Header<'_>] = &[page[0], (b"content-type", b"application/json")];
-    for sent in [shared, packed, other] {
+    let filler =
+        Substitution::new(PLACEHOLDER.as_bytes().into(), b"no-nonce-for-this-answer"[..].into()).unwrap();
+    for (sent, put) in [(shared, Some(&filler)), (packed, None), (other, None)] {
         let (left, effects) = respond(&web, "https", sent);
         assert!(header(&left, "content-security-policy").contains("script-src 'self'; "));
-        assert!(!effects.iter().any(|effect| matches!(effect, Effect::SubstituteInResponseBody(_))));
+        let found = effects.iter().find_map(|effect| match effect {
+            Effect::SubstituteInResponseBody(put) => Some(put),
+            _ => None,
+        });
+        assert_eq!(found, put);
+    }
+}
+
+#[test]
+fn without_a_nonce_the_fallback_of_old_browsers_lets_nothing_run() {
+    let page: &[Header<'_>] = &[(b":status", b"200"), (b"content-type", b"application/json")];
+    for (sources, wanted) in [
+        (json!(["'nonce-{nonce}'", "'strict-dynamic'", "'unsafe-inline'"]), "script-src 'none'"),
+        (json!(["'unsafe-inline'"]), "script-src 'unsafe-inline'"),
+    ] {
+        let wire = json!({"profile": "web", "nonce": PLACEHOLDER, "csp": {"script-src": sources}});
+        let (left, _) = respond(&policy(wire).unwrap(), "https", page);
+        let csp = header(&left, "content-security-policy");
+        assert!(csp.contains(wanted), "{csp}");
     }
 }
 
