@@ -52,6 +52,9 @@ pub(crate) fn judge(value: &[u8]) -> Option<(u8, &'static str)> {
         let name = token(rest);
         let (key, after) = (rest.get(..name).unwrap_or_default(), from(rest, name));
         let Some(argument) = after.strip_prefix(b"=") else { return Some((75, "media-type-parameter")) };
+        if argument.starts_with(b"  ") {
+            return Some((75, "media-type-parameter"));
+        }
         charsets += u32::from(key.eq_ignore_ascii_case(b"charset"));
         // PHP takes the first boundary, whatever it is part of.
         boundaries += u32::from(find(key, b"boundary", 0).is_some());
@@ -83,7 +86,7 @@ pub(crate) fn judge(value: &[u8]) -> Option<(u8, &'static str)> {
                 length
             }
         };
-        if length == 0 || argument.starts_with(b"  ") {
+        if length == 0 {
             return Some((75, "media-type-parameter"));
         }
         rest = from(argument, length).trim_ascii_start();

@@ -45,6 +45,14 @@ fn what_two_readers_take_differently() {
             "media-type-boundary",
         ),
         (&[(":method", "POST"), ("content-type", "multipart/mixed; boundary=a,b")], "media-type-boundary"),
+        (
+            &[
+                (":method", "POST"),
+                ("content-length", "0"),
+                ("content-type", "multipart/mixed; boundary=  ab"),
+            ],
+            "media-type-parameter",
+        ),
         (&[("accept", "text/html;charset=utf-16")], "accept-charset"),
         (&[("x-http-method-override", "TRACE")], "method-override"),
     ] {
