@@ -294,7 +294,7 @@ const FEATURES: [&str; 6] = [
 pub(super) fn optimize(layout: &Layout, built: &Path, smaller: &Path) -> Result<()> {
     let optimizer = super::install::optimizer(layout)?;
     let mut command = Command::new(super::install::node(layout)?);
-    command.arg(optimizer).args(["-Oz", "--converge", "--strip-debug", "--strip-producers"]).args(FEATURES);
+    command.arg(optimizer).args(["-Oz", "--strip-debug", "--strip-producers"]).args(FEATURES);
     command.arg(built).arg("-o").arg(smaller);
     super::succeed(&mut command, "the module could not be made smaller: see above")
 }
