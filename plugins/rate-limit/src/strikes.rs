@@ -22,6 +22,8 @@ impl RateLimit {
         if self.bans.is_empty() {
             return false;
         }
+        // A request that waits for tokens is decided on again, and is one request all the same.
+        stream.bans.clear();
         let (seed, now_ns) = (context.shared.seed(), nanoseconds(context.moment.now));
         let mut loaded: Option<(u32, Table)> = None;
         let mut refused = false;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use portcullis_policy::{Decision, LocalSlots, Request, Verdict};
+use portcullis_policy::{Decision, Event, Headers, LocalSlots, Request, Verdict};
 use serde_json::{Value, json};
 
 use super::{Answer, begin, exchange, policy, request};
@@ -121,6 +121,24 @@ fn attacks_and_statuses_are_strikes() {
         }
         assert_eq!(!ask(&policy, &mut shared, 14, &bob).passed(), strikes, "{patch} {status}");
     }
+}
+
+#[test]
+fn a_request_that_is_decided_on_again_is_one_strike() {
+    let policy = banning(json!({"on_status": [401]}));
+    let (mut shared, bob) = (LocalSlots::new(1), from("192.0.2.1"));
+    let fail = |shared: &mut LocalSlots, times: [u64; 3]| {
+        let mut under_way = begin(&policy, shared, at(times[0]), &bob, &[]);
+        // Tokens that it waited for have come.
+        let again = Event::RequestHeaders { headers: &Headers::default(), end_of_stream: true };
+        under_way.on(&policy, shared, at(times[1]), &bob, &again, &[]);
+        under_way.on(&policy, shared, at(times[2]), &bob, &again, &[]);
+        under_way.end(&policy, shared, at(times[2]), &bob, Some(401), &[]);
+    };
+    fail(&mut shared, [10, 12, 14]);
+    assert!(ask(&policy, &mut shared, 16, &bob).passed(), "two strikes are a ban, one is none");
+    fail(&mut shared, [18, 20, 22]);
+    assert!(!ask(&policy, &mut shared, 23, &bob).passed());
 }
 
 #[test]
