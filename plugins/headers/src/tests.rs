@@ -321,19 +321,6 @@ fn without_a_nonce_the_fallback_of_old_browsers_lets_nothing_run() {
 }
 
 #[test]
-fn what_browsers_without_nonces_fall_back_on_is_not_left_to_all() {
-    let csp = json!({"script-src": ["'nonce-{nonce}'", "'strict-dynamic'", "'unsafe-inline'", "https:"]});
-    let usual = policy(json!({"profile": "web", "nonce": PLACEHOLDER, "csp": csp})).unwrap();
-    let page: &[Header<'_>] = &[(b":status", b"200"), (b"content-type", b"text/html")];
-    let (left, _) = respond(&usual, "https", page);
-    assert!(header(&left, "content-security-policy").contains("'strict-dynamic' 'unsafe-inline' https:"));
-    let packed: &[Header<'_>] = &[page[0], page[1], (b"content-encoding", b"gzip")];
-    let (left, _) = respond(&usual, "https", packed);
-    let csp = header(&left, "content-security-policy");
-    assert!(csp.contains("script-src https:") && !csp.contains("unsafe-inline' https:"), "{csp}");
-}
-
-#[test]
 fn what_is_static_may_be_kept_and_what_is_a_sessions_may_not() {
     let web = policy(json!({"profile": "web"})).unwrap();
     let control = |path: &str, sent: &[Header<'_>]| {

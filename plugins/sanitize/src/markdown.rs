@@ -1,8 +1,8 @@
 //! Code that Markdown marks as such: fenced blocks and spans in a sentence.
 //!
 //! Who writes about commands and code writes them so, and nobody runs what stands there. What looks for programs of a
-//! shell or a language, and for addresses of the own network, leaves such code out; SQL, markup, paths, templates and all else are looked for all the same, because a string
-//! or a page that holds the value does not care for backticks.
+//! shell or a language, and for addresses of the own network, leaves such code out; SQL, markup, paths, templates and all
+//! else are looked for all the same, because a string or a page that holds the value does not care for backticks.
 //!
 //! Limits: an opening line of 64 bytes, a span of 256; a span counts only in a value with [`WORDS`] words in a row.
 

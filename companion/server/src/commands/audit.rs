@@ -284,8 +284,8 @@ fn is_of(record: &Stored, tenant: Option<&str>) -> bool {
     tenant.is_none_or(|tenant| record.tenant == tenant)
 }
 
-/// A record for people and programs. What it tells of people stands there as it is
-/// kept, sealed, and with an opener as `personal`.
+/// A record for people and programs. What it tells of people stands there as it is kept, sealed, and with an opener as
+/// `personal`.
 fn shown(record: &Stored, opener: Option<&mut Opener<'_>>) -> anyhow::Result<Value> {
     let at = i64::try_from(record.time).ok().and_then(at_millis);
     let event = serde_json::from_slice(&record.public)

@@ -24,7 +24,8 @@ pub(crate) fn plain(value: &[u8], scope: Scope<'_>) -> Option<Finding> {
     found.filter(|finding| scope.families.contains(finding.family)).map(|finding| finding.shown_in(value))
 }
 
-/// Runs the detectors that the marks do not rule out. `quoted_out`: the value without the code that it only talks about. Linear in its length.
+/// Runs the detectors that the marks do not rule out. `quoted_out`: the value without the code
+/// that it only talks about. Linear in its length.
 pub(crate) fn detect(value: &[u8], quoted_out: &[u8], marks: Marks, scope: Scope<'_>) -> Option<Finding> {
     let wants = |family| scope.families.contains(family);
     let mut found = None;

@@ -1,14 +1,14 @@
 //! A busy limit asks the companion in the background, for many requests at once.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use serde_json::json;
 use xtask::{
     clock::Deadline,
-    stack::{ModuleConfig, Piece, Upstream, statistic},
+    stack::{Piece, statistic},
 };
 
-use super::rules;
+use super::{envoy, rules};
 use crate::{
     limits::storm,
     support::{
@@ -28,15 +28,8 @@ fn a_hot_limit_makes_one_call_for_a_hundred_requests_at_most() {
     // Never exhausted, and never far from it: leases are a part of what is left.
     let rule = json!({"name": "hot", "per": ["tenant"], "limit": 100_000, "window": "1m"});
     let config = rules(&json!({"scope": "global", "on_error": "deny", "lease_wait": "1s", "rules": [rule]}));
-    let proxy = Stage::start("calls", |options| {
-        fs::create_dir_all(&options.data_dir).unwrap();
-        let trusted = folder("calls-companion").join("ingest-token");
-        fs::copy(trusted, options.data_dir.join("ingest-token")).unwrap();
-        options.pieces = vec![Piece::Envoy];
-        options.upstream = Upstream::At(application.host_port());
-        options.ports.ingest = companion.stack.options().ports.ingest;
-        options.config = ModuleConfig::Text(config.to_string());
-    });
+    let ingest = companion.stack.options().ports.ingest;
+    let proxy = envoy("calls", &folder("calls-companion"), &application, ingest, &config, Vec::new());
     let calls = || {
         statistic(proxy.stack.admin(), "cluster.portcullis_ingest.upstream_rq_total").unwrap().unwrap_or(0)
     };

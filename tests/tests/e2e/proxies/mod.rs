@@ -80,6 +80,26 @@ fn rules(rules: &Value) -> Value {
     })
 }
 
+/// An Envoy that the companion of that folder trusts, with listeners of the test's own.
+fn envoy(
+    name: &str,
+    companion: &Path,
+    upstream: &Application,
+    ingest: u16,
+    config: &Value,
+    more: Vec<Listener>,
+) -> Stage {
+    Stage::start(name, |options| {
+        fs::create_dir_all(&options.data_dir).unwrap();
+        fs::copy(companion.join("ingest-token"), options.data_dir.join("ingest-token")).unwrap();
+        options.pieces = vec![Piece::Envoy];
+        options.upstream = Upstream::At(upstream.host_port());
+        options.ports.ingest = ingest;
+        options.config = ModuleConfig::Text(config.to_string());
+        options.edits.push(listeners::add(more));
+    })
+}
+
 impl Proxy {
     /// Its configuration names the fleet's limits; what it trusts is what the companion trusts.
     fn start(name: &str, companion: &Path, upstream: &Application, ingest: u16) -> Self {
@@ -94,15 +114,7 @@ impl Proxy {
             rules(&json!({"scope": "global", "on_error": "deny", "lease_wait": "1s"})),
         );
         let address = usual.address();
-        let stage = Stage::start(name, |options| {
-            fs::create_dir_all(&options.data_dir).unwrap();
-            fs::copy(companion.join("ingest-token"), options.data_dir.join("ingest-token")).unwrap();
-            options.pieces = vec![Piece::Envoy];
-            options.upstream = Upstream::At(upstream.host_port());
-            options.ports.ingest = ingest;
-            options.config = ModuleConfig::Text(config.to_string());
-            options.edits.push(listeners::add(vec![usual]));
-        });
+        let stage = envoy(name, companion, upstream, ingest, &config, vec![usual]);
         Self { stage, usual: address }
     }
 }

@@ -1,15 +1,12 @@
 //! `on_error: local_share` with `LIMITS_SHARE`: what proxies spend without tokens is not given to programs as well.
 
-use std::{cell::Cell, fs, net::SocketAddr, time::Duration};
+use std::{cell::Cell, net::SocketAddr, time::Duration};
 
 use serde_json::json;
-use xtask::{
-    clock::Deadline,
-    stack::{ModuleConfig, Piece, Upstream},
-};
+use xtask::{clock::Deadline, stack::Piece};
 
 use super::{
-    rules,
+    envoy, rules,
     storm::{Tally, arrived, most, storm},
 };
 use crate::support::{
@@ -36,16 +33,9 @@ fn what_needs_no_tokens_is_not_given_twice() {
     let config = rules(
         &json!({"scope": "global", "on_error": "local_share", "share": "10%", "proxies": 2, "rules": [rule]}),
     );
+    let (trusted, ingest) = (folder("share-companion"), companion.stack.options().ports.ingest);
     let proxy = |number: usize| {
-        Stage::start(&format!("share-{number}"), |options| {
-            fs::create_dir_all(&options.data_dir).unwrap();
-            let trusted = folder("share-companion").join("ingest-token");
-            fs::copy(trusted, options.data_dir.join("ingest-token")).unwrap();
-            options.pieces = vec![Piece::Envoy];
-            options.upstream = Upstream::At(application.host_port());
-            options.ports.ingest = companion.stack.options().ports.ingest;
-            options.config = ModuleConfig::Text(config.to_string());
-        })
+        envoy(&format!("share-{number}"), &trusted, &application, ingest, &config, Vec::new())
     };
     let proxies = [proxy(0), proxy(1)];
     let to: Vec<SocketAddr> = proxies.iter().map(Stage::envoy).collect();
